@@ -1,0 +1,110 @@
+"""How good a ranking is and how long calls took: arithmetic only."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass
+from typing import Final
+
+CUTS: Final = (5, 10, 20)
+
+
+def recall_at(ranking: Sequence[Hashable], gold: AbstractSet[Hashable], k: int) -> float:
+    """Return the fraction of `gold` among the first `k` of `ranking`, 0 to 1.
+
+    Args:
+        ranking: What was found, best first.
+        gold: What should be found.
+        k: How many hits count.
+
+    Raises:
+        ValueError: `gold` is empty.
+    """
+    if not gold:
+        raise ValueError("the recall of nothing is not defined")
+    return len(gold & set(ranking[:k])) / len(gold)
+
+
+def reciprocal_rank(ranking: Sequence[Hashable], gold: AbstractSet[Hashable]) -> float:
+    """Return 1 / rank of the first hit that is in `gold`, or 0 if none is."""
+    for rank, found in enumerate(ranking, start=1):
+        if found in gold:
+            return 1 / rank
+    return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Means over `questions` questions; all but that count are 0 to 1."""
+
+    questions: int
+    recall_at_5: float
+    recall_at_10: float
+    recall_at_20: float
+    mrr: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the figures by name, as they stand in the JSON."""
+        return {
+            name: value if isinstance(value, int) else round(value, 4)
+            for name, value in asdict(self).items()
+        }
+
+
+def quality(
+    answers: Iterable[tuple[Sequence[Hashable], AbstractSet[Hashable]]],
+) -> Quality:
+    """Return the means over questions, each a ranking and its gold.
+
+    Raises:
+        ValueError: There are no questions, or one has no gold.
+    """
+    rows = [
+        (*(recall_at(ranking, gold, k) for k in CUTS), reciprocal_rank(ranking, gold))
+        for ranking, gold in answers
+    ]
+    if not rows:
+        raise ValueError("there are no questions to take a mean of")
+    at_5, at_10, at_20, mrr = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+    return Quality(len(rows), at_5, at_10, at_20, mrr)
+
+
+def percentile(values: Sequence[float], frac: float) -> float:
+    """Return the value below which `frac` (0 to 1) of `values` lie, interpolated linearly.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    if not values:
+        raise ValueError("nothing was measured")
+    ordered = sorted(values)
+    place = frac * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    between = ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+    return min(between, ordered[high])  # rounding may carry it a bit past
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """`calls` calls in milliseconds."""
+
+    calls: int
+    p50_ms: float
+    p95_ms: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Latency:
+        """Return the latency of calls that took `seconds` each."""
+        return cls(
+            len(seconds), percentile(seconds, 0.50) * 1_000, percentile(seconds, 0.95) * 1_000
+        )
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the figures by name, as they stand in the JSON."""
+        return {
+            "calls": self.calls,
+            "p50_ms": round(self.p50_ms, 3),
+            "p95_ms": round(self.p95_ms, 3),
+        }

@@ -1,0 +1,35 @@
+# Recipes use the tools on the path: `python3 -m venv .venv && .venv/bin/pip install -e '.[dev]'`
+# and activate it first.
+
+default:
+    @just --list
+
+# Everything that has to pass, but for the slow tests
+check:
+    ruff check
+    ruff format --check
+    mypy
+    lint-imports
+    mcp-memory schemas --check
+    pytest -m "not slow"
+
+# The fast tests; arguments go to pytest
+test *args:
+    pytest -m "not slow" {{ args }}
+
+# The tests with the real model and with subprocesses
+slow *args:
+    pytest -m slow {{ args }}
+
+# Write the JSON Schemas anew, after a change to a tool
+schemas:
+    mcp-memory schemas
+
+# The gate, as the continuous integration runs it
+gate:
+    .ci/run
+
+# Latency, and recall when given the path of locomo10.json
+bench data="":
+    python benchmarks/latency.py
+    {{ if data != "" { "python benchmarks/recall.py --data " + quote(data) } else { "" } }}

@@ -1,0 +1,303 @@
+"""Archival memory: texts the agent chose to keep, as many as it likes.
+
+A memory's id stays; a change is a new version of it. The same text is kept
+once. What was deleted or superseded stays in the history, out of every search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from mcp_memory.dates import now
+from mcp_memory.errors import InvalidInput, NotFound
+from mcp_memory.ids import new_id, read_id
+from mcp_memory.records import Kind, Memory
+from mcp_memory.search.index import Filter, SearchIndex
+from mcp_memory.storage import Database, Transaction
+from mcp_memory.storage.database import Row
+from mcp_memory.storage.vectors import Pending, Range, Vectors, VectorStore
+from mcp_memory.text import check_text, content_hash, shorten
+from mcp_memory.tokens import Tokenizer
+
+Embedded = tuple[list[Range], Vectors]
+
+_COLUMNS: Final = "id, version, content, kind, tags, tokens, happened_at, recorded_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A memory to be stored, checked and counted."""
+
+    memory: Memory
+    content_hash: str
+
+
+class ArchivalMemory:
+    """The memories of every agent, with the search index of each as a cache."""
+
+    def __init__(self, database: Database, vectors: VectorStore, tokenizer: Tokenizer) -> None:
+        self._db = database
+        self._vectors = vectors
+        self._tokenizer = tokenizer
+        self._indexes: dict[str, SearchIndex[str]] = {}
+        self._counts: dict[str, int] = {}
+        self._generation = database.generation
+
+    def draft(
+        self, content: str, tags: tuple[str, ...], kind: Kind, happened_at: datetime | None
+    ) -> Draft:
+        """Return a new memory with an id, not yet stored.
+
+        Raises:
+            InvalidInput: The text can't be taken.
+        """
+        check_text(content, "content")
+        moment = now()
+        memory = Memory(
+            new_id(), 1, content, kind, tags, self._tokenizer.count(content),
+            happened_at or moment, moment,
+        )  # fmt: skip
+        return Draft(memory, content_hash(content))
+
+    def same(self, agent: str, draft: Draft) -> Memory | None:
+        """Return the memory that has the same text already."""
+        rows = self._db.read(
+            f"SELECT {_COLUMNS} FROM memories"
+            " WHERE agent = $1 AND content_hash = $2 AND retired_at IS NULL AND id <> $3",
+            agent, draft.content_hash, draft.memory.id,
+        )  # fmt: skip
+        return _memory(rows[0]) if rows else None
+
+    def get(self, agent: str, memory_id: str) -> Memory:
+        """Return a memory.
+
+        Raises:
+            NotFound: The agent has none of this id, or it was deleted.
+        """
+        key = read_id(memory_id)
+        rows = [] if key is None else self._rows(agent, [key])
+        if not rows:
+            raise NotFound(
+                f"there is no memory {shorten(memory_id, 40)!r}",
+                key=memory_id,
+                hint="Ids are those that archival_memory_search shows; it may have been deleted",
+            )
+        return _memory(rows[0])
+
+    def get_many(self, agent: str, ids: Sequence[str]) -> dict[str, Memory]:
+        """Return the memories of these ids that are still there."""
+        return {row[0]: _memory(row) for row in self._rows(agent, ids)} if ids else {}
+
+    def revise(
+        self,
+        memory: Memory,
+        *,
+        content: str | None = None,
+        tags: tuple[str, ...] | None = None,
+        kind: Kind | None = None,
+    ) -> Draft:
+        """Return the next version of a memory, not yet stored.
+
+        Raises:
+            InvalidInput: Nothing is to change, or the text can't be taken.
+        """
+        if content is None and tags is None and kind is None:
+            raise InvalidInput(
+                "nothing to change", field="content", hint="Give content, tags or kind"
+            )
+        if content is not None:
+            check_text(content, "content")
+        text = memory.content if content is None else content
+        revised = replace(
+            memory,
+            version=memory.version + 1,
+            content=text,
+            tokens=memory.tokens if content is None else self._tokenizer.count(text),
+            tags=memory.tags if tags is None else tags,
+            kind=kind or memory.kind,
+            recorded_at=now(),
+        )
+        return Draft(revised, content_hash(text))
+
+    def store(self, tx: Transaction, agent: str, draft: Draft, embedded: Embedded | None) -> None:
+        """Write a memory or its next version; call `stored` after the commit."""
+        memory = draft.memory
+        if memory.version > 1:
+            self._retire(tx, agent, memory.id, memory.recorded_at)
+        tx.run(
+            "INSERT INTO memories VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)",
+            agent, memory.id, memory.version, memory.content, draft.content_hash,
+            memory.kind.value, list(memory.tags), memory.tokens, memory.happened_at,
+            memory.recorded_at,
+        )  # fmt: skip
+        if embedded is not None:
+            self._vectors.save(tx, agent, "memory", memory.id, memory.version, *embedded)
+        else:
+            self._vectors.defer(tx, [Pending(agent, "memory", memory.id, memory.version)])
+
+    def stored(self, agent: str, memory: Memory, embedded: Embedded | None) -> None:
+        """Let what was committed be found."""
+        if memory.version == 1 and agent in self._counts:
+            self._counts[agent] += 1
+        index = self._indexes.get(agent)
+        if index is not None:
+            _index_memory(index, memory)
+            if embedded is not None:
+                index.add_vectors(memory.id, *embedded)
+
+    def delete(self, tx: Transaction, agent: str, memory: Memory) -> None:
+        """Take a memory out of view; call `deleted` after the commit."""
+        self._retire(tx, agent, memory.id, now())
+
+    def deleted(self, agent: str, memory_id: str) -> None:
+        """Let a committed deletion be seen."""
+        if agent in self._counts:
+            self._counts[agent] -= 1
+        index = self._indexes.get(agent)
+        if index is not None:
+            index.remove(memory_id)
+
+    def count(self, agent: str) -> int:
+        """Return how many memories an agent has."""
+        self._check_generation()
+        if agent not in self._counts:
+            rows = self._db.read(
+                "SELECT count(*) FROM memories WHERE agent = $1 AND retired_at IS NULL", agent
+            )
+            self._counts[agent] = int(rows[0][0])
+        return self._counts[agent]
+
+    def tags(self, agent: str, limit: int = 100) -> list[str]:
+        """Return the tags in use, those of the most memories first."""
+        return [
+            row[0]
+            for row in self._db.read(
+                "SELECT tag FROM (SELECT unnest(tags) AS tag FROM memories"
+                " WHERE agent = $1 AND retired_at IS NULL) AS used"
+                " GROUP BY tag ORDER BY count(*) DESC, tag LIMIT $2",
+                agent, limit,
+            )
+        ]  # fmt: skip
+
+    def recent_ids(self, agent: str, prefix: str, limit: int) -> list[str]:
+        """Return the newest ids that begin with `prefix`."""
+        return [
+            row[0]
+            for row in self._db.read(
+                "SELECT id FROM memories WHERE agent = $1 AND retired_at IS NULL"
+                " AND starts_with(id, $2) ORDER BY recorded_at DESC LIMIT $3",
+                agent, prefix.lower(), limit,
+            )
+        ]  # fmt: skip
+
+    def index(self, agent: str) -> SearchIndex[str]:
+        """Return the search index of an agent, filled from the database if it isn't there."""
+        self._check_generation()
+        index = self._indexes.get(agent)
+        if index is None:
+            index = self._indexes[agent] = self._load_index(agent)
+        return index
+
+    def add_vectors(
+        self, agent: str, memory_id: str, ranges: Sequence[Range], vectors: Vectors
+    ) -> None:
+        """Let vectors that were computed later be used, if the agent's index is loaded."""
+        index = self._indexes.get(agent)
+        if index is not None:
+            index.add_vectors(memory_id, ranges, vectors)
+
+    def forget_indexes(self) -> None:
+        """Drop every cached index; each is loaded anew when it is needed."""
+        self._indexes.clear()
+
+    def version(self, agent: str, memory_id: str, version: int) -> Memory | None:
+        """Return a memory if this is still its version."""
+        found = self.get_many(agent, [memory_id]).get(memory_id)
+        return found if found is not None and found.version == version else None
+
+    def listing(
+        self,
+        agent: str,
+        *,
+        tag_groups: Sequence[Sequence[str]],
+        kinds: Sequence[Kind],
+        where: Filter,
+        offset: int,
+        limit: int,
+    ) -> tuple[tuple[Memory, ...], int]:
+        """Return memories by date, newest first, and how many there are in all."""
+        condition = (
+            " FROM memories WHERE agent = $1 AND retired_at IS NULL"
+            " AND (CAST($2 AS text[]) IS NULL OR kind = ANY (CAST($2 AS text[])))"
+            " AND (CAST($3 AS timestamptz) IS NULL OR happened_at >= $3)"
+            " AND (CAST($4 AS timestamptz) IS NULL OR happened_at < $4)"
+            " AND (CAST($5 AS timestamptz) IS NULL OR recorded_at <= $5)"
+        )
+        values: list[object] = [
+            agent, [kind.value for kind in kinds] or None, where.start, where.end, where.as_of,
+        ]  # fmt: skip
+        for group in tag_groups:
+            values.append(list(group))
+            condition += f" AND tags && CAST(${len(values)} AS text[])"
+        total = int(self._db.read("SELECT count(*)" + condition, *values)[0][0])
+        rows = self._db.read(
+            f"SELECT {_COLUMNS}{condition} ORDER BY happened_at DESC, recorded_at DESC, id"
+            f" LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}",
+            *values, limit, offset,
+        )  # fmt: skip
+        return tuple(_memory(row) for row in rows), total
+
+    def _check_generation(self) -> None:
+        if self._generation != self._db.generation:
+            self._generation = self._db.generation
+            self._counts.clear()
+            self.forget_indexes()
+
+    def _rows(self, agent: str, ids: Sequence[str]) -> list[Row]:
+        return self._db.read(
+            f"SELECT {_COLUMNS} FROM memories"
+            " JOIN (SELECT unnest(CAST($2 AS text[])) AS k) AS keys ON id = k"
+            " WHERE agent = $1 AND retired_at IS NULL",
+            agent, list(ids),
+        )  # fmt: skip
+
+    def _retire(self, tx: Transaction, agent: str, memory_id: str, moment: datetime) -> None:
+        tx.run(
+            "UPDATE memories SET retired_at = $3"
+            " WHERE agent = $1 AND id = $2 AND retired_at IS NULL",
+            agent, memory_id, moment,
+        )  # fmt: skip
+        self._vectors.forget(tx, agent, "memory", memory_id)
+
+    def _load_index(self, agent: str) -> SearchIndex[str]:
+        index: SearchIndex[str] = SearchIndex()
+        for row in self._db.read(
+            f"SELECT {_COLUMNS} FROM memories WHERE agent = $1 AND retired_at IS NULL"
+            " ORDER BY recorded_at, id",
+            agent,
+        ):
+            _index_memory(index, _memory(row))
+        stored = self._vectors.load(agent, "memory")
+        if stored is not None:
+            for memory_id, ranges, vectors in stored.by_id():
+                index.add_vectors(memory_id, ranges, vectors)
+        return index
+
+
+def _index_memory(index: SearchIndex[str], memory: Memory) -> None:
+    index.add(
+        memory.id,
+        memory.content,
+        when=memory.happened_at,
+        recorded=memory.recorded_at,
+        labels=(f"kind:{memory.kind}", *(f"tag:{tag}" for tag in memory.tags)),
+        prefix=" ".join(memory.tags),
+    )
+
+
+def _memory(row: Row) -> Memory:
+    key, version, content, kind, tags, tokens, happened_at, recorded_at = row
+    return Memory(key, version, content, Kind(kind), tuple(tags), tokens, happened_at, recorded_at)

@@ -1,0 +1,58 @@
+"""`mcp-memory block`: core memory from the outside, read-only blocks included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from mcp_memory.settings import load_settings
+
+if TYPE_CHECKING:
+    from mcp_memory.memory import Memory
+
+
+@click.group()
+def block() -> None:
+    """List the blocks of core memory, or set one."""
+
+
+@block.command("list")
+def list_blocks() -> None:
+    """Print every block with its value."""
+    with _memory() as memory:
+        click.echo(memory.compiled_core())
+
+
+@block.command("set")
+@click.argument("label")
+@click.argument("value")
+@click.option("--description", help="What the block is for; shown to the model.")
+@click.option("--limit", type=click.IntRange(1, 100_000), help="In tokens; 2000 for a new block.")
+@click.option("--read-only/--writable", default=None, help="Whether the model may edit it.")
+def set_block(
+    label: str, value: str, description: str | None, limit: int | None, read_only: bool | None
+) -> None:
+    """Set block LABEL to VALUE; `-` reads the value from stdin."""
+    text = click.get_text_stream("stdin").read() if value == "-" else value
+    with _memory() as memory:
+        done = memory.define_block(
+            label, text, description=description, limit=limit, read_only=read_only
+        )
+    state = ", read-only" if done.read_only else ""
+    click.echo(f"block {done.label}: {done.tokens} of {done.limit} tokens{state}")
+
+
+@contextmanager
+def _memory() -> Iterator[Memory]:
+    from mcp_memory.engine import Engine
+    from mcp_memory.memory import Memory
+
+    settings = load_settings()
+    engine = Engine(settings)
+    try:
+        yield Memory(engine, settings.agent)
+    finally:
+        engine.close()

@@ -1,0 +1,314 @@
+"""Core memory: the bounded blocks that are always in context.
+
+A block's value changes by a new version; the old ones stay. Limits are held
+here: no edit leaves a block over its limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Literal
+
+from mcp_memory.dates import now
+from mcp_memory.errors import InvalidInput, MatchFault, NotFound, OverLimit, ReadOnly
+from mcp_memory.records import Block, BlockChange, Scope
+from mcp_memory.render import compile_blocks
+from mcp_memory.storage import Database, Transaction
+from mcp_memory.text import check_characters, check_label, check_text, shorten
+from mcp_memory.tokens import Tokenizer
+
+DEFAULT_LIMIT_TOKENS: Final = 2_000
+MAX_BLOCKS: Final = 32
+MAX_DESCRIPTION_CHARS: Final = 300
+WORKING: Final = "working"
+
+
+@dataclass(frozen=True, slots=True)
+class _Default:
+    label: str
+    scope: Literal["agent", "conversation"]
+    description: str
+
+
+_DEFAULTS: Final = (
+    _Default("persona", "agent", "Who you, the assistant, are: your role, manner and rules."),
+    _Default("human", "agent", "What you know of the person you talk with and must not forget."),
+    _Default(
+        WORKING, "conversation", "This conversation's task: goals, what is in progress, next steps."
+    ),
+)
+_EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+class CoreMemory:
+    """The blocks of every agent, kept in memory once read."""
+
+    def __init__(self, database: Database, tokenizer: Tokenizer) -> None:
+        self._db = database
+        self._tokenizer = tokenizer
+        self._cache: dict[str, dict[tuple[str, str], Block]] = {}
+        self._compiled: dict[tuple[str, str], tuple[int, int]] = {}
+        self._generation = database.generation
+
+    def blocks(self, agent: str, conversation: str) -> tuple[Block, ...]:
+        """Return the blocks in view, those that every agent has first, then by label."""
+        held = self._held(agent)
+        found = {
+            label: block for (owner, label), block in held.items() if owner in {"", conversation}
+        }
+        first = [found.pop(d.label, None) or _fresh(d) for d in _DEFAULTS]
+        return (*first, *(found[label] for label in sorted(found)))
+
+    def block(self, agent: str, conversation: str, label: str) -> Block:
+        """Return one block.
+
+        Raises:
+            NotFound: There is none of that label; the message names those there are.
+        """
+        check_label(label)
+        blocks = self.blocks(agent, conversation)
+        for block in blocks:
+            if block.label == label:
+                return block
+        raise NotFound(
+            f"there is no block {label!r}; there are {', '.join(b.label for b in blocks)}",
+            key=label,
+            hint="Make it with rethink_memory and a description",
+        )
+
+    def tokens(self, agent: str, conversation: str) -> tuple[int, int]:
+        """Return the tokens of the compiled blocks: without `working`, and of `working`."""
+        self._held(agent)
+        held = self._compiled.get((agent, conversation))
+        if held is None:
+            blocks = self.blocks(agent, conversation)
+            core = compile_blocks([b for b in blocks if b.label != WORKING])
+            working = compile_blocks([b for b in blocks if b.label == WORKING])
+            held = (self._tokenizer.count(core), self._tokenizer.count(working))
+            self._compiled[agent, conversation] = held
+        return held
+
+    def append(self, agent: str, conversation: str, label: str, content: str) -> Block:
+        """Return the block with `content` added as a new line, not yet stored.
+
+        Raises:
+            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
+        """
+        block = self._editable(agent, conversation, label)
+        check_text(content, "content")
+        value = f"{block.value}\n{content}" if block.value else content
+        return self._revised(block, value)
+
+    def replace(self, agent: str, conversation: str, label: str, old: str, new: str) -> Block:
+        """Return the block with the one place of `old` replaced, not yet stored.
+
+        Raises:
+            MatchFault: `old` is not there, or more than once; `lines` tells where.
+            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
+        """
+        block = self._editable(agent, conversation, label)
+        if not old:
+            raise InvalidInput(
+                "old_content is empty",
+                field="old_content",
+                hint="Give the exact text to replace, or use core_memory_append to add",
+            )
+        check_characters(old, "old_content")
+        check_characters(new, "new_content")
+        lines = _lines_of(block.value, old)
+        if len(lines) != 1:
+            raise _match_fault(block, old, lines)
+        before, _, after = block.value.partition(old)
+        if not new and (not before or before.endswith("\n")):
+            after = after.removeprefix("\n")  # A whole line leaves no empty one behind.
+        return self._revised(block, before + new + after)
+
+    def rethink(
+        self, agent: str, conversation: str, label: str, value: str, description: str | None
+    ) -> Block:
+        """Return the block rewritten as a whole, or a new one, not yet stored.
+
+        Raises:
+            InvalidInput: A new block has no description, or there are too many.
+            ReadOnly, OverLimit: Nothing is changed.
+        """
+        check_label(label)
+        check_characters(value, "new_memory")
+        if description is not None:
+            description = _check_description(description)
+        blocks = {block.label: block for block in self.blocks(agent, conversation)}
+        block = blocks.get(label)
+        if block is None:
+            if description is None:
+                raise InvalidInput(
+                    f"there is no block {label!r} yet, and a new one needs a description",
+                    field="description",
+                    hint=f"Say what it is for, or use one of {', '.join(blocks)}",
+                )
+            if len(blocks) >= MAX_BLOCKS:
+                raise OverLimit(
+                    "core memory", used=len(blocks) + 1, limit=MAX_BLOCKS, unit="blocks",
+                    field="label", hint="Use a block that is there, or archival memory",
+                )  # fmt: skip
+            block = _fresh(_Default(label, "agent", description))
+        elif block.read_only:
+            raise ReadOnly(label)
+        return self._revised(replace(block, description=description or block.description), value)
+
+    def define(
+        self,
+        agent: str,
+        label: str,
+        value: str,
+        *,
+        description: str | None,
+        limit: int | None,
+        read_only: bool | None,
+    ) -> Block:
+        """Return a block as its owner, not the agent, wants it, not yet stored.
+
+        Raises:
+            InvalidInput, OverLimit: Nothing is changed.
+        """
+        check_label(label)
+        check_characters(value, "value")
+        present = {block.label: block for block in self.blocks(agent, "")}.get(label)
+        block = present or _fresh(_Default(label, "agent", description or label))
+        block = replace(
+            block,
+            description=_check_description(description) if description else block.description,
+            limit=block.limit if limit is None else limit,
+            read_only=block.read_only if read_only is None else read_only,
+        )
+        return self._revised(block, value)
+
+    def store(self, tx: Transaction, agent: str, conversation: str, block: Block) -> None:
+        """Write the new version of a block; call `stored` after the commit."""
+        tx.run(
+            "INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            agent, _owner(block, conversation), block.label, block.version, block.value,
+            block.tokens, block.limit, block.description, block.read_only, block.changed_at,
+        )  # fmt: skip
+
+    def stored(self, agent: str, conversation: str, block: Block) -> None:
+        """Let what was committed be seen."""
+        self._held(agent)[_owner(block, conversation), block.label] = block
+        for key in [key for key in self._compiled if key[0] == agent]:
+            del self._compiled[key]
+
+    def changes_since(self, agent: str, moment: datetime | None) -> tuple[BlockChange, ...]:
+        """Return how the blocks of an agent differ from what they were at `moment`."""
+        rows = self._db.read(
+            "SELECT conversation, label, value, changed_at FROM blocks"
+            " WHERE agent = $1 ORDER BY conversation, label, version",
+            agent,
+        )
+        before: dict[tuple[str, str], str] = {}
+        after: dict[tuple[str, str], tuple[str, datetime]] = {}
+        for conversation, label, value, changed_at in rows:
+            if moment is not None and changed_at <= moment:
+                before[conversation, label] = value
+            else:
+                after[conversation, label] = (value, changed_at)
+        return tuple(
+            BlockChange(key[1], before.get(key), value, changed_at)
+            for key, (value, changed_at) in after.items()
+            if before.get(key) != value
+        )
+
+    def _held(self, agent: str) -> dict[tuple[str, str], Block]:
+        if self._generation != self._db.generation:
+            self._generation = self._db.generation
+            self._cache.clear()
+            self._compiled.clear()
+        held = self._cache.get(agent)
+        if held is None:
+            held = self._cache[agent] = self._load(agent)
+        return held
+
+    def _load(self, agent: str) -> dict[tuple[str, str], Block]:
+        rows = self._db.read(
+            "SELECT DISTINCT ON (conversation, label) conversation, label, value, tokens,"
+            " limit_tokens, description, read_only, version, changed_at FROM blocks"
+            " WHERE agent = $1 ORDER BY conversation, label, version DESC",
+            agent,
+        )
+        return {
+            (row[0], row[1]): Block(
+                label=row[1], value=row[2], tokens=row[3], limit=row[4], description=row[5],
+                read_only=row[6], scope="conversation" if row[0] else "agent", version=row[7],
+                changed_at=row[8],
+            )
+            for row in rows
+        }  # fmt: skip
+
+    def _editable(self, agent: str, conversation: str, label: str) -> Block:
+        block = self.block(agent, conversation, label)
+        if block.read_only:
+            raise ReadOnly(label)
+        return block
+
+    def _revised(self, block: Block, value: str) -> Block:
+        value = value.strip("\n")
+        tokens = self._tokenizer.count(value)
+        if tokens > block.limit:
+            raise OverLimit(
+                f"block {block.label!r}", used=tokens, limit=block.limit, field=block.label,
+                hint="Shorten it with rethink_memory, or move detail to archival memory",
+            )  # fmt: skip
+        return replace(
+            block, value=value, tokens=tokens, version=block.version + 1, changed_at=now()
+        )
+
+
+def _owner(block: Block, conversation: str) -> str:
+    return conversation if block.scope == "conversation" else ""
+
+
+def _fresh(default: _Default) -> Block:
+    scope: Scope = default.scope
+    return Block(
+        label=default.label, value="", tokens=0, limit=DEFAULT_LIMIT_TOKENS,
+        description=default.description, read_only=False, scope=scope, version=0,
+        changed_at=_EPOCH,
+    )  # fmt: skip
+
+
+def _check_description(text: str) -> str:
+    check_text(text, "description")
+    if len(text) > MAX_DESCRIPTION_CHARS:
+        raise OverLimit(
+            "description", used=len(text), limit=MAX_DESCRIPTION_CHARS, unit="characters",
+            field="description", hint="One sentence is enough",
+        )  # fmt: skip
+    return " ".join(text.split())
+
+
+def _lines_of(value: str, part: str) -> tuple[int, ...]:
+    """Return the 1-based line on which each place of `part` begins."""
+    lines: list[int] = []
+    at = value.find(part)
+    while at >= 0:
+        lines.append(value.count("\n", 0, at) + 1)
+        at = value.find(part, at + 1)
+    return tuple(lines)
+
+
+def _match_fault(block: Block, old: str, lines: tuple[int, ...]) -> MatchFault:
+    if not lines:
+        return MatchFault(
+            f"old_content {shorten(old, 80)!r} is not in block {block.label!r}",
+            lines=(),
+            field="old_content",
+            hint="Copy the text to replace exactly as core_memory_view shows it"
+            " (with &lt; &gt; &amp; &quot; as the characters they stand for)",
+        )
+    where = ", ".join(str(line) for line in lines[:10])
+    return MatchFault(
+        f"old_content {shorten(old, 80)!r} is in block {block.label!r} {len(lines)} times,"
+        f" on lines {where}",
+        lines=lines,
+        field="old_content",
+        hint="Give more of the text around the place that is meant",
+    )

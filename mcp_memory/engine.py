@@ -1,0 +1,346 @@
+"""One open database with all that works on it: the tiers, the model, the work in the background.
+
+The lock of the engine is held by whoever touches a tier, so that what is in
+memory and what is committed never differ. Embedding is done without it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from mcp_memory.archival import ArchivalMemory
+from mcp_memory.core import CoreMemory
+from mcp_memory.embedding import Embedder, FastEmbedder
+from mcp_memory.errors import MemoryFault, ModelMismatch, ModelUnavailable
+from mcp_memory.events import EventLog
+from mcp_memory.models import Progress, fetch_model, find_model
+from mcp_memory.recall import RecallMemory, embedding_text
+from mcp_memory.records import EmbeddingState
+from mcp_memory.settings import Settings
+from mcp_memory.storage import Database
+from mcp_memory.storage.vectors import ModelRecord, Pending, Range, Vectors, VectorStore
+from mcp_memory.summarizer import ExtractiveSummarizer
+from mcp_memory.tokens import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+Embedded = tuple[list[Range], Vectors]
+
+INLINE_CHUNKS: Final = 64
+"""So many chunks are embedded while the caller waits; more are filled in afterwards."""
+
+_BATCH_CHUNKS: Final = 16
+_PENDING_AT_ONCE: Final = 64
+_CACHED_QUERIES: Final = 256
+
+
+class Engine:
+    """Everything that belongs to one database file and serves all its agents."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        database: Database | None = None,
+        embedder: Embedder | None = None,
+        tokenizer: Tokenizer | None = None,
+        check_model: bool = True,
+    ) -> None:
+        """Open the database of the settings, or take one that is open.
+
+        Args:
+            embedder: The model to use; None to find or fetch it in the background
+                once `start` is called.
+            check_model: Whether to refuse a database made with another model.
+
+        Raises:
+            StorageFault: The database can't be opened.
+            ModelMismatch: It was made with another embedding model.
+        """
+        self.settings = settings
+        self.lock = threading.RLock()
+        self.tokenizer = tokenizer or Tokenizer(settings.tokenizer, cache_dir=settings.cache_dir)
+        self.database = database or Database(settings.db)
+        try:
+            self.vectors = VectorStore(self.database)
+            if check_model:
+                self.vectors.check_name(embedder.name if embedder else settings.embedding_model)
+            if embedder is not None:
+                self.vectors.adopt(_record(embedder))
+        except BaseException:
+            self.database.close()
+            raise
+        self.core = CoreMemory(self.database, self.tokenizer)
+        self.recall = RecallMemory(self.database, self.vectors, self.tokenizer)
+        self.archival = ArchivalMemory(self.database, self.vectors, self.tokenizer)
+        self.events = EventLog(self.database)
+        self.summarizer = ExtractiveSummarizer(self.tokenizer.count)
+        self._embedder = embedder
+        self._state: Literal["ready", "loading", "downloading", "unavailable"] = (
+            "ready" if embedder else "loading"
+        )
+        self._detail: str | None = None
+        self._refusal: ModelMismatch | None = None
+        self._queries: OrderedDict[str, Vectors] = OrderedDict()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The database file, None for one in memory."""
+        return None if self.database.path == ":memory:" else Path(self.database.path)
+
+    def start(self, warm_agent: str | None = None) -> None:
+        """Begin the work in the background: the model, the index of an agent, pending vectors."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._work, args=(warm_agent,), name="mcp-memory-background", daemon=True
+            )
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the background work and close the database; what was acknowledged is in it."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        with self.lock:
+            self.database.close()
+
+    def wake(self) -> None:
+        """Tell the background that there are new pending vectors."""
+        self._wake.set()
+
+    def check(self) -> None:
+        """Raise what makes this database unusable with the model that is set.
+
+        Raises:
+            ModelMismatch: The file of the model is another than the one of the vectors.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+
+    def state(self, agent: str) -> EmbeddingState:
+        """Return whether the semantic half of search works, for status and notes."""
+        return EmbeddingState(
+            self._state, self.settings.embedding_model, self.vectors.pending_count(agent),
+            self._detail,
+        )  # fmt: skip
+
+    def embed_query(self, text: str) -> Vectors | None:
+        """Return the vector (dim,) of a question, None while there is no model."""
+        embedder = self._embedder
+        if embedder is None:
+            return None
+        with self.lock:
+            held = self._queries.get(text)
+            if held is not None:
+                self._queries.move_to_end(text)
+                return held
+        vector = embedder.embed_query(text)
+        with self.lock:
+            self._queries[text] = vector
+            if len(self._queries) > _CACHED_QUERIES:
+                self._queries.popitem(last=False)
+        return vector
+
+    def embed_now(self, texts: Sequence[str]) -> list[Embedded | None]:
+        """Return the chunks and vectors of each text, None for what is better done later."""
+        embedder = self._embedder
+        # A character is a byte at least, and a chunk many tokens: no need to look at giants.
+        if embedder is None or sum(map(len, texts)) > INLINE_CHUNKS * 4_000:
+            return [None] * len(texts)
+        ranges = [embedder.chunk(text) for text in texts]
+        if sum(map(len, ranges)) > INLINE_CHUNKS:
+            return [None] * len(texts)
+        pieces = [text[a:b] for text, spans in zip(texts, ranges, strict=True) for a, b in spans]
+        vectors = embedder.embed_passages(pieces)
+        done: list[Embedded | None] = []
+        at = 0
+        for spans in ranges:
+            done.append((spans, vectors[at : at + len(spans)]))
+            at += len(spans)
+        return done
+
+    def near_duplicate_at(self) -> float | None:
+        """Return the cosine from which two texts say the same, None while there is no model."""
+        return None if self._embedder is None else self._embedder.near_duplicate_at
+
+    def fill_pending(self, on_done: Callable[[int], None] | None = None) -> int:
+        """Compute pending vectors until there are none, or `close` is called.
+
+        Args:
+            on_done: Called with the number of texts done since the last call.
+
+        Returns:
+            How many texts were done.
+        """
+        total = 0
+        while not self._stop.is_set():
+            with self.lock:
+                items = self.vectors.pending(_PENDING_AT_ONCE)
+            if not items or self._embedder is None:
+                break
+            for done in self._fill(self._embedder, items):
+                total += done
+                if on_done is not None:
+                    on_done(done)
+                if self._stop.is_set():
+                    break
+        return total
+
+    def use(self, embedder: Embedder) -> None:
+        """Take the model that was loaded.
+
+        Raises:
+            ModelMismatch: The vectors are of another file.
+        """
+        with self.lock:
+            self.vectors.adopt(_record(embedder))
+            self._embedder = embedder
+            self._state, self._detail = "ready", None
+
+    def reembed(self, embedder: Embedder) -> int:
+        """Drop the vectors of another model and list every text as pending.
+
+        Returns:
+            How many texts are pending; `fill_pending` computes them.
+        """
+        with self.lock:
+            if self.vectors.model() != _record(embedder):
+                self.vectors.replace_model(_record(embedder))
+            self.recall.forget_indexes()
+            self.archival.forget_indexes()
+            self._embedder = embedder
+            self._state = "ready"
+            return self.vectors.pending_count()
+
+    def _work(self, warm_agent: str | None) -> None:
+        try:
+            self.tokenizer.count("")
+            if warm_agent is not None:
+                with self.lock:
+                    self.archival.index(warm_agent)
+                    self.recall.index(warm_agent)
+            if self._embedder is None:
+                self._load_model()
+            while not self._stop.is_set():
+                self._wake.clear()
+                if self._embedder is not None:
+                    self.fill_pending()
+                self._wake.wait()
+        except MemoryFault as fault:
+            if not self._stop.is_set():
+                self._unavailable(str(fault))
+        except Exception:
+            if not self._stop.is_set():
+                logger.exception("the background work has failed")
+                self._unavailable("an unexpected error, see the log")
+
+    def _load_model(self) -> None:
+        settings = self.settings
+
+        def on_progress(progress: Progress) -> None:
+            self._state, self._detail = "downloading", str(progress)
+
+        try:
+            files = find_model(settings.embedding_model, settings.cache_dir)
+            if files is None:
+                files = fetch_model(
+                    settings.embedding_model,
+                    settings.cache_dir,
+                    offline=settings.offline,
+                    on_progress=on_progress,
+                    cancelled=self._stop.is_set,
+                )
+            self._state, self._detail = "loading", None
+            self.use(FastEmbedder.load(files, threads=settings.threads))
+        except ModelMismatch as fault:
+            self._refusal = fault
+            self._unavailable(str(fault))
+        except ModelUnavailable as fault:
+            self._unavailable("; ".join([str(fault), *fault.reasons]))
+
+    def _unavailable(self, reason: str) -> None:
+        self._state, self._detail = "unavailable", reason
+        logger.warning("search goes by words alone: %s", reason)
+
+    def _fill(self, embedder: Embedder, items: list[Pending]) -> Iterator[int]:
+        """Compute the vectors of pending texts, short ones together; give how many are done."""
+        group: list[tuple[Pending, str, list[Range]]] = []
+        for item in items:
+            with self.lock:
+                text = self._text_of(item)
+                if text is None:
+                    with self.database.transaction() as tx:
+                        self.vectors.settle(tx, item)
+                    continue
+            ranges = embedder.chunk(text)
+            if len(ranges) > _BATCH_CHUNKS:
+                self._fill_long(embedder, item, text, ranges)
+                yield 1
+                continue
+            group.append((item, text, ranges))
+            if sum(len(spans) for _, _, spans in group) >= _BATCH_CHUNKS:
+                yield self._fill_group(embedder, group)
+                group = []
+            if self._stop.is_set():
+                return
+        if group:
+            yield self._fill_group(embedder, group)
+
+    def _fill_group(self, embedder: Embedder, group: list[tuple[Pending, str, list[Range]]]) -> int:
+        pieces = [text[a:b] for _, text, spans in group for a, b in spans]
+        vectors = embedder.embed_passages(pieces)
+        at = 0
+        with self.lock:
+            with self.database.transaction() as tx:
+                for item, _, spans in group:
+                    # A run of before may have been cut short in the middle.
+                    self.vectors.forget(tx, item.agent, item.source, item.id)
+                    if self._text_of(item) is not None:
+                        part = vectors[at : at + len(spans)]
+                        self.vectors.save(
+                            tx, item.agent, item.source, item.id, item.version, spans, part
+                        )
+                    at += len(spans)
+            at = 0
+            for item, _, spans in group:
+                self._found_later(item, spans, vectors[at : at + len(spans)])
+                at += len(spans)
+        return len(group)
+
+    def _fill_long(self, embedder: Embedder, item: Pending, text: str, ranges: list[Range]) -> None:
+        with self.lock:
+            first = self.vectors.saved_count(item)
+        while first < len(ranges) and not self._stop.is_set():
+            spans = ranges[first : first + _BATCH_CHUNKS]
+            vectors = embedder.embed_passages([text[a:b] for a, b in spans])
+            with self.lock:
+                if self._text_of(item) is None:
+                    return
+                last = first + len(spans) == len(ranges)
+                self.vectors.save_part(item, first, spans, vectors, last=last)
+                self._found_later(item, spans, vectors)
+            first += len(spans)
+
+    def _text_of(self, item: Pending) -> str | None:
+        if item.source == "memory":
+            memory = self.archival.version(item.agent, item.id, item.version)
+            return None if memory is None else memory.content
+        message = self.recall.find(item.agent, item.id)
+        return None if message is None else embedding_text(message)
+
+    def _found_later(self, item: Pending, ranges: Sequence[Range], vectors: Vectors) -> None:
+        tier = self.archival if item.source == "memory" else self.recall
+        tier.add_vectors(item.agent, item.id, ranges, vectors)
+
+
+def _record(embedder: Embedder) -> ModelRecord:
+    return ModelRecord(embedder.name, embedder.fingerprint, embedder.dimension)

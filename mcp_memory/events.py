@@ -1,0 +1,66 @@
+"""What a client may want to know of: warnings, flushes, consolidations; newest first."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Final
+
+from mcp_memory.dates import now
+from mcp_memory.ids import new_id
+from mcp_memory.records import Event
+from mcp_memory.storage import Database, Transaction
+
+WARNING: Final = "pressure_warning"
+FLUSHED: Final = "flushed"
+REMINDER: Final = "rethink_reminder"
+RETHOUGHT: Final = "rethought"
+
+
+class EventLog:
+    """The events of every agent."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(
+        self,
+        tx: Transaction,
+        agent: str,
+        kind: str,
+        text: str,
+        *,
+        conversation: str | None = None,
+        data: dict[str, object] | None = None,
+    ) -> Event:
+        """Write an event; `data` must be fit for JSON."""
+        event = Event(new_id(), kind, conversation, text, now(), data or {})
+        tx.run(
+            "INSERT INTO events VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            agent, event.id, kind, conversation, text,
+            json.dumps(event.data, ensure_ascii=False), event.created_at,
+        )  # fmt: skip
+        return event
+
+    def recent(self, agent: str, limit: int) -> tuple[Event, ...]:
+        """Return the newest events, newest first."""
+        return tuple(
+            Event(key, kind, conversation, text, created_at, json.loads(data))
+            for key, kind, conversation, text, data, created_at in self._db.read(
+                "SELECT id, kind, conversation, text, data, created_at FROM events"
+                " WHERE agent = $1 ORDER BY created_at DESC, id LIMIT $2",
+                agent, limit,
+            )
+        )  # fmt: skip
+
+    def last_at(
+        self, agent: str, kinds: tuple[str, ...], conversation: str | None = None
+    ) -> datetime | None:
+        """Return when an event of these kinds last happened, in one conversation or in any."""
+        moment: datetime | None = self._db.read(
+            "SELECT max(created_at) FROM events WHERE agent = $1"
+            " AND kind = ANY (CAST($2 AS text[]))"
+            " AND (CAST($3 AS text) IS NULL OR conversation = $3)",
+            agent, list(kinds), conversation,
+        )[0][0]  # fmt: skip
+        return moment

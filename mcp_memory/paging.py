@@ -1,0 +1,307 @@
+"""Paging: messages come into the queue, pressure rises, the oldest leave into the summary.
+
+Everything here is called with the engine's lock held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mcp_memory import budget as arithmetic
+from mcp_memory import events
+from mcp_memory.engine import Embedded, Engine
+from mcp_memory.errors import OverLimit
+from mcp_memory.records import (
+    Author,
+    Budget,
+    Flush,
+    Message,
+    Overflow,
+    Parts,
+    Summary,
+    Surface,
+    Thresholds,
+)
+from mcp_memory.storage import Transaction
+from mcp_memory.text import check_text
+
+MIN_SUMMARY_TOKENS: Final = 200
+MAX_SUMMARY_TOKENS: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What came of appended messages: the budget afterwards, and what it led to."""
+
+    budget: Budget
+    level: str
+    alert: str | None
+    flush: Flush | None
+
+
+class Pager:
+    """The window of one agent's conversations."""
+
+    def __init__(self, engine: Engine, agent: str, window_tokens: int, surface: Surface) -> None:
+        settings = engine.settings
+        self._engine = engine
+        self._agent = agent
+        self._window = window_tokens
+        self._surface = surface
+        self._surface_tokens: tuple[int, int] | None = None
+        self._thresholds = Thresholds(
+            settings.warn_at, settings.flush_at, settings.keep_after_flush
+        )
+        self._offered: dict[str, int] = {}
+        self._warned: dict[str, bool] = {}
+        self._turns: int | None = None
+
+    @property
+    def summary_limit(self) -> int:
+        """The most tokens that a summary may have: a tenth of the window, within bounds."""
+        return max(MIN_SUMMARY_TOKENS, min(self._window // 10, MAX_SUMMARY_TOKENS))
+
+    def budget(self, conversation: str, queue_tokens: int | None = None) -> Budget:
+        """Return how the window of a conversation is used now."""
+        engine, agent = self._engine, self._agent
+        queue = engine.recall.queue(agent, conversation)
+        summary = engine.recall.summary(agent, conversation)
+        core, working = engine.core.tokens(agent, conversation)
+        instructions, tools = self._counted_surface()
+        parts = Parts(
+            instructions=instructions,
+            tools=tools,
+            core=core,
+            working=working,
+            summary=0 if summary is None else summary.tokens,
+            queue=queue.tokens if queue_tokens is None else queue_tokens,
+        )
+        return arithmetic.measure(
+            parts,
+            window_tokens=self._window,
+            thresholds=self._thresholds,
+            counts={
+                "queue_messages": queue.count,
+                "conversation_messages": queue.end,
+                "recall_messages": engine.recall.count(agent),
+                "memories": engine.archival.count(agent),
+            },
+        )
+
+    def append(
+        self,
+        conversation: str,
+        messages: Sequence[Message],
+        embedded: Sequence[Embedded | None],
+    ) -> Arrival:
+        """Record messages, and flush if they made the window overflow: one transaction each."""
+        engine, agent = self._engine, self._agent
+        with engine.database.transaction() as tx:
+            engine.recall.store(tx, agent, messages, embedded)
+        engine.recall.stored(agent, messages, embedded)
+        budget = self.budget(conversation)
+        level = budget.level
+        flush = None
+        alert = None
+        if level == "flush":
+            flush = self.flush(conversation, None, asked=False)
+            budget = self.budget(conversation)
+            alert = _flushed_alert(conversation, flush)
+        elif level == "warning" and not self._was_warned(conversation):
+            alert = self._warn(conversation, budget)
+        self._remind(messages)
+        return Arrival(budget, level, alert, flush)
+
+    def overflow(self, conversation: str) -> Overflow:
+        """Return what a flush would evict now, and remember that it was shown."""
+        split = self._split(conversation, asked=True)
+        if split.evicted:
+            self._offered[conversation] = split.evicted[-1].index
+        return Overflow(
+            conversation,
+            split.evicted,
+            self._engine.recall.summary(self._agent, conversation),
+            sum(message.tokens for message in split.evicted),
+        )
+
+    def flush(self, conversation: str, summary: str | None, *, asked: bool) -> Flush:
+        """Evict the oldest messages into the summary.
+
+        With a client's `summary`, exactly those messages leave that the overflow
+        prompt showed last, if it showed any.
+
+        Raises:
+            InvalidInput, OverLimit: The summary can't be taken; nothing is evicted.
+        """
+        if summary is not None:
+            check_text(summary, "summary")
+        offered = self._offered.get(conversation) if summary is not None else None
+        parent = self._engine.recall.summary(self._agent, conversation)
+        if offered is not None and parent is not None and offered <= parent.last:
+            written = self._rewrite(conversation, parent, summary or "")
+            queue = self._engine.recall.queue(self._agent, conversation)
+            return Flush(0, queue.count, written)
+        split = self._split(conversation, asked=asked)
+        if offered is not None:
+            both = (*split.evicted, *split.kept)
+            cut = offered + 1 - both[0].index
+            split = arithmetic.Eviction(both[:cut], both[cut:])
+        if not split.evicted:
+            return Flush(0, len(split.kept), parent)
+        author: Author = "client" if summary is not None else "extractive"
+        content = summary if summary is not None else self._digest(parent, split.evicted)
+        written = self._engine.recall.draft_summary(
+            conversation, parent, first=split.evicted[0].index, last=split.evicted[-1].index,
+            content=content, author=author,
+        )  # fmt: skip
+        self._check_length(written)
+        with self._engine.database.transaction() as tx:
+            self._engine.recall.store_summary(tx, self._agent, written)
+            self._log_flush(tx, written, len(split.evicted))
+        self._engine.recall.summarized(self._agent, conversation)
+        self._warned[conversation] = False
+        self._offered.pop(conversation, None)
+        return Flush(len(split.evicted), len(split.kept), written)
+
+    def rethought(self) -> None:
+        """Begin to count the user's turns anew."""
+        self._turns = 0
+
+    def _split(self, conversation: str, *, asked: bool) -> arithmetic.Eviction:
+        recall = self._engine.recall
+        queue = recall.queue(self._agent, conversation)
+        messages = recall.messages(self._agent, conversation, queue.first, queue.end)
+        budget = self.budget(conversation)
+        target = arithmetic.flush_target(
+            budget.parts, window_tokens=self._window, thresholds=self._thresholds, asked=asked
+        )
+        # The next summary may be as long as it is allowed to be.
+        used = budget.used_tokens - budget.parts.summary + self.summary_limit
+        if asked:
+            used = min(used, budget.used_tokens)
+        return arithmetic.evict(messages, used_tokens=used, target_tokens=target)
+
+    def _digest(self, parent: Summary | None, evicted: Sequence[Message]) -> str:
+        first, last = evicted[0], evicted[-1]
+        begin = parent.first if parent is not None and parent.parent is None else 0
+        head = (
+            f"Messages {min(begin, first.index)} to {last.index}"
+            f" (until {last.created_at.date()}) have left the window; what was said there, in"
+            " extracts. conversation_search finds the rest word for word."
+        )
+        body = self._engine.summarizer.summarize(
+            None if parent is None else _body(parent),
+            evicted,
+            max_tokens=self.summary_limit - self._engine.tokenizer.count(head) - 2,
+        )
+        return f"{head}\n{body}"
+
+    def _rewrite(self, conversation: str, parent: Summary, content: str) -> Summary:
+        """Put a client's text in the place of the summary that was written meanwhile."""
+        written = replace(
+            self._engine.recall.draft_summary(
+                conversation, None, first=parent.first, last=parent.last, content=content,
+                author="client",
+            ),
+            parent=parent.parent,
+        )  # fmt: skip
+        self._check_length(written)
+        with self._engine.database.transaction() as tx:
+            self._engine.recall.store_summary(tx, self._agent, written)
+        self._engine.recall.summarized(self._agent, conversation)
+        self._offered.pop(conversation, None)
+        return written
+
+    def _check_length(self, summary: Summary) -> None:
+        if summary.tokens > self.summary_limit:
+            raise OverLimit(
+                "summary",
+                used=summary.tokens,
+                limit=self.summary_limit,
+                field="summary",
+                hint="Shorten it and call conversation_flush again; nothing was evicted",
+            )
+
+    def _log_flush(self, tx: Transaction, summary: Summary, evicted: int) -> None:
+        self._engine.events.add(
+            tx,
+            self._agent,
+            events.FLUSHED,
+            f"{evicted} messages ({summary.first} to {summary.last}) have left the window of"
+            f" conversation {summary.conversation!r}.",
+            conversation=summary.conversation,
+            data={"evicted": evicted, "summary": summary.id, "author": summary.author},
+        )
+
+    def _was_warned(self, conversation: str) -> bool:
+        warned = self._warned.get(conversation)
+        if warned is None:
+            log = self._engine.events
+            at = log.last_at(self._agent, (events.WARNING,), conversation)
+            flushed = log.last_at(self._agent, (events.FLUSHED,), conversation)
+            warned = at is not None and (flushed is None or at > flushed)
+            self._warned[conversation] = warned
+        return warned
+
+    def _warn(self, conversation: str, budget: Budget) -> str:
+        leaving = self._split(conversation, asked=False).evicted
+        which = (
+            f" Messages {leaving[0].index} to {leaving[-1].index} will leave it first."
+            if leaving
+            else ""
+        )
+        text = (
+            f"Memory pressure: {budget.pressure:.0%} of the context window is in use.{which}"
+            " Save what matters now, without telling the user: core_memory_append for what must"
+            " stay in view, store_memories or archival_memory_insert for the rest."
+        )
+        with self._engine.database.transaction() as tx:
+            self._engine.events.add(
+                tx, self._agent, events.WARNING, text, conversation=conversation,
+                data={"pressure": budget.pressure},
+            )  # fmt: skip
+        self._warned[conversation] = True
+        return text
+
+    def _remind(self, messages: Sequence[Message]) -> None:
+        every = self._engine.settings.rethink_every
+        if not every:
+            return
+        engine, agent = self._engine, self._agent
+        if self._turns is None:
+            since = engine.events.last_at(agent, (events.RETHOUGHT, events.REMINDER))
+            self._turns = engine.recall.user_turns_since(agent, since)
+        else:
+            self._turns += sum(message.role == "user" for message in messages)
+        if self._turns < every:
+            return
+        text = (
+            f"{self._turns} user turns since core memory was last thought over: if something"
+            " lasting was said, rethink_memory, then finish_rethinking_memory."
+        )
+        with engine.database.transaction() as tx:
+            engine.events.add(tx, agent, events.REMINDER, text, data={"turns": self._turns})
+        self._turns = 0
+
+    def _counted_surface(self) -> tuple[int, int]:
+        if self._surface_tokens is None:
+            count = self._engine.tokenizer.count
+            self._surface_tokens = (count(self._surface.instructions), count(self._surface.tools))
+        return self._surface_tokens
+
+
+def _body(summary: Summary) -> str:
+    """Return a summary without the line that says what it covers, if the server wrote it."""
+    if summary.author == "client":
+        return summary.content
+    return summary.content.partition("\n")[2]
+
+
+def _flushed_alert(conversation: str, flush: Flush) -> str:
+    return (
+        f"The window of conversation {conversation!r} was full: its {flush.evicted} oldest messages"
+        " have left it into the summary. They stay in recall memory: conversation_search finds"
+        " them."
+    )

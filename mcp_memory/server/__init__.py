@@ -1,0 +1,1 @@
+"""MCP in, calls of the façade, MCP out."""

@@ -1,0 +1,301 @@
+"""The MCP server: one object that speaks both protocol eras over any transport.
+
+It answers the handshake at once. The database and all that belongs to it are
+opened by the first request that needs them, or shortly after the handshake.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
+import anyio.to_thread
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    CompleteRequestParams,
+    CompleteResult,
+    GetPromptRequestParams,
+    GetPromptResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+)
+from pydantic import ValidationError
+
+from mcp_memory import __version__
+from mcp_memory.errors import InvalidInput, MemoryFault, NotFound
+from mcp_memory.records import Surface
+from mcp_memory.server.instructions import HABIT, compose
+from mcp_memory.server.prompts import PROMPTS, get_prompt
+from mcp_memory.server.resources import (
+    RESOURCES,
+    TEMPLATES,
+    complete_resource,
+    read_resource,
+    updated_uris,
+)
+from mcp_memory.server.results import Fitter, Reply, compact, failure
+from mcp_memory.server.subscriptions import Subscriptions
+from mcp_memory.server.tools import TOOLS, ToolSpec
+from mcp_memory.text import shorten
+
+if TYPE_CHECKING:
+    from mcp_memory.memory import Memory
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Context = ServerRequestContext[Any, Any]
+OpenMemory = Callable[[Surface], "Memory"]
+
+SERVER_NAME: Final = "mcp-memory"
+WARM_UP_AFTER_SECONDS: Final = 0.25
+"""How long after the handshake the database is opened if no call needed it before."""
+
+
+class MemoryServer(Server[Any]):
+    """The server of one agent's memory.
+
+    Args:
+        open_memory: Opens the memory; called once it is needed, in a worker thread,
+            and again after it has failed.
+        core: The compiled core memory that the instructions carry until then.
+        max_reply_tokens: No reply of a tool is longer.
+    """
+
+    def __init__(self, open_memory: OpenMemory, *, core: str | None, max_reply_tokens: int) -> None:
+        self.subscriptions = Subscriptions()
+        super().__init__(
+            SERVER_NAME,
+            version=__version__,
+            title="Memory",
+            description="Persistent memory for agents: core, recall and archival, with paging.",
+            instructions=compose(core),
+            lifespan=self._lifespan,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
+            on_list_resources=self._list_resources,
+            on_list_resource_templates=self._list_templates,
+            on_read_resource=self._read_resource,
+            on_subscribe_resource=self.subscriptions.subscribe,
+            on_unsubscribe_resource=self.subscriptions.unsubscribe,
+            on_subscriptions_listen=self.subscriptions.listen,
+            on_list_prompts=self._list_prompts,
+            on_get_prompt=self._get_prompt,
+            on_completion=self._complete,
+        )
+        self.middleware.append(self._warm_up_after_handshake)
+        self._open_memory = open_memory
+        self._max_reply_tokens = max_reply_tokens
+        self._opening = threading.Lock()
+        self._memory: Memory | None = None
+        self._warm_up: Callable[[], None] | None = None
+
+    def memory(self) -> Memory:
+        """Return the memory, opened now if it is not; blocks, for worker threads.
+
+        Raises:
+            MemoryFault: It can't be opened.
+        """
+        with self._opening:
+            if self._memory is None:
+                memory = self._open_memory(Surface(HABIT, tools_text()))
+                memory.listen(self._on_change)
+                self.instructions = compose(memory.compiled_core())
+                self._memory = memory
+            return self._memory
+
+    def close(self) -> None:
+        """Close the memory if it was opened."""
+        with self._opening:
+            if self._memory is not None:
+                self._memory.close()
+                self._memory = None
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Server[Any]) -> AsyncIterator[dict[str, Any]]:
+        async with anyio.create_task_group() as group:
+            self._warm_up = partial(group.start_soon, self._warm_up_soon)
+            try:
+                yield {}
+            finally:
+                self._warm_up = None
+                group.cancel_scope.cancel()
+
+    async def _warm_up_after_handshake(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        result = await call_next(ctx)
+        if self._memory is None and self._warm_up is not None:
+            warm_up, self._warm_up = self._warm_up, None
+            warm_up()
+        return result
+
+    async def _warm_up_soon(self) -> None:
+        await anyio.sleep(WARM_UP_AFTER_SECONDS)
+        try:
+            await anyio.to_thread.run_sync(self.memory, abandon_on_cancel=True)
+        except MemoryFault as fault:
+            # Each call will say it to the client; this is for whoever reads the log.
+            logger.error("%s", fault)
+
+    def _on_change(self, topics: frozenset[str]) -> None:
+        for topic in topics:
+            for uri in updated_uris(topic):
+                self.subscriptions.changed(uri)
+        if "core" in topics and self._memory is not None:
+            self.instructions = compose(self._memory.compiled_core())
+
+    async def _run(self, work: Callable[[Memory, Fitter], T]) -> T:
+        """Do what may block in a worker thread: the one place where that is crossed."""
+
+        def in_thread() -> T:
+            memory = self.memory()
+            return work(memory, Fitter(memory.count_tokens, self._max_reply_tokens))
+
+        try:
+            return await anyio.to_thread.run_sync(in_thread)
+        finally:
+            await self.subscriptions.publish()
+
+    async def _list_tools(
+        self, ctx: Context, params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        return tool_list()
+
+    async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+        spec = TOOLS.get(params.name)
+        fitter = Fitter(len, self._max_reply_tokens)
+        try:
+            if spec is None:
+                raise NotFound(
+                    f"there is no tool {shorten(params.name, 80)!r}",
+                    key=params.name,
+                    hint=f"There are {', '.join(TOOLS)}",
+                )
+            given = _validated(spec, params.arguments or {})
+
+            def work(memory: Memory, fitter: Fitter) -> Reply:
+                return spec.handler(memory, fitter, given)
+
+            return (await self._run(work)).result()
+        except MemoryFault as fault:
+            logger.info("tool %r: %s", params.name, type(fault).__name__)
+            return failure(fault, fitter)
+        except Exception:
+            logger.exception("tool %r raised an unexpected exception", params.name)
+            return failure(_unexpected(), fitter)
+
+    async def _list_resources(
+        self, ctx: Context, params: PaginatedRequestParams | None
+    ) -> ListResourcesResult:
+        return ListResourcesResult(resources=list(RESOURCES))
+
+    async def _list_templates(
+        self, ctx: Context, params: PaginatedRequestParams | None
+    ) -> ListResourceTemplatesResult:
+        return ListResourceTemplatesResult(resource_templates=list(TEMPLATES))
+
+    async def _read_resource(
+        self, ctx: Context, params: ReadResourceRequestParams
+    ) -> ReadResourceResult:
+        uri = str(params.uri)
+        content = await self._answer(lambda memory, fitter: read_resource(memory, fitter, uri), uri)
+        return ReadResourceResult(contents=[content])
+
+    async def _list_prompts(
+        self, ctx: Context, params: PaginatedRequestParams | None
+    ) -> ListPromptsResult:
+        return ListPromptsResult(prompts=[spec.prompt for spec in PROMPTS.values()])
+
+    async def _get_prompt(self, ctx: Context, params: GetPromptRequestParams) -> GetPromptResult:
+        def work(memory: Memory, fitter: Fitter) -> GetPromptResult:
+            return get_prompt(memory, fitter, params.name, params.arguments)
+
+        return await self._answer(work, params.name)
+
+    async def _complete(self, ctx: Context, params: CompleteRequestParams) -> CompleteResult:
+        def work(memory: Memory, fitter: Fitter) -> CompleteResult:
+            argument = params.argument
+            return CompleteResult(
+                completion=complete_resource(memory, argument.name, argument.value)
+            )
+
+        return await self._answer(work, params.argument.name)
+
+    async def _answer(self, work: Callable[[Memory, Fitter], T], what: str) -> T:
+        try:
+            return await self._run(work)
+        except (NotFound, InvalidInput) as fault:
+            raise MCPError(code=INVALID_PARAMS, message=str(fault)) from fault
+        except MemoryFault as fault:
+            raise MCPError(code=INTERNAL_ERROR, message=str(fault)) from fault
+        except Exception as error:
+            logger.exception("%r raised an unexpected exception", what)
+            raise MCPError(code=INTERNAL_ERROR, message=str(_unexpected())) from error
+
+
+@lru_cache(maxsize=1)
+def tool_list() -> ListToolsResult:
+    """Return the tools as `tools/list` sends them."""
+    return ListToolsResult(tools=[spec.definition() for spec in TOOLS.values()])
+
+
+def tools_text() -> str:
+    """Return the tool definitions as the text that a model is sent."""
+    tools = tool_list().model_dump(by_alias=True, mode="json", exclude_none=True)["tools"]
+    return compact(tools)
+
+
+def _validated(spec: ToolSpec, given: dict[str, Any]) -> Any:
+    try:
+        return spec.arguments.model_validate(given)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False)
+        fields = [".".join(str(part) for part in problem["loc"]) for problem in problems]
+        lines = [
+            f"{field or 'arguments'}: {_reason(problem)}"
+            for field, problem in zip(fields[:5], problems[:5], strict=True)
+        ]
+        raise InvalidInput(
+            f"{spec.name} was called wrongly: {'; '.join(lines)}",
+            field=fields[0],
+            hint=f"It takes {', '.join(spec.arguments.model_fields) or 'no arguments'};"
+            " nothing was done",
+        ) from error
+
+
+def _reason(problem: Any) -> str:
+    match problem["type"]:
+        case "extra_forbidden":
+            return "unknown argument"
+        case "missing":
+            return "missing"
+        case "string_unicode":
+            return "has half of a surrogate pair, which is no character"
+        case _:
+            shown = shorten(repr(problem["input"]), 60).encode("ascii", "backslashreplace").decode()
+            return f"{problem['msg']}, not {shown}"
+
+
+def _unexpected() -> MemoryFault:
+    return MemoryFault(
+        "an unexpected error in the memory server",
+        hint="Its log has the details; the call can be repeated",
+    )
+
+
+__all__ = ["MemoryServer", "OpenMemory", "tool_list", "tools_text"]

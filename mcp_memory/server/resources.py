@@ -1,0 +1,232 @@
+"""The resources: what a host can read, or watch, without a tool call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from mcp_types import Completion, Resource, ResourceTemplate, TextResourceContents
+
+from mcp_memory import __version__
+from mcp_memory.dates import show
+from mcp_memory.errors import InvalidInput, NotFound
+from mcp_memory.records import Message
+from mcp_memory.render import compile_block, render_message
+from mcp_memory.server.results import Fitter
+from mcp_memory.server.tools import budget_payload
+from mcp_memory.settings import DEFAULT_CONVERSATION
+
+if TYPE_CHECKING:
+    from mcp_memory.memory import Memory
+
+_TEXT: Final = "text/plain"
+_JSON: Final = "application/json"
+_SCHEME: Final = "memory"
+
+RESOURCES: Final = (
+    Resource(
+        uri="memory://core", name="core", mime_type=_TEXT,
+        description="The core memory blocks, as they stand in context.",
+    ),
+    Resource(
+        uri="memory://context-budget", name="context-budget", mime_type=_JSON,
+        description="Tokens in use by part, pressure, level and advice, for conversation main.",
+    ),
+    Resource(
+        uri="memory://events", name="events", mime_type=_JSON,
+        description="Warnings, flushes and consolidations, newest first.",
+    ),
+    Resource(
+        uri="memory://status", name="status", mime_type=_JSON,
+        description="Version, agent, counts, and whether search has its semantic half.",
+    ),
+)  # fmt: skip
+
+TEMPLATES: Final = (
+    ResourceTemplate(
+        uri_template="memory://core/{label}", name="block", mime_type=_TEXT,
+        description="One block of core memory.",
+    ),
+    ResourceTemplate(
+        uri_template="memory://context-budget/{conversation}", name="conversation-budget",
+        mime_type=_JSON, description="The context budget of one conversation.",
+    ),
+    ResourceTemplate(
+        uri_template="memory://conversations/{conversation}/recent", name="recent",
+        mime_type=_TEXT, description="The newest messages in the window, with their indexes.",
+    ),
+    ResourceTemplate(
+        uri_template="memory://conversations/{conversation}/summary", name="summary",
+        mime_type=_TEXT, description="The summary of what has left the window.",
+    ),
+    ResourceTemplate(
+        uri_template="memory://archival/{id}", name="memory", mime_type=_TEXT,
+        description="One archival memory as a whole; a long one goes on at ?from=CHARACTER.",
+    ),
+)  # fmt: skip
+
+_EVENTS: Final = 20
+_COMPLETIONS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    text: str
+    mime_type: str
+
+
+def read_resource(memory: Memory, fitter: Fitter, uri: str) -> TextResourceContents:
+    """Return what stands at a URI.
+
+    Raises:
+        NotFound: There is no such resource.
+        InvalidInput: A part of the URI can't be taken.
+    """
+    split = urlsplit(uri)
+    path = [unquote(part) for part in (split.netloc + split.path).split("/")]
+    if split.scheme != _SCHEME:
+        raise _unknown(uri)
+    content = _read(memory, fitter, uri, path, parse_qs(split.query))
+    return TextResourceContents(uri=uri, text=content.text, mime_type=content.mime_type)
+
+
+def _read(
+    memory: Memory, fitter: Fitter, uri: str, path: list[str], query: dict[str, list[str]]
+) -> _Content:
+    match path:
+        case ["core"]:
+            return _Content(memory.compiled_core(), _TEXT)
+        case ["core", label]:
+            return _Content(compile_block(memory.block(label)), _TEXT)
+        case ["context-budget"]:
+            return _budget(memory, DEFAULT_CONVERSATION)
+        case ["context-budget", conversation]:
+            return _budget(memory, conversation)
+        case ["conversations", conversation, "recent"]:
+            return _Content(_recent(memory, fitter, conversation), _TEXT)
+        case ["conversations", conversation, "summary"]:
+            summary = memory.summary(conversation)
+            return _Content("" if summary is None else summary.content, _TEXT)
+        case ["archival", memory_id]:
+            return _Content(_memory(memory, fitter, memory_id, query.get("from", ["0"])[0]), _TEXT)
+        case ["events"]:
+            return _Content(_events(memory, fitter), _JSON)
+        case ["status"]:
+            return _Content(_status(memory), _JSON)
+        case _:
+            raise _unknown(uri)
+
+
+def complete_resource(memory: Memory, argument: str, value: str) -> Completion:
+    """Return what can stand for a variable of a template, or for a prompt's argument."""
+    match argument:
+        case "label":
+            values = [block.label for block in memory.blocks()]
+        case "conversation":
+            values = memory.conversations() or [DEFAULT_CONVERSATION]
+        case "id":
+            values = memory.recent_ids(value, _COMPLETIONS)
+        case _:
+            values = []
+    fitting = [item for item in values if item.lower().startswith(value.lower())]
+    return Completion(
+        values=fitting[:_COMPLETIONS], total=len(fitting), has_more=len(fitting) > _COMPLETIONS
+    )
+
+
+def updated_uris(topic: str) -> tuple[str, ...]:
+    """Return the resources that a change of the façade's `topic` concerns."""
+    kind, _, conversation = topic.partition("/")
+    if kind == "budget":
+        one = f"memory://context-budget/{quote(conversation, safe='')}"
+        return (one, "memory://context-budget") if conversation == DEFAULT_CONVERSATION else (one,)
+    return (f"memory://{kind}",)
+
+
+def numbered(message: Message, text: str | None = None) -> str:
+    """Return a message as listings show it, with its index and time."""
+    shown = render_message(message).rstrip("\n") if text is None else text
+    return f"[{message.index}] {message.created_at:%Y-%m-%d %H:%M} {shown}"
+
+
+def _budget(memory: Memory, conversation: str) -> _Content:
+    return _Content(_dump(budget_payload(memory.budget(conversation))), _JSON)
+
+
+def _recent(memory: Memory, fitter: Fitter, conversation: str) -> str:
+    messages = memory.recent(conversation)
+    lines: list[str] = []
+    left = fitter.max_tokens - 60
+    for message in reversed(messages):
+        line = fitter.clip(numbered(message), fitter.max_tokens // 3)
+        left -= memory.count_tokens(line) + 1
+        if left < 0:
+            break
+        lines.append(line)
+    older = len(messages) - len(lines)
+    if older:
+        lines.append(f"({older} older messages are in the window; conversation_search lists them)")
+    return "\n".join(reversed(lines))
+
+
+def _memory(memory: Memory, fitter: Fitter, memory_id: str, start: str) -> str:
+    record = memory.get(memory_id)
+    if not start.isdecimal() or int(start) > len(record.content):
+        raise InvalidInput(
+            f"from={start!r} is no place in a text of {len(record.content)} characters",
+            field="from", hint="Give the number that the page before it ends with",
+        )  # fmt: skip
+    text = record.content[int(start) :]
+    if fitter.fits(text):
+        return text
+    part = fitter.clip(text, fitter.max_tokens - 60).removesuffix("…")
+    end = int(start) + len(part)
+    return (
+        f"{part}\n[{len(record.content) - end} of {len(record.content)} characters left:"
+        f" memory://archival/{record.id}?from={end}]"
+    )
+
+
+def _events(memory: Memory, fitter: Fitter) -> str:
+    zone = memory.settings.zone
+    events: list[dict[str, object]] = []
+    for event in memory.events(_EVENTS):
+        item = {
+            "id": event.id, "kind": event.kind, "conversation": event.conversation,
+            "at": show(event.created_at, zone), "text": event.text, **event.data,
+        }  # fmt: skip
+        if not fitter.fits(_dump({"events": [*events, item]})):
+            break
+        events.append(item)
+    return _dump({"events": events})
+
+
+def _status(memory: Memory) -> str:
+    state, overview = memory.embedding_state(), memory.overview()
+    embedding: dict[str, object] = {
+        "state": state.state, "model": state.model, "pending": state.pending,
+    }  # fmt: skip
+    if state.detail:
+        embedding["detail"] = state.detail
+    return _dump(
+        {
+            "version": __version__,
+            "agent": memory.agent,
+            "search": "hybrid" if state.state == "ready" else "lexical",
+            "embedding": embedding,
+            "counts": {"messages": overview.messages, "memories": overview.memories},
+            "tags": list(overview.tags[:20]),
+        }
+    )
+
+
+def _dump(payload: object) -> str:
+    return json.dumps(payload, ensure_ascii=False, indent=1)
+
+
+def _unknown(uri: str) -> NotFound:
+    return NotFound(
+        f"there is no resource {uri[:200]!r}", key=uri, hint="resources/list names those there are"
+    )

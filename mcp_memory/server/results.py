@@ -1,0 +1,147 @@
+"""Replies: complete as text alone and as structured content alone, never over the limit.
+
+What does not fit is counted and reached by a cursor. Long texts are cut
+around what matched before whole hits are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcp_types import CallToolResult, TextContent
+
+from mcp_memory.errors import InvalidInput, MemoryFault
+from mcp_memory.search.snippets import snippet
+
+Payload = dict[str, Any]
+
+_CURSOR_TOKENS: Final = 110
+"""What a cursor may cost, kept free while a page is filled."""
+
+_MIN_SNIPPET_TOKENS: Final = 40
+"""Rather fewer hits than shorter snippets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a tool answers; `text` only where it reads better than the JSON."""
+
+    payload: Payload
+    text: str | None = None
+
+    def result(self) -> CallToolResult:
+        """Return it as the protocol wants it."""
+        text = compact(self.payload) if self.text is None else self.text
+        return CallToolResult(
+            content=[TextContent(type="text", text=text)], structured_content=self.payload
+        )
+
+
+class Fitter:
+    """Keeps replies under a number of tokens."""
+
+    def __init__(self, count_tokens: Callable[[str], int], max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        self._count = count_tokens
+
+    def fits(self, text: str) -> bool:
+        """Return whether a text is short enough for a reply."""
+        # No token is shorter than a byte, so that most replies need no counting.
+        return len(text.encode()) <= self.max_tokens or self._count(text) <= self.max_tokens
+
+    def clip(self, text: str, max_tokens: int) -> str:
+        """Return the beginning of a text that fits, with `…` if it was cut."""
+        if len(text) <= max_tokens // 4 or self._count(text) <= max_tokens:
+            return text
+        low, high = 0, len(text)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self._count(text[:middle]) < max_tokens:
+                low = middle
+            else:
+                high = middle - 1
+        return text[:low] + "…"
+
+    def page(
+        self,
+        payload: Payload,
+        items: Sequence[Payload],
+        *,
+        query: str,
+        more: Callable[[int], str],
+        left: bool,
+        key: str = "results",
+        field: str = "text",
+    ) -> Payload:
+        """Return `payload` with as many items as fit under `key`.
+
+        Args:
+            items: What was found, each with its whole passage in `field`.
+            query: What the passages are cut around.
+            more: Gives the cursor that goes on after so many items.
+            left: Whether there is more behind the last item.
+        """
+        full = {**payload, key: list(items)}
+        if not left and self.fits(compact(full)):
+            return full
+        room = self.max_tokens - _CURSOR_TOKENS - self._count(compact(payload))
+        bare = [self._count(compact({**item, field: ""})) + 1 for item in items]
+        texts = [self._count(json.dumps(item[field], ensure_ascii=False)) for item in items]
+        kept = len(items)
+        while (
+            kept > 1
+            and sum(bare[:kept]) + min(sum(texts[:kept]), kept * _MIN_SNIPPET_TOKENS) > room
+        ):
+            kept -= 1
+        share = _share(texts[:kept], room - sum(bare[:kept]))
+        shown = [
+            item if cost <= share else {**item, field: self._snippet(item[field], query, share)}
+            for item, cost in zip(items[:kept], texts[:kept], strict=True)
+        ]
+        while len(shown) > 1 and self._count(compact({**payload, key: shown})) > (
+            self.max_tokens - _CURSOR_TOKENS
+        ):
+            shown.pop()
+        page = {**payload, key: shown}
+        if left or len(shown) < len(items):
+            page["next_cursor"] = more(len(shown))
+        return page
+
+    def _snippet(self, text: str, query: str, max_tokens: int) -> str:
+        def short(candidate: str) -> bool:
+            return self._count(json.dumps(candidate, ensure_ascii=False)) <= max_tokens
+
+        return snippet(text, query, short)
+
+
+def failure(fault: MemoryFault, fitter: Fitter) -> CallToolResult:
+    """Return a tool error: the message with its hint, and the same as data."""
+    payload: Payload = {"error": type(fault).__name__, "message": fault.message}
+    if fault.hint:
+        payload["hint"] = fault.hint
+    if isinstance(fault, InvalidInput) and fault.field:
+        payload["field"] = fault.field
+    text = fitter.clip(str(fault), fitter.max_tokens // 2)
+    payload["message"] = fitter.clip(fault.message, fitter.max_tokens // 3)
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], structured_content=payload, is_error=True
+    )
+
+
+def compact(payload: object) -> str:
+    """Return JSON with no byte too many; text in every script stays readable."""
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+
+
+def _share(costs: Sequence[int], room: int) -> int:
+    """Return how much each may cost at most so that all together fit the room."""
+    left, waiting = room, len(costs)
+    for cost in sorted(costs):
+        if cost * waiting > left:
+            return max(left // waiting, 1)
+        left -= cost
+        waiting -= 1
+    return max(costs, default=0)

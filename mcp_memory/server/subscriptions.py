@@ -1,0 +1,88 @@
+"""Telling clients of both protocol eras that a resource has changed.
+
+Clients of 2026-07-28 hold a `subscriptions/listen` stream, older ones have
+asked with `resources/subscribe`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Any, Final
+
+import anyio
+from mcp.server.context import ServerRequestContext
+from mcp.server.session import ServerSession
+from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
+from mcp_types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
+
+logger = logging.getLogger(__name__)
+
+_SEND_SECONDS: Final = 2.0
+"""A client that takes longer to read a notice is no longer told."""
+
+_MAX_PER_URI: Final = 256
+
+Context = ServerRequestContext[Any, Any]
+
+
+class Subscriptions:
+    """Who wants to know of which resource."""
+
+    def __init__(self) -> None:
+        self.bus = InMemorySubscriptionBus()
+        self.listen = ListenHandler(self.bus)
+        self._sessions: dict[str, list[ServerSession]] = {}
+        self._changed: deque[str] = deque()
+
+    def changed(self, uri: str) -> None:
+        """Note a change, from any thread; `publish` tells of it."""
+        self._changed.append(uri)
+
+    async def publish(self) -> None:
+        """Tell of the changes noted so far, each resource once."""
+        uris: dict[str, None] = {}
+        while self._changed:
+            uris[self._changed.popleft()] = None
+        for uri in uris:
+            await self.bus.publish(ResourceUpdated(uri=uri))
+            for session in list(self._sessions.get(uri, ())):
+                with anyio.move_on_after(_SEND_SECONDS) as scope:
+                    try:
+                        await session.send_resource_updated(uri)
+                    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+                        self._drop(uri, session)
+                if scope.cancelled_caught:
+                    self._drop(uri, session)
+
+    async def subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
+        """Serve `resources/subscribe`."""
+        uri = str(params.uri)
+        sessions = self._sessions.setdefault(uri, [])
+        if not any(_same_client(session, ctx.session) for session in sessions):
+            sessions.append(ctx.session)
+            del sessions[:-_MAX_PER_URI]
+        return EmptyResult()
+
+    async def unsubscribe(self, ctx: Context, params: UnsubscribeRequestParams) -> EmptyResult:
+        """Serve `resources/unsubscribe`."""
+        uri = str(params.uri)
+        for session in list(self._sessions.get(uri, ())):
+            if _same_client(session, ctx.session):
+                self._drop(uri, session)
+        return EmptyResult()
+
+    def _drop(self, uri: str, session: ServerSession) -> None:
+        sessions = self._sessions.get(uri, [])
+        if session in sessions:
+            sessions.remove(session)
+        if not sessions:
+            self._sessions.pop(uri, None)
+
+
+def _same_client(one: ServerSession, other: ServerSession) -> bool:
+    # A session object is made for each request; the parameters of the handshake
+    # are one object for the whole connection.
+    return one is other or (
+        one.client_params is not None and one.client_params is other.client_params
+    )

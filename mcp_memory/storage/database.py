@@ -1,0 +1,212 @@
+"""One DuckDB file: many readers, one writer, errors in our words.
+
+Nothing else opens the file: a plain `open()` of it in this process would drop
+the lock that keeps other processes out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+from mcp_memory.errors import StorageFault
+from mcp_memory.storage.faults import translate
+from mcp_memory.storage.migrations import migrate
+
+Row = tuple[Any, ...]
+
+_CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
+    # No extension is ever fetched: only the package registries can be relied on.
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "threads": 2,
+    "memory_limit": "1GB",
+}
+_DIRECTORY_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+
+
+class Transaction:
+    """Statements that are kept together or not at all."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def run(self, sql: str, *values: object) -> list[Row]:
+        """Execute one statement and return its rows, if it has any."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Execute one statement for each row of values."""
+        if rows:
+            self._connection.executemany(sql, rows)
+
+
+class Database:
+    """A database file of the present schema, open for this process alone.
+
+    Safe to use from several threads: each reads through a cursor of its own,
+    and writers take turns.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Open `path`, make it if it is missing, and bring it to the present schema.
+
+        Args:
+            path: The file; None for a database in memory.
+
+        Raises:
+            StorageFault: It is locked, corrupt, of a newer version or can't be written.
+        """
+        self.path = ":memory:" if path is None else str(path)
+        self.generation = 0
+        """Counts up whenever the file had to be opened again; caches of before are void."""
+        self._write = threading.RLock()
+        self._local = threading.local()
+        self._broken = False
+        self._closed = False
+        if path is not None:
+            _prepare(path)
+        self._connection = self._connect()
+
+    def read(self, sql: str, *values: object) -> list[Row]:
+        """Return the rows of a query, of the state that was last committed.
+
+        Raises:
+            StorageFault: The driver could not read it.
+        """
+        try:
+            return self._cursor().execute(sql, values).fetchall()
+        except duckdb.Error as error:
+            raise self._fault(error) from error
+
+    def read_columns(self, sql: str, *values: object) -> dict[str, NDArray[Any]]:
+        """Return the columns of a query by name, for results of many rows.
+
+        Raises:
+            StorageFault: The driver could not read it.
+        """
+        try:
+            columns: dict[str, NDArray[Any]] = self._cursor().execute(sql, values).fetchnumpy()
+        except duckdb.Error as error:
+            raise self._fault(error) from error
+        return {name: np.asarray(column) for name, column in columns.items()}
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Hold the writer's place; commit at the end, or roll back on any exception.
+
+        What is left without an exception is durable.
+
+        Raises:
+            StorageFault: The driver could not write; nothing of it was kept.
+        """
+        with self._write:
+            self._revive()
+            connection = self._connection
+            try:
+                connection.begin()
+                yield Transaction(connection)
+                connection.commit()
+            except duckdb.Error as error:
+                self._roll_back(connection)
+                raise self._fault(error) from error
+            except BaseException:
+                self._roll_back(connection)
+                raise
+
+    def checkpoint(self) -> None:
+        """Move everything from the write-ahead log into the database file."""
+        with self._write:
+            self._revive()
+            try:
+                self._connection.execute("CHECKPOINT")
+            except duckdb.Error as error:
+                raise self._fault(error) from error
+
+    def close(self) -> None:
+        """Close the file; what was committed is in it. Closing again does nothing."""
+        with self._write:
+            if not self._closed:
+                self._closed = True
+                self._connection.close()
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        try:
+            connection = duckdb.connect(self.path, config=_CONFIG)
+        except duckdb.Error as error:
+            raise translate(error, self.path) from error
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            if migrate(connection, self.path):
+                connection.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            connection.close()
+            raise translate(error, self.path) from error
+        except BaseException:
+            connection.close()
+            raise
+        if self.path != ":memory:" and os.name == "posix":
+            Path(self.path).chmod(_FILE_MODE)
+        return connection
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        if self._broken:
+            with self._write:
+                self._revive()
+        held: tuple[int, duckdb.DuckDBPyConnection] | None = getattr(self._local, "held", None)
+        if held is None or held[0] != self.generation:
+            if self._closed:
+                raise StorageFault("the database is closed", hint="Start the server again")
+            held = (self.generation, self._connection.cursor())
+            self._local.held = held
+        return held[1]
+
+    def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
+        try:
+            connection.rollback()
+        except duckdb.TransactionException:
+            pass  # The driver has rolled back by itself.
+        except duckdb.Error:
+            self._broken = True
+
+    def _fault(self, error: duckdb.Error) -> StorageFault:
+        # After a fatal error every statement fails until the file is opened again;
+        # all that was acknowledged is there then.
+        if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+            self._broken = True
+        fault = translate(error, self.path)
+        return fault if isinstance(fault, StorageFault) else StorageFault(str(fault))
+
+    def _revive(self) -> None:
+        if self._closed:
+            raise StorageFault("the database is closed", hint="Start the server again")
+        if self._broken and self.path != ":memory:":
+            with contextlib.suppress(duckdb.Error):
+                self._connection.close()
+            self._connection = self._connect()
+            self._broken = False
+            self.generation += 1
+
+
+def _prepare(path: Path) -> None:
+    """Make the folder of the database, private, if it is missing."""
+    if path.is_dir():
+        raise StorageFault(
+            f"{path} is a folder, not a database", hint="Set MCP_MEMORY_DB to the path of a file"
+        )
+    try:
+        path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFault(
+            f"the folder {path.parent} can't be made: {error.strerror}",
+            hint="Set MCP_MEMORY_DB to a file in a folder that you can write to",
+        ) from error

@@ -1,0 +1,249 @@
+"""The vectors of messages and memories, and which of them are still to be computed.
+
+The table is made when a model is first used, because its dimension is the
+model's. A text whose vectors are not there yet is listed as pending, in the
+same transaction that stores the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcp_memory.errors import ModelMismatch
+from mcp_memory.storage.database import Database, Transaction
+
+Source = Literal["message", "memory"]
+Range = tuple[int, int]
+Vectors = NDArray[np.float32]
+
+_MODEL: Final = "embedding_model"
+_FINGERPRINT: Final = "embedding_sha256"
+_DIMENSION: Final = "embedding_dimension"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """Which model made the vectors; `fingerprint` is the sha256 of its file."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A text whose vectors are to be computed."""
+
+    agent: str
+    source: Source
+    id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """The vectors of one agent's texts: row i of `vectors` (n, dim) is characters `ranges[i]`."""
+
+    ids: list[str]
+    ranges: list[Range]
+    vectors: Vectors
+
+    def by_id(self) -> Iterator[tuple[str, list[Range], Vectors]]:
+        """Give the vectors text by text."""
+        start = 0
+        for end in range(1, len(self.ids) + 1):
+            if end == len(self.ids) or self.ids[end] != self.ids[start]:
+                yield self.ids[start], self.ranges[start:end], self.vectors[start:end]
+                start = end
+
+
+class VectorStore:
+    """The tables of vectors and of pending texts."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def model(self) -> ModelRecord | None:
+        """Return the model that this database is made with, None before the first one."""
+        rows = dict(self._db.read("SELECT key, value FROM settings WHERE key LIKE 'embedding_%'"))
+        if _MODEL not in rows:
+            return None
+        return ModelRecord(rows[_MODEL], rows[_FINGERPRINT], int(rows[_DIMENSION]))
+
+    def check_name(self, name: str) -> None:
+        """Check by name alone, before its files are there, that a model fits this database.
+
+        Raises:
+            ModelMismatch: The vectors were made by another model.
+        """
+        stored = self.model()
+        if stored is not None and stored.name != name:
+            raise ModelMismatch(stored=stored.name, wanted=name)
+
+    def adopt(self, model: ModelRecord) -> None:
+        """Make this the model of the database, if it has none yet.
+
+        Raises:
+            ModelMismatch: The vectors were made by another model, or another file of it.
+        """
+        stored = self.model()
+        if stored is None:
+            with self._db.transaction() as tx:
+                _record(tx, model)
+        elif stored != model:
+            raise ModelMismatch(stored=_describe(stored), wanted=_describe(model))
+
+    def replace_model(self, model: ModelRecord) -> None:
+        """Drop every vector, take another model, and list every current text as pending."""
+        with self._db.transaction() as tx:
+            tx.run("DROP TABLE IF EXISTS vectors")
+            _record(tx, model)
+            tx.run("DELETE FROM pending_vectors")
+            tx.run(
+                "INSERT INTO pending_vectors"
+                " SELECT agent, 'memory', id, version FROM memories WHERE retired_at IS NULL"
+                " UNION ALL SELECT agent, 'message', id, 1 FROM messages WHERE searchable"
+            )
+
+    def save(
+        self,
+        tx: Transaction,
+        agent: str,
+        source: Source,
+        text_id: str,
+        version: int,
+        ranges: Sequence[Range],
+        vectors: Vectors,
+    ) -> None:
+        """Keep the vectors (n, dim) of one text, one for each range of characters."""
+        tx.run_many(
+            "INSERT INTO vectors VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            [
+                (agent, source, text_id, version, number, start, end, vector)
+                for number, ((start, end), vector) in enumerate(zip(ranges, vectors, strict=True))
+            ],
+        )
+
+    def saved_count(self, item: Pending) -> int:
+        """Return how many vectors of a pending text are there from a run that was cut short."""
+        return int(
+            self._db.read(
+                "SELECT count(*) FROM vectors"
+                " WHERE agent = $1 AND source = $2 AND id = $3 AND version = $4",
+                item.agent, item.source, item.id, item.version,
+            )[0][0]
+        )  # fmt: skip
+
+    def save_part(
+        self,
+        item: Pending,
+        first: int,
+        ranges: Sequence[Range],
+        vectors: Vectors,
+        *,
+        last: bool,
+    ) -> None:
+        """Keep vectors `first` and up of a pending text; with the last ones it is done."""
+        with self._db.transaction() as tx:
+            tx.run_many(
+                "INSERT INTO vectors VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                [
+                    (item.agent, item.source, item.id, item.version, first + number, *span, vector)
+                    for number, (span, vector) in enumerate(zip(ranges, vectors, strict=True))
+                ],
+            )
+            if last:
+                self.settle(tx, item)
+
+    def defer(self, tx: Transaction, items: Sequence[Pending]) -> None:
+        """List texts as pending."""
+        tx.run_many(
+            "INSERT INTO pending_vectors VALUES ($1, $2, $3, $4)",
+            [(item.agent, item.source, item.id, item.version) for item in items],
+        )
+
+    def settle(self, tx: Transaction, item: Pending) -> None:
+        """Take a text off the pending list."""
+        tx.run(
+            "DELETE FROM pending_vectors"
+            " WHERE agent = $1 AND source = $2 AND id = $3 AND version = $4",
+            item.agent, item.source, item.id, item.version,
+        )  # fmt: skip
+
+    def forget(self, tx: Transaction, agent: str, source: Source, text_id: str) -> None:
+        """Drop the vectors of every version of a text, and take it off the pending list."""
+        if self.model() is not None:
+            tx.run(
+                "DELETE FROM vectors WHERE agent = $1 AND source = $2 AND id = $3",
+                agent, source, text_id,
+            )  # fmt: skip
+        tx.run(
+            "DELETE FROM pending_vectors WHERE agent = $1 AND source = $2 AND id = $3",
+            agent, source, text_id,
+        )  # fmt: skip
+
+    def pending_count(self, agent: str | None = None) -> int:
+        """Return how many texts have no vectors yet, of one agent or of all."""
+        return int(
+            self._db.read(
+                "SELECT count(*) FROM pending_vectors WHERE CAST($1 AS text) IS NULL OR agent = $1",
+                agent,
+            )[0][0]
+        )
+
+    def pending(self, limit: int) -> list[Pending]:
+        """Return some texts that have no vectors yet."""
+        return [
+            Pending(*row)
+            for row in self._db.read(
+                "SELECT agent, source, id, version FROM pending_vectors LIMIT $1", limit
+            )
+        ]
+
+    def load(self, agent: str, source: Source) -> StoredVectors | None:
+        """Return all vectors of an agent's texts, text by text; None without any."""
+        if self.model() is None:
+            return None
+        columns = self._db.read_columns(
+            "SELECT id, first_char, last_char, embedding FROM vectors"
+            " WHERE agent = $1 AND source = $2 ORDER BY id, version, number",
+            agent, source,
+        )  # fmt: skip
+        if not len(columns["id"]):
+            return None
+        return StoredVectors(
+            columns["id"].tolist(),
+            list(zip(columns["first_char"].tolist(), columns["last_char"].tolist(), strict=True)),
+            np.stack(list(columns["embedding"])).astype(np.float32, copy=False),
+        )
+
+
+def _record(tx: Transaction, model: ModelRecord) -> None:
+    tx.run(
+        "CREATE TABLE vectors ("
+        " agent text NOT NULL, source text NOT NULL, id text NOT NULL, version integer NOT NULL,"
+        " number integer NOT NULL, first_char integer NOT NULL, last_char integer NOT NULL,"
+        f" embedding float[{int(model.dimension)}] NOT NULL)"
+    )
+    for key, value in (
+        (_MODEL, model.name),
+        (_FINGERPRINT, model.fingerprint),
+        (_DIMENSION, str(model.dimension)),
+    ):
+        tx.run(
+            "INSERT INTO settings VALUES ($1, $2)"
+            " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            key, value,
+        )  # fmt: skip
+
+
+def _describe(model: ModelRecord) -> str:
+    return f"{model.name} ({model.dimension} dimensions, file {model.fingerprint[:12]})"
+
+
+__all__ = ["ModelRecord", "Pending", "Source", "StoredVectors", "VectorStore"]

@@ -1,0 +1,218 @@
+"""How a client reaches the server: stdio, streamable HTTP, SSE; loopback only for now."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.abc
+from mcp.server.lowlevel.server import NotificationOptions
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp_types import PARSE_ERROR, ErrorData, JSONRPCError
+
+from mcp_memory.errors import SettingsFault
+from mcp_memory.server.app import MemoryServer
+from mcp_memory.snapshot import read_snapshot
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from mcp_memory.memory import Memory
+    from mcp_memory.records import Surface
+    from mcp_memory.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+MAX_BODY_BYTES: Final = 72 * 1024 * 1024
+"""Room for the largest text that is stored, escaped as JSON."""
+
+_GRACE_SECONDS: Final = 5
+
+
+def make_server(settings: Settings) -> MemoryServer:
+    """Return the server of the agent that is set; the database is opened when it is needed."""
+
+    def open_memory(surface: Surface) -> Memory:
+        # Not before the handshake: these bring the database driver and the model.
+        from mcp_memory.engine import Engine
+        from mcp_memory.memory import Memory
+
+        engine = Engine(settings)
+        try:
+            memory = Memory(engine, settings.agent, surface=surface)
+        except BaseException:
+            engine.close()
+            raise
+        engine.start(settings.agent)
+        return memory
+
+    return MemoryServer(
+        open_memory,
+        core=read_snapshot(settings.db, settings.agent),
+        max_reply_tokens=settings.max_reply_tokens,
+    )
+
+
+async def serve_stdio(server: MemoryServer) -> None:
+    """Serve one client over stdin and stdout until it closes them or the process is told to end."""
+    async with _until_told(), _stdio_streams() as (read, write):
+        await server.run(
+            read,
+            write,
+            server.create_initialization_options(NotificationOptions(resources_changed=False)),
+        )
+
+
+async def serve_http(server: MemoryServer, transport: str, host: str, port: int) -> None:
+    """Serve streamable HTTP at `/mcp`, or SSE at `/sse`, until the process is told to end.
+
+    Raises:
+        SettingsFault: The address is not a loopback one, or is in use.
+    """
+    import uvicorn
+
+    if host not in LOOPBACK:
+        raise SettingsFault(
+            "--host",
+            f"{host!r} is not a loopback address, and there is no authentication yet",
+            hint="Use 127.0.0.1, and a tunnel or a reverse proxy with a login for other machines",
+        )
+    app = http_app(server, host) if transport == "http" else sse_app(server)
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE_SECONDS
+    )
+    listener = config.bind_socket() if _is_free(host, port) else None
+    if listener is None:
+        raise SettingsFault("--port", f"{port} is in use on {host}", hint="Choose another one")
+    path = "/mcp" if transport == "http" else "/sse"
+    name = f"[{host}]" if ":" in host else host
+    print(f"mcp-memory listens on http://{name}:{listener.getsockname()[1]}{path}", file=sys.stderr)
+    # uvicorn handles SIGINT and SIGTERM: it stops listening and lets requests end.
+    await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def http_app(server: MemoryServer, host: str = "127.0.0.1") -> Starlette:
+    """Return the ASGI application of streamable HTTP at `/mcp`."""
+    return server.streamable_http_app(host=host, max_request_body_size=MAX_BODY_BYTES)
+
+
+def sse_app(server: MemoryServer) -> Starlette:
+    """Return the ASGI application of the older SSE transport at `/sse` and `/messages/`."""
+    from mcp.server.sse import SseServerTransport
+    from mcp.server.transport_security import TransportSecuritySettings
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Mount, Route
+
+    transport = SseServerTransport(
+        "/messages/",
+        security_settings=TransportSecuritySettings(
+            enable_dns_rebinding_protection=True,
+            allowed_hosts=["127.0.0.1:*", "localhost:*", "[::1]:*"],
+            allowed_origins=["http://127.0.0.1:*", "http://localhost:*", "http://[::1]:*"],
+        ),
+        max_request_body_size=MAX_BODY_BYTES,
+    )
+
+    class Endpoint:
+        """An ASGI application, so that the route hands over `send` itself."""
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            async with transport.connect_sse(scope, receive, send) as (read, write):
+                await server.run(read, write, server.create_initialization_options())
+            await Response()(scope, Request(scope).receive, _ignore)
+
+    return Starlette(
+        routes=[
+            Route("/sse", endpoint=Endpoint(), methods=["GET"]),
+            Mount("/messages/", app=transport.handle_post_message),
+        ]
+    )
+
+
+async def _ignore(message: Any) -> None:
+    """Take what would be sent on a stream that has ended."""
+
+
+@asynccontextmanager
+async def _until_told() -> AsyncIterator[None]:
+    """Cancel the body on SIGTERM or SIGINT, so that it can clean up."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(_cancel_on_signal, group.cancel_scope)
+        yield
+        group.cancel_scope.cancel()
+
+
+async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
+    if sys.platform == "win32":
+        return  # The console ends the process there; what was acknowledged is durable.
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            scope.cancel()
+            return
+
+
+@asynccontextmanager
+async def _stdio_streams() -> AsyncIterator[tuple[Any, Any]]:
+    """Give the SDK's stdio streams; a line that is no message is answered, not dropped."""
+    send, receive = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    async with stdio_server() as (read, write), anyio.create_task_group() as group:
+
+        async def relay() -> None:
+            async with send:
+                async for item in read:
+                    if isinstance(item, Exception):
+                        await write.send(SessionMessage(_parse_error(item)))
+                    else:
+                        await send.send(item)
+
+        group.start_soon(relay)
+        yield receive, write
+        group.cancel_scope.cancel()
+
+
+def _parse_error(error: Exception) -> JSONRPCError:
+    """Return the answer to a line that can't be read, with its id if that can be."""
+    request: str | int | None = None
+    details = getattr(error, "errors", list)()
+    line = details[0].get("input") if details else None
+    if isinstance(line, (str, bytes)):
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if isinstance(message, dict) and isinstance(message.get("id"), (str, int)):
+            request = message["id"]
+    reason = str(details[0].get("msg", "")) if details else "it can't be read"
+    return JSONRPCError(
+        jsonrpc="2.0",
+        id=request,
+        error=ErrorData(
+            code=PARSE_ERROR,
+            message=f"the message is not valid JSON-RPC: {reason}."
+            " Send it as UTF-8 without halves of surrogate pairs",
+        ),
+    )
+
+
+def _is_free(host: str, port: int) -> bool:
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if sys.platform != "win32":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
