@@ -57,7 +57,7 @@ class CoreMemory:
         found = {
             label: block for (owner, label), block in held.items() if owner in {"", conversation}
         }
-        first = [found.pop(d.label, None) or _fresh(d) for d in _DEFAULTS]
+        first = [found.pop(d.label) if d.label in found else _fresh(d) for d in _DEFAULTS]
         return (*first, *(found[label] for label in sorted(found)))
 
     def block(self, agent: str, conversation: str, label: str) -> Block:

@@ -17,6 +17,7 @@ from mcp_memory.records import (
     Author,
     Budget,
     Flush,
+    Level,
     Message,
     Overflow,
     Parts,
@@ -36,7 +37,7 @@ class Arrival:
     """What came of appended messages: the budget afterwards, and what it led to."""
 
     budget: Budget
-    level: str
+    level: Level
     alert: str | None
     flush: Flush | None
 

@@ -6,6 +6,7 @@ It chooses sentences, it never writes any: what stands in a summary was said.
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -97,7 +98,7 @@ class ExtractiveSummarizer:
 
 def _worth(candidate: _Candidate, covered: set[str], rarity: Counter[str]) -> float:
     return candidate.weight * sum(
-        1 / rarity[term] ** 0.5 for term in candidate.terms if term not in covered
+        math.sqrt(1 / rarity[term]) for term in candidate.terms if term not in covered
     )
 
 

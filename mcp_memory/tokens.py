@@ -110,9 +110,11 @@ class Tokenizer:
         # that is cut is other tokens. So the last stretch is tried character by character.
         cut = start + len(encoding.decode_bytes(tokens[:left]).decode(errors="ignore"))
         reach = len(encoding.decode_bytes(tokens[left : left + 2]).decode(errors="ignore")) + 1
-        anchor = _last_safe_cut(text, max(start, cut - _NEAR_CHARS), cut)
-        if anchor is None:
-            anchor, reach = start, 0
+        anchor = start
+        for found in _SAFE_CUT.finditer(text, max(start, cut - _NEAR_CHARS), cut):
+            anchor = found.start()
+        if cut - anchor > _NEAR_CHARS:
+            reach = 0
         left -= len(encoding.encode_ordinary(text[start:anchor]))
         last = min(cut + min(reach, _MAX_REACH_CHARS), end)
         while last > anchor and len(encoding.encode_ordinary(text[anchor:last])) > left:
@@ -162,13 +164,6 @@ def _slices(text: str) -> Iterator[tuple[int, int]]:
         yield start, end
         start = end
     yield start, len(text)
-
-
-def _last_safe_cut(text: str, start: int, end: int) -> int | None:
-    last = None
-    for found in _SAFE_CUT.finditer(text, start, end):
-        last = found.start()
-    return last if last is not None or start else 0
 
 
 def _load(name: str, folder: Path) -> tiktoken.Encoding:

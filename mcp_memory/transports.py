@@ -183,7 +183,7 @@ async def _stdio_streams() -> AsyncIterator[tuple[Any, Any]]:
 def _parse_error(error: Exception) -> JSONRPCError:
     """Return the answer to a line that can't be read, with its id if that can be."""
     request: str | int | None = None
-    details = getattr(error, "errors", list)()
+    details: list[dict[str, Any]] = getattr(error, "errors", list)()
     line = details[0].get("input") if details else None
     if isinstance(line, (str, bytes)):
         try:

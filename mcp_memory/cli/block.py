@@ -23,7 +23,7 @@ def block() -> None:
 def list_blocks() -> None:
     """Print every block with its value."""
     with _memory() as memory:
-        click.echo(memory.compiled_core())
+        click.echo(memory.core.compiled())
 
 
 @block.command("set")
@@ -38,7 +38,7 @@ def set_block(
     """Set block LABEL to VALUE; `-` reads the value from stdin."""
     text = click.get_text_stream("stdin").read() if value == "-" else value
     with _memory() as memory:
-        done = memory.define_block(
+        done = memory.core.define(
             label, text, description=description, limit=limit, read_only=read_only
         )
     state = ", read-only" if done.read_only else ""

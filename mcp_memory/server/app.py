@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -116,7 +116,7 @@ class MemoryServer(Server[Any]):
             if self._memory is None:
                 memory = self._open_memory(Surface(HABIT, tools_text()))
                 memory.listen(self._on_change)
-                self.instructions = compose(memory.compiled_core())
+                self.instructions = compose(memory.core.compiled())
                 self._memory = memory
             return self._memory
 
@@ -130,7 +130,11 @@ class MemoryServer(Server[Any]):
     @asynccontextmanager
     async def _lifespan(self, _: Server[Any]) -> AsyncIterator[dict[str, Any]]:
         async with anyio.create_task_group() as group:
-            self._warm_up = partial(group.start_soon, self._warm_up_soon)
+
+            def warm_up() -> None:
+                group.start_soon(self._warm_up_soon)
+
+            self._warm_up = warm_up
             try:
                 yield {}
             finally:
@@ -157,7 +161,7 @@ class MemoryServer(Server[Any]):
             for uri in updated_uris(topic):
                 self.subscriptions.changed(uri)
         if "core" in topics and self._memory is not None:
-            self.instructions = compose(self._memory.compiled_core())
+            self.instructions = compose(self._memory.core.compiled())
 
     async def _run(self, work: Callable[[Memory, Fitter], T]) -> T:
         """Do what may block in a worker thread: the one place where that is crossed."""

@@ -14,8 +14,8 @@ from mcp_memory.dates import show
 from mcp_memory.errors import InvalidInput, NotFound
 from mcp_memory.records import Message
 from mcp_memory.render import compile_block, render_message
+from mcp_memory.server.payloads import budget_payload
 from mcp_memory.server.results import Fitter
-from mcp_memory.server.tools import budget_payload
 from mcp_memory.settings import DEFAULT_CONVERSATION
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ def _read(
 ) -> _Content:
     match path:
         case ["core"]:
-            return _Content(memory.compiled_core(), _TEXT)
+            return _Content(memory.core.compiled(), _TEXT)
         case ["core", label]:
-            return _Content(compile_block(memory.block(label)), _TEXT)
+            return _Content(compile_block(memory.core.get(label)), _TEXT)
         case ["context-budget"]:
             return _budget(memory, DEFAULT_CONVERSATION)
         case ["context-budget", conversation]:
@@ -107,7 +107,7 @@ def _read(
         case ["conversations", conversation, "recent"]:
             return _Content(_recent(memory, fitter, conversation), _TEXT)
         case ["conversations", conversation, "summary"]:
-            summary = memory.summary(conversation)
+            summary = memory.conversations.summary(conversation)
             return _Content("" if summary is None else summary.content, _TEXT)
         case ["archival", memory_id]:
             return _Content(_memory(memory, fitter, memory_id, query.get("from", ["0"])[0]), _TEXT)
@@ -123,11 +123,11 @@ def complete_resource(memory: Memory, argument: str, value: str) -> Completion:
     """Return what can stand for a variable of a template, or for a prompt's argument."""
     match argument:
         case "label":
-            values = [block.label for block in memory.blocks()]
+            values = [block.label for block in memory.core.all()]
         case "conversation":
-            values = memory.conversations() or [DEFAULT_CONVERSATION]
+            values = memory.conversations.names() or [DEFAULT_CONVERSATION]
         case "id":
-            values = memory.recent_ids(value, _COMPLETIONS)
+            values = memory.archive.recent_ids(value, _COMPLETIONS)
         case _:
             values = []
     fitting = [item for item in values if item.lower().startswith(value.lower())]
@@ -152,11 +152,11 @@ def numbered(message: Message, text: str | None = None) -> str:
 
 
 def _budget(memory: Memory, conversation: str) -> _Content:
-    return _Content(_dump(budget_payload(memory.budget(conversation))), _JSON)
+    return _Content(_dump(budget_payload(memory.conversations.budget(conversation))), _JSON)
 
 
 def _recent(memory: Memory, fitter: Fitter, conversation: str) -> str:
-    messages = memory.recent(conversation)
+    messages = memory.conversations.recent(conversation)
     lines: list[str] = []
     left = fitter.max_tokens - 60
     for message in reversed(messages):
@@ -172,7 +172,7 @@ def _recent(memory: Memory, fitter: Fitter, conversation: str) -> str:
 
 
 def _memory(memory: Memory, fitter: Fitter, memory_id: str, start: str) -> str:
-    record = memory.get(memory_id)
+    record = memory.archive.get(memory_id)
     if not start.isdecimal() or int(start) > len(record.content):
         raise InvalidInput(
             f"from={start!r} is no place in a text of {len(record.content)} characters",

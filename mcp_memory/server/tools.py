@@ -14,21 +14,24 @@ from mcp_types import Tool, ToolAnnotations
 from mcp_memory.dates import parse_moment, show
 from mcp_memory.records import (
     Block,
-    Budget,
-    Inserted,
     Kind,
-    MemoryHit,
-    MessageHit,
     NewMessage,
     StoreChunk,
-)
-from mcp_memory.records import (
-    Memory as MemoryRecord,
 )
 from mcp_memory.render import compile_block
 from mcp_memory.server import arguments as args
 from mcp_memory.server.arguments import Arguments, input_schema
 from mcp_memory.server.cursors import Position, read_cursor, write_cursor
+from mcp_memory.server.payloads import (
+    VALUE_FRACTION,
+    block_payload,
+    budget_payload,
+    edited,
+    inserted_payload,
+    memory_hit_payload,
+    memory_payload,
+    message_hit_payload,
+)
 from mcp_memory.server.results import Fitter, Payload, Reply, compact
 from mcp_memory.settings import DEFAULT_CONVERSATION
 
@@ -37,9 +40,6 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound=Arguments)
 Handler = Callable[["Memory", Fitter, Any], Reply]
-
-_VALUE_FRACTION: Final = 0.7
-"""So much of a reply an edited block's value may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _tool(
 def core_memory_view(memory: Memory, fitter: Fitter, given: args.CoreView) -> Reply:
     """Show the core memory blocks as they are now, with tokens used and limits."""
     conversation = given.conversation or DEFAULT_CONVERSATION
-    blocks = memory.blocks(conversation)
+    blocks = memory.core.all(conversation)
     position = read_cursor("core_memory_view", given, given.cursor)
     shown: list[Block] = []
     text: list[str] = []
@@ -97,7 +97,7 @@ def core_memory_view(memory: Memory, fitter: Fitter, given: args.CoreView) -> Re
     for number in range(position.offset, len(blocks)):
         start = position.part if number == position.offset else 0
         block = blocks[number]
-        item = _block(block) | {"value": block.value[start:]}
+        item = block_payload(block) | {"value": block.value[start:]}
         piece = compile_block(block) if not start else block.value[start:]
         # One block more, as data and as text: both must fit.
         if fitter.fits(compact([*items, item]) + " " * 400) and fitter.fits(
@@ -109,7 +109,7 @@ def core_memory_view(memory: Memory, fitter: Fitter, given: args.CoreView) -> Re
             continue
         end = start
         if not items:
-            part = fitter.clip(block.value[start:], int(fitter.max_tokens * _VALUE_FRACTION))
+            part = fitter.clip(block.value[start:], int(fitter.max_tokens * VALUE_FRACTION))
             part = part.removesuffix("…")
             end = start + len(part)
             items.append(item | {"value": part})
@@ -127,35 +127,35 @@ def core_memory_append(memory: Memory, fitter: Fitter, given: args.CoreAppend) -
     Use it for lasting facts that must always be in view; keep it short, blocks have a limit.
     """
     conversation = given.conversation or DEFAULT_CONVERSATION
-    return _edited(fitter, memory.core_append(given.label, given.content, conversation))
+    return edited(fitter, memory.core.append(given.label, given.content, conversation))
 
 
 @_tool(args.CoreReplace, destructive=True)
 def core_memory_replace(memory: Memory, fitter: Fitter, given: args.CoreReplace) -> Reply:
     """Correct or delete text in a block. old_content must be there exactly once."""
     conversation = given.conversation or DEFAULT_CONVERSATION
-    block = memory.core_replace(given.label, given.old_content, given.new_content, conversation)
-    return _edited(fitter, block)
+    block = memory.core.replace(given.label, given.old_content, given.new_content, conversation)
+    return edited(fitter, block)
 
 
 @_tool(args.Rethink, destructive=True, idempotent=True)
 def rethink_memory(memory: Memory, fitter: Fitter, given: args.Rethink) -> Reply:
     """Rewrite a whole block: merge, correct, drop what has passed. Makes a missing block."""
     conversation = given.conversation or DEFAULT_CONVERSATION
-    block = memory.rethink(given.label, given.new_memory, given.description, conversation)
-    return _edited(fitter, block, created=block.version == 1)
+    block = memory.core.rethink(given.label, given.new_memory, given.description, conversation)
+    return edited(fitter, block, created=block.version == 1)
 
 
 @_tool(args.RethinkUser, destructive=True, idempotent=True)
 def rethink_user_memory(memory: Memory, fitter: Fitter, given: args.RethinkUser) -> Reply:
     """Rewrite the block `human`, what you know of the user."""
-    return _edited(fitter, memory.rethink("human", given.new_memory))
+    return edited(fitter, memory.core.rethink("human", given.new_memory))
 
 
 @_tool(args.NoArguments)
 def finish_rethinking_memory(memory: Memory, fitter: Fitter, given: args.NoArguments) -> Reply:
     """End a consolidation: shows which blocks changed since the last one, clears the reminder."""
-    changes, since = memory.finish_rethinking()
+    changes, since = memory.core.finish_rethinking()
     zone = memory.settings.zone
     share = fitter.max_tokens // (3 * max(len(changes), 1))
     changed = [
@@ -187,7 +187,7 @@ def conversation_append(memory: Memory, fitter: Fitter, given: args.Conversation
         )
         for at, message in enumerate(given.messages)
     ]
-    done = memory.append(messages, given.conversation or DEFAULT_CONVERSATION)
+    done = memory.conversations.append(messages, given.conversation or DEFAULT_CONVERSATION)
     payload: Payload = {
         "ids": list(done.ids),
         "pressure": done.budget.pressure,
@@ -218,7 +218,7 @@ def conversation_search(memory: Memory, fitter: Fitter, given: args.Conversation
     Without query: list by date, newest first. Use it before you say that you don't know.
     """
     position = read_cursor("conversation_search", given, given.cursor)
-    page = memory.search_messages(
+    page = memory.conversations.search(
         given.query,
         roles=given.roles or (),
         start_date=given.start_date,
@@ -234,7 +234,7 @@ def conversation_search(memory: Memory, fitter: Fitter, given: args.Conversation
     return Reply(
         fitter.page(
             payload,
-            [_message_hit(memory, hit) for hit in page.items],
+            [message_hit_payload(hit, memory.settings.zone) for hit in page.items],
             query=given.query or "",
             more=lambda count: write_cursor(
                 "conversation_search", given, Position(page.offset + count, page.as_of)
@@ -251,8 +251,8 @@ def conversation_flush(memory: Memory, fitter: Fitter, given: args.ConversationF
     Best with your own summary, written from the prompt summarize_overflow.
     """
     conversation = given.conversation or DEFAULT_CONVERSATION
-    flush = memory.flush(conversation, given.summary)
-    budget = memory.budget(conversation)
+    flush = memory.conversations.flush(conversation, given.summary)
+    budget = memory.conversations.budget(conversation)
     payload: Payload = {
         "evicted": flush.evicted,
         "kept": flush.kept,
@@ -264,7 +264,7 @@ def conversation_flush(memory: Memory, fitter: Fitter, given: args.ConversationF
         payload |= {
             "summary_id": flush.summary.id,
             "author": flush.summary.author,
-            "summary": fitter.clip(flush.summary.content, int(fitter.max_tokens * _VALUE_FRACTION)),
+            "summary": fitter.clip(flush.summary.content, int(fitter.max_tokens * VALUE_FRACTION)),
         }
     if not flush.evicted:
         payload["note"] = "nothing was evicted: only the newest messages are in the window"
@@ -281,7 +281,7 @@ def store_memories(memory: Memory, fitter: Fitter, given: args.StoreMemories) ->
         StoreChunk(chunk.start_index, chunk.end_index, chunk.context, chunk.kind or Kind.EPISODE)
         for chunk in given.chunks
     ]
-    done = memory.store_chunks(chunks, given.conversation or DEFAULT_CONVERSATION)
+    done = memory.conversations.store(chunks, given.conversation or DEFAULT_CONVERSATION)
     return Reply(
         {
             "ids": [item.memory.id for item in done],
@@ -301,7 +301,9 @@ def store_memories(memory: Memory, fitter: Fitter, given: args.StoreMemories) ->
 @_tool(args.ContextBudget, read_only=True)
 def context_budget(memory: Memory, fitter: Fitter, given: args.ContextBudget) -> Reply:
     """How full the context window is, by part, and what to do."""
-    return Reply(budget_payload(memory.budget(given.conversation or DEFAULT_CONVERSATION)))
+    return Reply(
+        budget_payload(memory.conversations.budget(given.conversation or DEFAULT_CONVERSATION))
+    )
 
 
 @_tool(args.ArchivalInsert, idempotent=True)
@@ -310,13 +312,13 @@ def archival_memory_insert(memory: Memory, fitter: Fitter, given: args.ArchivalI
 
     One fact or passage a call, complete in itself.
     """
-    done = memory.insert(
+    done = memory.archive.insert(
         given.content,
         tags=given.tags or (),
         kind=given.kind or Kind.FACT,
         happened_at=given.happened_at,
     )
-    return Reply(_inserted(done))
+    return Reply(inserted_payload(done))
 
 
 @_tool(args.ArchivalSearch, read_only=True)
@@ -326,7 +328,7 @@ def archival_memory_search(memory: Memory, fitter: Fitter, given: args.ArchivalS
     Without query: list by date. A hit shows the passage that matched.
     """
     position = read_cursor("archival_memory_search", given, given.cursor)
-    page = memory.search_memories(
+    page = memory.archive.search(
         given.query,
         tags=given.tags or (),
         tag_match=given.tag_match_mode,
@@ -343,7 +345,7 @@ def archival_memory_search(memory: Memory, fitter: Fitter, given: args.ArchivalS
     return Reply(
         fitter.page(
             payload,
-            [_memory_hit(memory, hit) for hit in page.items],
+            [memory_hit_payload(hit, memory.settings.zone) for hit in page.items],
             query=given.query or "",
             more=lambda count: write_cursor(
                 "archival_memory_search", given, Position(page.offset + count, page.as_of)
@@ -356,125 +358,11 @@ def archival_memory_search(memory: Memory, fitter: Fitter, given: args.ArchivalS
 @_tool(args.ArchivalUpdate, destructive=True, idempotent=True)
 def archival_memory_update(memory: Memory, fitter: Fitter, given: args.ArchivalUpdate) -> Reply:
     """Correct a memory that has changed; searches show only the new text. The id stays."""
-    done = memory.update(given.id, content=given.content, tags=given.tags, kind=given.kind)
-    return Reply(_memory(done))
+    done = memory.archive.update(given.id, content=given.content, tags=given.tags, kind=given.kind)
+    return Reply(memory_payload(done))
 
 
 @_tool(args.ArchivalDelete, destructive=True)
 def archival_memory_delete(memory: Memory, fitter: Fitter, given: args.ArchivalDelete) -> Reply:
     """Remove a memory from every search."""
-    return Reply({"id": memory.delete(given.id).id, "deleted": True})
-
-
-def budget_payload(budget: Budget) -> Payload:
-    """Return a budget as the resource and the tool show it."""
-    parts, thresholds = budget.parts, budget.thresholds
-    return {
-        "window_tokens": budget.window_tokens,
-        "used_tokens": budget.used_tokens,
-        "free_tokens": budget.free_tokens,
-        "pressure": budget.pressure,
-        "level": budget.level,
-        "parts": {
-            "instructions": parts.instructions,
-            "tools": parts.tools,
-            "core": parts.core,
-            "working": parts.working,
-            "summary": parts.summary,
-            "queue": parts.queue,
-        },
-        "thresholds": {
-            "warn_at": thresholds.warn_at,
-            "flush_at": thresholds.flush_at,
-            "keep_after_flush": thresholds.keep_after_flush,
-        },
-        "counts": dict(budget.counts),
-        "source": "server: counted from what passed through it",
-        "advice": budget.advice,
-    }
-
-
-def _block(block: Block) -> Payload:
-    return {
-        "label": block.label,
-        "value": block.value,
-        "tokens": block.tokens,
-        "limit": block.limit,
-        "description": block.description,
-        "read_only": block.read_only,
-        "scope": block.scope,
-    }
-
-
-def _edited(fitter: Fitter, block: Block, *, created: bool | None = None) -> Reply:
-    payload: Payload = {
-        "label": block.label,
-        "tokens": block.tokens,
-        "limit": block.limit,
-        "version": block.version,
-    }
-    if created is not None:
-        payload["created"] = created
-    whole = {**payload, "value": block.value}
-    if fitter.fits(compact(whole)):
-        return Reply(whole)
-    value = fitter.clip(block.value, int(fitter.max_tokens * _VALUE_FRACTION))
-    return Reply({**payload, "value": value, "note": "cut; core_memory_view shows all"})
-
-
-def _message_hit(memory: Memory, hit: MessageHit) -> Payload:
-    message = hit.message
-    found: Payload = {
-        "id": message.id,
-        "score": round(hit.score, 3),
-        "text": hit.passage.text,
-        "role": message.role,
-        "conversation": message.conversation,
-        "index": message.index,
-        "at": show(message.created_at, memory.settings.zone),
-    }
-    if message.name:
-        found["name"] = message.name
-    return found
-
-
-def _memory_hit(memory: Memory, hit: MemoryHit) -> Payload:
-    record = hit.memory
-    found: Payload = {
-        "id": record.id,
-        "score": round(hit.score, 3),
-        "text": hit.passage.text,
-        "kind": record.kind.value,
-        "tags": list(record.tags),
-        "at": show(record.happened_at, memory.settings.zone),
-    }
-    if len(hit.passage.text) < hit.passage.total:
-        found["chars"] = [hit.passage.start, hit.passage.end, hit.passage.total]
-    return found
-
-
-def _memory(record: MemoryRecord) -> Payload:
-    return {
-        "id": record.id,
-        "version": record.version,
-        "tokens": record.tokens,
-        "kind": record.kind.value,
-        "tags": list(record.tags),
-    }
-
-
-def _inserted(done: Inserted) -> Payload:
-    payload: Payload = {
-        "id": done.memory.id,
-        "created": done.created,
-        "tokens": done.memory.tokens,
-        "embedding": "stored" if done.embedded else "pending",
-    }
-    if not done.created:
-        payload["note"] = "this very text was kept before: it is one memory"
-    if done.near_duplicates:
-        payload["near_duplicates"] = [
-            {"id": near.id, "similarity": round(near.similarity, 3), "text": near.text}
-            for near in done.near_duplicates
-        ]
-    return payload
+    return Reply({"id": memory.archive.delete(given.id).id, "deleted": True})

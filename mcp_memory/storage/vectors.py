@@ -70,7 +70,9 @@ class VectorStore:
 
     def model(self) -> ModelRecord | None:
         """Return the model that this database is made with, None before the first one."""
-        rows = dict(self._db.read("SELECT key, value FROM settings WHERE key LIKE 'embedding_%'"))
+        rows: dict[str, str] = dict(
+            self._db.read("SELECT key, value FROM settings WHERE key LIKE 'embedding_%'")
+        )
         if _MODEL not in rows:
             return None
         return ModelRecord(rows[_MODEL], rows[_FINGERPRINT], int(rows[_DIMENSION]))

@@ -1,0 +1,230 @@
+"""The façade's archival memory: keep, search, correct, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from mcp_memory.archival import Draft
+from mcp_memory.dates import now, parse_moment, parse_range
+from mcp_memory.engine import Embedded
+from mcp_memory.errors import InvalidInput
+from mcp_memory.memory.base import Part, check_limit, groups, passage, whole
+from mcp_memory.records import (
+    Inserted,
+    Kind,
+    Memory,
+    MemoryHit,
+    NearDuplicate,
+    Page,
+    TagMatch,
+)
+from mcp_memory.search.index import Filter
+from mcp_memory.settings import SearchMode
+from mcp_memory.text import check_query, check_tags, shorten
+
+_NEAR_DUPLICATES: Final = 3
+
+
+class Archive(Part):
+    """The memories that one agent chose to keep."""
+
+    def insert(
+        self,
+        content: str,
+        *,
+        tags: Iterable[str] = (),
+        kind: Kind = Kind.FACT,
+        happened_at: str | None = None,
+    ) -> Inserted:
+        """Keep a text; the same text again is the same memory, with any new tags added.
+
+        Raises:
+            InvalidInput: An argument can't be taken; nothing is kept.
+        """
+        self._engine.check()
+        checked = check_tags(tags)
+        moment = (
+            None
+            if happened_at is None
+            else parse_moment(happened_at, zone=self._engine.settings.zone, field="happened_at")
+        )
+        return self.keep([self._engine.archival.draft(content, checked, kind, moment)])[0]
+
+    def search(
+        self,
+        query: str | None = None,
+        *,
+        tags: Iterable[str] = (),
+        tag_match: TagMatch = "any",
+        kinds: Sequence[Kind] = (),
+        start_date: str | None = None,
+        end_date: str | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        as_of: datetime | None = None,
+    ) -> Page[MemoryHit]:
+        """Search what was kept, or list it by date without a query; filters come first.
+
+        Raises:
+            InvalidInput: An argument can't be taken.
+        """
+        self._engine.check()
+        query = check_query(query)
+        limit = check_limit(limit, "top_k")
+        wanted = check_tags(tags)
+        start, end = parse_range(start_date, end_date, zone=self._engine.settings.zone)
+        as_of = as_of or now()
+        tag_groups = [[tag] for tag in wanted] if tag_match == "all" else [list(wanted)]
+        labels = groups(
+            *([f"tag:{tag}" for tag in group] for group in tag_groups),
+            [f"kind:{kind}" for kind in kinds],
+        )
+        where = Filter(labels, start, end, as_of)
+        archival = self._engine.archival
+        if query is None:
+            with self._engine.lock:
+                listed, total = archival.listing(
+                    self._agent, tag_groups=[group for group in tag_groups if group], kinds=kinds,
+                    where=where, offset=offset, limit=limit,
+                )  # fmt: skip
+            hits = tuple(MemoryHit(m, whole(m.content), 0.0) for m in listed)
+            return Page(hits, total, offset, as_of, "listing")
+        vector, kind, note = self._query(query)
+        with self._engine.lock:
+            ranking = archival.index(self._agent).search(
+                query, vector, where, offset=offset, limit=limit,
+                lexical=self._engine.settings.search_mode is not SearchMode.DENSE,
+            )  # fmt: skip
+            texts = archival.get_many(self._agent, [found.key for found in ranking.found])
+        found = tuple(
+            MemoryHit(texts[f.key], passage(texts[f.key].content, f.start, f.end), f.score)
+            for f in ranking.found
+            if f.key in texts
+        )
+        return Page(found, ranking.total, offset, as_of, kind, note)
+
+    def get(self, memory_id: str) -> Memory:
+        """Return a memory as a whole.
+
+        Raises:
+            NotFound: There is none of this id, or it was deleted.
+        """
+        with self._engine.lock:
+            return self._engine.archival.get(self._agent, memory_id)
+
+    def update(
+        self,
+        memory_id: str,
+        *,
+        content: str | None = None,
+        tags: Iterable[str] | None = None,
+        kind: Kind | None = None,
+    ) -> Memory:
+        """Supersede a memory; the text of before stays in the history, out of search.
+
+        Raises:
+            NotFound, InvalidInput: Nothing is changed.
+        """
+        self._engine.check()
+        checked = None if tags is None else check_tags(tags)
+        archival = self._engine.archival
+        draft = archival.revise(self.get(memory_id), content=content, tags=checked, kind=kind)
+        embedded = self._engine.embed_now([draft.memory.content])[0]
+        with self._engine.lock:
+            # Another call may have come between: what it did is the base then.
+            present = archival.get(self._agent, memory_id)
+            draft = archival.revise(present, content=content, tags=checked, kind=kind)
+            twin = archival.same(self._agent, draft)
+            if twin is not None:
+                raise InvalidInput(
+                    f"memory {twin.id!r} has this very text already", field="content",
+                    hint=f"Delete {present.id!r} if it says nothing else",
+                )  # fmt: skip
+            if content is None and draft.memory.content != present.content:
+                embedded = None
+            with self._engine.database.transaction() as tx:
+                archival.store(tx, self._agent, draft, embedded)
+            archival.stored(self._agent, draft.memory, embedded)
+        if embedded is None:
+            self._engine.wake()
+        return draft.memory
+
+    def delete(self, memory_id: str) -> Memory:
+        """Take a memory out of search and view, and return what it was.
+
+        Raises:
+            NotFound: There is none of this id.
+        """
+        with self._engine.lock:
+            archival = self._engine.archival
+            memory = archival.get(self._agent, memory_id)
+            with self._engine.database.transaction() as tx:
+                archival.delete(tx, self._agent, memory)
+            archival.deleted(self._agent, memory.id)
+        return memory
+
+    def count(self) -> int:
+        """Return the number of memories."""
+        with self._engine.lock:
+            return self._engine.archival.count(self._agent)
+
+    def tags(self) -> list[str]:
+        """Return the tags in use, those of the most memories first."""
+        with self._engine.lock:
+            return self._engine.archival.tags(self._agent)
+
+    def recent_ids(self, prefix: str, limit: int = 20) -> list[str]:
+        """Return the newest ids that begin with `prefix`, for completion."""
+        with self._engine.lock:
+            return self._engine.archival.recent_ids(self._agent, prefix, limit)
+
+    def keep(self, drafts: Sequence[Draft]) -> list[Inserted]:
+        """Store new memories, all or none; a text that is there already is kept once."""
+        embedded = self._engine.embed_now([draft.memory.content for draft in drafts])
+        archival = self._engine.archival
+        done: list[Inserted] = []
+        with self._engine.lock:
+            results: list[tuple[Draft, bool]] = []
+            with self._engine.database.transaction() as tx:
+                seen: dict[str, Memory] = {}
+                for draft, vectors in zip(drafts, embedded, strict=True):
+                    twin = seen.get(draft.content_hash) or archival.same(self._agent, draft)
+                    if twin is None:
+                        archival.store(tx, self._agent, draft, vectors)
+                        seen[draft.content_hash] = draft.memory
+                        results.append((draft, True))
+                        continue
+                    merged = tuple(dict.fromkeys((*twin.tags, *draft.memory.tags)))
+                    if merged != twin.tags:
+                        again = archival.revise(twin, tags=merged)
+                        archival.store(tx, self._agent, again, vectors)
+                        seen[draft.content_hash] = again.memory
+                        results.append((again, False))
+                    else:
+                        results.append((Draft(twin, draft.content_hash), False))
+            for (draft, created), vectors in zip(results, embedded, strict=True):
+                near = self._near(draft.memory, vectors) if created else ()
+                if created or draft.memory.version > 1:
+                    archival.stored(self._agent, draft.memory, vectors)
+                done.append(Inserted(draft.memory, created, vectors is not None, near))
+        if None in embedded:
+            self._engine.wake()
+        return done
+
+    def _near(self, memory: Memory, vectors: Embedded | None) -> tuple[NearDuplicate, ...]:
+        at_least = self._engine.near_duplicate_at()
+        if vectors is None or at_least is None:
+            return ()
+        _, matrix = vectors
+        archival = self._engine.archival
+        found = archival.index(self._agent).nearest(
+            matrix[0], at_least=at_least, limit=_NEAR_DUPLICATES
+        )
+        texts = archival.get_many(self._agent, [item.key for item in found])
+        return tuple(
+            NearDuplicate(item.key, item.score, shorten(texts[item.key].content, 120))
+            for item in found
+            if item.key in texts and item.key != memory.id
+        )

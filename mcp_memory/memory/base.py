@@ -1,0 +1,87 @@
+"""What the parts of the façade share: the engine, the agent, and whom to tell of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from mcp_memory.engine import Engine
+from mcp_memory.errors import InvalidInput
+from mcp_memory.records import Passage, SearchKind
+from mcp_memory.settings import SearchMode
+from mcp_memory.storage.vectors import Vectors
+from mcp_memory.text import check_name
+
+Listener = Callable[[frozenset[str]], None]
+
+MAX_RESULTS: Final = 50
+_LEXICAL_NOTE: Final = "searched by words alone: the embedding model is {state}"
+
+
+class Part:
+    """A part of one agent's memory.
+
+    Args:
+        engine: The open database.
+        agent: Whose memory it is.
+        listeners: Called with the topics of every change; shared by all parts.
+    """
+
+    def __init__(self, engine: Engine, agent: str, listeners: list[Listener]) -> None:
+        self._engine = engine
+        self._agent = agent
+        self._listeners = listeners
+
+    def _notify(self, *topics: str) -> None:
+        for listener in self._listeners:
+            listener(frozenset(topics))
+
+    def _query(self, query: str) -> tuple[Vectors | None, SearchKind, str | None]:
+        """Return a question's vector if there is a model, how it is searched, and a note."""
+        if self._engine.settings.search_mode is SearchMode.LEXICAL:
+            return None, "lexical", None
+        vector = self._engine.embed_query(query)
+        if vector is not None:
+            return vector, "hybrid", None
+        with self._engine.lock:
+            state = self._engine.state(self._agent)
+        return None, "lexical", _LEXICAL_NOTE.format(state=state.state)
+
+
+def check_conversation(name: str) -> str:
+    """Return the handle of a conversation.
+
+    Raises:
+        InvalidInput: It is empty, too long or has control characters.
+    """
+    return check_name(name, "conversation")
+
+
+def check_limit(value: int, field: str) -> int:
+    """Return the number of results that is asked for.
+
+    Raises:
+        InvalidInput: It is not 1 to `MAX_RESULTS`.
+    """
+    if not 1 <= value <= MAX_RESULTS:
+        raise InvalidInput(
+            f"{field} is {value}; it must be 1 to {MAX_RESULTS}",
+            field=field,
+            hint="Read on with next_cursor for more",
+        )
+    return value
+
+
+def groups(*choices: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of labels of a filter, without those that choose nothing."""
+    return tuple(tuple(group) for group in choices if group)
+
+
+def whole(content: str) -> Passage:
+    """Return a text as a passage of itself."""
+    return Passage(content, 0, len(content), len(content))
+
+
+def passage(content: str, start: int, end: int) -> Passage:
+    """Return characters `start` to `end` of a text."""
+    return Passage(content[start:end], start, end, len(content))

@@ -1,0 +1,52 @@
+"""Small stand-ins that are exact about what they do: no mock, no model, no network."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class HashEmbedder:
+    """Vectors from hashed words: texts that share words are near, nothing else is."""
+
+    def __init__(self, name: str = "fake/hash", dimension: int = 64, max_tokens: int = 50) -> None:
+        self.name = name
+        self.fingerprint = hashlib.sha256(name.encode()).hexdigest()
+        self.dimension = dimension
+        self.max_tokens = max_tokens
+        self.near_duplicate_at = 0.95
+        self.embedded: list[str] = []
+
+    def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.embedded.extend(texts)
+        return np.stack([self._vector(text) for text in texts])
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        return self._vector(text)
+
+    def chunk(self, text: str) -> list[tuple[int, int]]:
+        """Cut after every `max_tokens` words, with a fifth of them as overlap."""
+        words = [match.span() for match in re.finditer(r"\S+", text)]
+        if len(words) <= self.max_tokens:
+            return [(0, len(text))]
+        step = self.max_tokens - self.max_tokens // 5
+        ranges = []
+        for first in range(0, len(words), step):
+            last = min(first + self.max_tokens, len(words))
+            ranges.append((words[first][0], words[last - 1][1]))
+            if last == len(words):
+                break
+        ranges[-1] = (ranges[-1][0], len(text))
+        return ranges
+
+    def _vector(self, text: str) -> NDArray[np.float32]:
+        vector = np.zeros(self.dimension, dtype=np.float32)
+        for word in re.findall(r"\w+", text.lower()):
+            seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
+            vector += np.random.default_rng(seed).standard_normal(self.dimension).astype(np.float32)
+        length = float(np.linalg.norm(vector))
+        return vector / length if length else np.eye(1, self.dimension, dtype=np.float32)[0]
