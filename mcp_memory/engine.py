@@ -11,14 +11,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from mcp_memory.archival import ArchivalMemory
 from mcp_memory.core import CoreMemory
-from mcp_memory.embedding import Embedder, FastEmbedder
 from mcp_memory.errors import MemoryFault, ModelMismatch, ModelUnavailable
 from mcp_memory.events import EventLog
-from mcp_memory.models import Progress, fetch_model, find_model
 from mcp_memory.recall import RecallMemory, embedding_text
 from mcp_memory.records import EmbeddingState
 from mcp_memory.settings import Settings
@@ -26,6 +24,9 @@ from mcp_memory.storage import Database
 from mcp_memory.storage.vectors import ModelRecord, Pending, Range, Vectors, VectorStore
 from mcp_memory.summarizer import ExtractiveSummarizer
 from mcp_memory.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from mcp_memory.embedding import Embedder
 
 logger = logging.getLogger(__name__)
 
@@ -244,6 +245,9 @@ class Engine:
                 self._unavailable("an unexpected error, see the log")
 
     def _load_model(self) -> None:
+        from mcp_memory.embedding import FastEmbedder
+        from mcp_memory.models import Progress, fetch_model, find_model
+
         settings = self.settings
 
         def on_progress(progress: Progress) -> None:

@@ -137,7 +137,7 @@ class Pager:
             InvalidInput, OverLimit: The summary can't be taken; nothing is evicted.
         """
         if summary is not None:
-            check_text(summary, "summary")
+            self._check_length(check_text(summary, "summary"))
         offered = self._offered.get(conversation) if summary is not None else None
         parent = self._engine.recall.summary(self._agent, conversation)
         if offered is not None and parent is not None and offered <= parent.last:
@@ -157,7 +157,6 @@ class Pager:
             conversation, parent, first=split.evicted[0].index, last=split.evicted[-1].index,
             content=content, author=author,
         )  # fmt: skip
-        self._check_length(written)
         with self._engine.database.transaction() as tx:
             self._engine.recall.store_summary(tx, self._agent, written)
             self._log_flush(tx, written, len(split.evicted))
@@ -208,18 +207,18 @@ class Pager:
             ),
             parent=parent.parent,
         )  # fmt: skip
-        self._check_length(written)
         with self._engine.database.transaction() as tx:
             self._engine.recall.store_summary(tx, self._agent, written)
         self._engine.recall.summarized(self._agent, conversation)
         self._offered.pop(conversation, None)
         return written
 
-    def _check_length(self, summary: Summary) -> None:
-        if summary.tokens > self.summary_limit:
+    def _check_length(self, summary: str) -> None:
+        tokens = self._engine.tokenizer.count(summary)
+        if tokens > self.summary_limit:
             raise OverLimit(
                 "summary",
-                used=summary.tokens,
+                used=tokens,
                 limit=self.summary_limit,
                 field="summary",
                 hint="Shorten it and call conversation_flush again; nothing was evicted",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -11,8 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import anyio.abc
-from mcp.server.lowlevel.server import NotificationOptions
+import anyio.to_thread
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
 from mcp_types import PARSE_ERROR, ErrorData, JSONRPCError
@@ -63,12 +63,10 @@ def make_server(settings: Settings) -> MemoryServer:
 
 async def serve_stdio(server: MemoryServer) -> None:
     """Serve one client over stdin and stdout until it closes them or the process is told to end."""
-    async with _until_told(), _stdio_streams() as (read, write):
-        await server.run(
-            read,
-            write,
-            server.create_initialization_options(NotificationOptions(resources_changed=False)),
-        )
+    async with anyio.create_task_group() as group, _stdio_streams() as (read, write):
+        group.start_soon(_leave_on_signal, server)
+        await server.run(read, write, server.create_initialization_options())
+        group.cancel_scope.cancel()
 
 
 async def serve_http(server: MemoryServer, transport: str, host: str, port: int) -> None:
@@ -143,22 +141,18 @@ async def _ignore(message: Any) -> None:
     """Take what would be sent on a stream that has ended."""
 
 
-@asynccontextmanager
-async def _until_told() -> AsyncIterator[None]:
-    """Cancel the body on SIGTERM or SIGINT, so that it can clean up."""
-    async with anyio.create_task_group() as group:
-        group.start_soon(_cancel_on_signal, group.cancel_scope)
-        yield
-        group.cancel_scope.cancel()
+async def _leave_on_signal(server: MemoryServer) -> None:
+    """Close the memory and leave on SIGTERM or SIGINT.
 
-
-async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
+    Cancelling is not enough: a thread waits in a read of stdin that nothing ends.
+    """
     if sys.platform == "win32":
         return  # The console ends the process there; what was acknowledged is durable.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            scope.cancel()
-            return
+            await anyio.to_thread.run_sync(server.close)
+            sys.stderr.flush()
+            os._exit(0)
 
 
 @asynccontextmanager

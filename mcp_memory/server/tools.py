@@ -268,6 +268,8 @@ def conversation_flush(memory: Memory, fitter: Fitter, given: args.ConversationF
         }
     if not flush.evicted:
         payload["note"] = "nothing was evicted: only the newest messages are in the window"
+        if given.summary is not None and flush.summary is None:
+            payload["note"] += "; your summary was not kept"
     return Reply(payload)
 
 

@@ -1,0 +1,92 @@
+"""Cutting a long text into overlapping pieces at the ends of lines, sentences and words.
+
+Pure arithmetic over characters and the offsets of tokens: it knows no model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Offsets = NDArray[np.int64]
+
+OVERLAP_FRAC: Final = 0.15
+WHOLE_FRAC: Final = 1.25
+"""A rest up to so many chunks long stays in one piece, rather than leave a crumb."""
+
+_SLICE_CHARS: Final = 32_768
+_NEAR_CHARS: Final = 1_024
+
+_BREAKS: Final = (
+    re.compile(r"\n\s*"),
+    re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+[」』”’）]*"),  # noqa: RUF001  data
+    re.compile(r"\s+"),
+)
+"""Where a piece should end, best first: after a line, a sentence, a word."""
+
+
+def chunk_ranges(
+    text: str, starts: Offsets, ends: Offsets, chunk_tokens: int
+) -> list[tuple[int, int]]:
+    """Return the character ranges of the chunks of a text, in order.
+
+    They cover it all. Each ends after a line, a sentence or a word, if one
+    ends in its last quarter, and the next begins up to 15 % of a chunk before
+    that. A text up to a quarter longer than a chunk is one range.
+
+    Args:
+        starts: Where each token of the text starts, in characters, ascending.
+        ends: Where each ends.
+        chunk_tokens: Longest chunk.
+    """
+    overlap = int(chunk_tokens * OVERLAP_FRAC)
+    ranges = []
+    start, first = 0, 0
+    while len(starts) - first > int(chunk_tokens * WHOLE_FRAC):
+        last_quarter = int(starts[first + chunk_tokens * 3 // 4])
+        end = _last_break(text, last_quarter, int(ends[first + chunk_tokens - 1]))
+        ranges.append((start, end))
+        following = int(np.searchsorted(starts, end))
+        start = _first_break(
+            text, int(starts[following - overlap]), int(starts[following - overlap // 3])
+        )
+        first = int(np.searchsorted(starts, start))
+    return [*ranges, (start, len(text))]
+
+
+def slices(text: str) -> Iterator[tuple[int, int]]:
+    """Yield ranges that are small enough to be tokenized at once, without gap or overlap.
+
+    They end where a line, a sentence or a word does, if one does so near.
+    """
+    start = 0
+    while len(text) - start > _SLICE_CHARS:
+        end = start + _SLICE_CHARS
+        end = _last_break(text, end - _NEAR_CHARS, end)
+        yield start, end
+        start = end
+    yield start, len(text)
+
+
+def _last_break(text: str, start: int, stop: int) -> int:
+    """Return the last good place to end a chunk after `start`, `stop` if there is none."""
+    for kind in _BREAKS:
+        last = None
+        for found in kind.finditer(text, start, stop):
+            last = found.end()
+        if last is not None:
+            return last
+    return stop
+
+
+def _first_break(text: str, start: int, stop: int) -> int:
+    """Return the first good place to begin a chunk after `start`, `start` if there is none."""
+    for kind in _BREAKS:
+        found = kind.search(text, start, stop)
+        if found is not None:
+            return found.end()
+    return start
