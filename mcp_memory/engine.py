@@ -10,14 +10,17 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
+
 from mcp_memory.archival import ArchivalMemory
 from mcp_memory.core import CoreMemory
-from mcp_memory.errors import MemoryFault, ModelMismatch, ModelUnavailable
+from mcp_memory.errors import MemoryFault, ModelMismatch, ModelUnavailable, StorageFault
 from mcp_memory.events import EventLog
-from mcp_memory.recall import RecallMemory, embedding_text
+from mcp_memory.recall import RecallMemory, speaker_prefix
 from mcp_memory.records import EmbeddingState
 from mcp_memory.settings import Settings
 from mcp_memory.storage import Database
@@ -38,6 +41,20 @@ INLINE_CHUNKS: Final = 64
 _BATCH_CHUNKS: Final = 16
 _PENDING_AT_ONCE: Final = 64
 _CACHED_QUERIES: Final = 256
+_RETRY_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A pending text, cut into what is embedded."""
+
+    item: Pending
+    text: str
+    prefix: str
+    ranges: list[Range]
+
+    def pieces(self, first: int = 0, end: int | None = None) -> list[str]:
+        return [self.prefix + self.text[a:b] for a, b in self.ranges[first:end]]
 
 
 class Engine:
@@ -151,8 +168,14 @@ class Engine:
                 self._queries.popitem(last=False)
         return vector
 
-    def embed_now(self, texts: Sequence[str]) -> list[Embedded | None]:
-        """Return the chunks and vectors of each text, None for what is better done later."""
+    def embed_now(
+        self, texts: Sequence[str], prefixes: Sequence[str] | None = None
+    ) -> list[Embedded | None]:
+        """Return the chunks and vectors of each text, None for what is better done later.
+
+        Args:
+            prefixes: What each text's chunks are embedded with in front, such as the speaker.
+        """
         embedder = self._embedder
         # A character is a byte at least, and a chunk many tokens: no need to look at giants.
         if embedder is None or sum(map(len, texts)) > INLINE_CHUNKS * 4_000:
@@ -160,7 +183,13 @@ class Engine:
         ranges = [embedder.chunk(text) for text in texts]
         if sum(map(len, ranges)) > INLINE_CHUNKS:
             return [None] * len(texts)
-        pieces = [text[a:b] for text, spans in zip(texts, ranges, strict=True) for a, b in spans]
+        pieces = [
+            prefix + text[a:b]
+            for text, prefix, spans in zip(
+                texts, prefixes or [""] * len(texts), ranges, strict=True
+            )
+            for a, b in spans
+        ]
         vectors = embedder.embed_passages(pieces)
         done: list[Embedded | None] = []
         at = 0
@@ -233,9 +262,14 @@ class Engine:
                 self._load_model()
             while not self._stop.is_set():
                 self._wake.clear()
-                if self._embedder is not None:
+                try:
                     self.fill_pending()
-                self._wake.wait()
+                except StorageFault as fault:
+                    # A full disk, say: what is pending stays listed and is tried again.
+                    logger.warning("pending vectors wait: %s", fault)
+                    self._stop.wait(_RETRY_SECONDS)
+                else:
+                    self._wake.wait()
         except MemoryFault as fault:
             if not self._stop.is_set():
                 self._unavailable(str(fault))
@@ -277,21 +311,22 @@ class Engine:
 
     def _fill(self, embedder: Embedder, items: list[Pending]) -> Iterator[int]:
         """Compute the vectors of pending texts, short ones together; give how many are done."""
-        group: list[tuple[Pending, str, list[Range]]] = []
+        group: list[_Job] = []
         for item in items:
             with self.lock:
-                text = self._text_of(item)
-                if text is None:
+                found = self._text_of(item)
+                if found is None:
                     with self.database.transaction() as tx:
                         self.vectors.settle(tx, item)
                     continue
-            ranges = embedder.chunk(text)
-            if len(ranges) > _BATCH_CHUNKS:
-                self._fill_long(embedder, item, text, ranges)
+            text, prefix = found
+            job = _Job(item, text, prefix, embedder.chunk(text))
+            if len(job.ranges) > _BATCH_CHUNKS:
+                self._fill_long(embedder, job)
                 yield 1
                 continue
-            group.append((item, text, ranges))
-            if sum(len(spans) for _, _, spans in group) >= _BATCH_CHUNKS:
+            group.append(job)
+            if sum(len(job.ranges) for job in group) >= _BATCH_CHUNKS:
                 yield self._fill_group(embedder, group)
                 group = []
             if self._stop.is_set():
@@ -299,47 +334,45 @@ class Engine:
         if group:
             yield self._fill_group(embedder, group)
 
-    def _fill_group(self, embedder: Embedder, group: list[tuple[Pending, str, list[Range]]]) -> int:
-        pieces = [text[a:b] for _, text, spans in group for a, b in spans]
-        vectors = embedder.embed_passages(pieces)
-        at = 0
+    def _fill_group(self, embedder: Embedder, group: list[_Job]) -> int:
+        vectors = embedder.embed_passages([piece for job in group for piece in job.pieces()])
+        parts = np.split(vectors, np.cumsum([len(job.ranges) for job in group])[:-1])
         with self.lock:
             with self.database.transaction() as tx:
-                for item, _, spans in group:
+                for job, part in zip(group, parts, strict=True):
+                    item = job.item
                     # A run of before may have been cut short in the middle.
                     self.vectors.forget(tx, item.agent, item.source, item.id)
                     if self._text_of(item) is not None:
-                        part = vectors[at : at + len(spans)]
                         self.vectors.save(
-                            tx, item.agent, item.source, item.id, item.version, spans, part
+                            tx, item.agent, item.source, item.id, item.version, job.ranges, part
                         )
-                    at += len(spans)
-            at = 0
-            for item, _, spans in group:
-                self._found_later(item, spans, vectors[at : at + len(spans)])
-                at += len(spans)
+            for job, part in zip(group, parts, strict=True):
+                self._found_later(job.item, job.ranges, part)
         return len(group)
 
-    def _fill_long(self, embedder: Embedder, item: Pending, text: str, ranges: list[Range]) -> None:
+    def _fill_long(self, embedder: Embedder, job: _Job) -> None:
+        item = job.item
         with self.lock:
             first = self.vectors.saved_count(item)
-        while first < len(ranges) and not self._stop.is_set():
-            spans = ranges[first : first + _BATCH_CHUNKS]
-            vectors = embedder.embed_passages([text[a:b] for a, b in spans])
+        while first < len(job.ranges) and not self._stop.is_set():
+            end = min(first + _BATCH_CHUNKS, len(job.ranges))
+            vectors = embedder.embed_passages(job.pieces(first, end))
             with self.lock:
                 if self._text_of(item) is None:
                     return
-                last = first + len(spans) == len(ranges)
-                self.vectors.save_part(item, first, spans, vectors, last=last)
+                spans = job.ranges[first:end]
+                self.vectors.save_part(item, first, spans, vectors, last=end == len(job.ranges))
                 self._found_later(item, spans, vectors)
-            first += len(spans)
+            first = end
 
-    def _text_of(self, item: Pending) -> str | None:
+    def _text_of(self, item: Pending) -> tuple[str, str] | None:
+        """Return a pending text and what it is embedded with in front; None if it is gone."""
         if item.source == "memory":
             memory = self.archival.version(item.agent, item.id, item.version)
-            return None if memory is None else memory.content
+            return None if memory is None else (memory.content, "")
         message = self.recall.find(item.agent, item.id)
-        return None if message is None else embedding_text(message)
+        return None if message is None else (message.content, speaker_prefix(message))
 
     def _found_later(self, item: Pending, ranges: Sequence[Range], vectors: Vectors) -> None:
         tier = self.archival if item.source == "memory" else self.recall

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ def set_block(
     label: str, value: str, description: str | None, limit: int | None, read_only: bool | None
 ) -> None:
     """Set block LABEL to VALUE; `-` reads the value from stdin."""
-    text = click.get_text_stream("stdin").read() if value == "-" else value
+    text = sys.stdin.buffer.read().decode("utf-8") if value == "-" else value
     with _memory() as memory:
         done = memory.core.define(
             label, text, description=description, limit=limit, read_only=read_only

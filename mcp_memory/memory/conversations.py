@@ -21,6 +21,7 @@ from mcp_memory.memory.base import (
     whole,
 )
 from mcp_memory.paging import Pager
+from mcp_memory.recall import speaker_prefix
 from mcp_memory.records import (
     ROLES,
     Appended,
@@ -71,7 +72,10 @@ class Conversations(Part):
         conversation = check_conversation(conversation)
         recall = self._engine.recall
         prepared = recall.prepare(messages, conversation, now())
-        embedded = self._engine.embed_now([message.content for message in prepared])
+        embedded = self._engine.embed_now(
+            [message.content for message in prepared],
+            [speaker_prefix(message) for message in prepared],
+        )
         with self._engine.lock:
             numbered = recall.number(self._agent, prepared)
             arrival = self._pager.append(conversation, numbered, embedded)
