@@ -1,0 +1,219 @@
+"""The demonstration: its conversation, its script, and one run against the real server."""
+
+import io
+import itertools
+import os
+import re
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from mcp_memory.cli.demo import demo
+from mcp_memory.demo.player import batches
+from mcp_memory.demo.script import QUESTIONS, RECOLLECTIONS, SAVES, load_conversation
+from mcp_memory.demo.show import BAR_CELLS, Show, around, bar, clip
+from mcp_memory.demo.wire import server_environment, temporary_server
+from mcp_memory.errors import MemoryFault
+
+RUN_SECONDS = 240
+
+
+@pytest.fixture(scope="module")
+def conversation():
+    return load_conversation()
+
+
+def dates(messages):
+    return [datetime.fromisoformat(message["created_at"]) for message in messages]
+
+
+def words_of(text):
+    """Words that carry a meaning, cut to the part that inflection leaves alone."""
+    small = {"what", "where", "which", "with", "from", "that", "this", "does", "have"}
+    return {word[:5] for word in re.findall(r"[a-z]{4,}", text.lower())} - small
+
+
+def test_the_conversation_has_about_two_hundred_messages_of_the_known_roles(conversation):
+    assert 190 <= len(conversation) <= 220
+    assert {message["role"] for message in conversation} == {"user", "assistant", "tool"}
+    assert all(message["content"].strip() for message in conversation)
+    allowed = {"role", "content", "name", "created_at"}
+    assert all(set(message) <= allowed for message in conversation)
+
+
+def test_its_dates_have_a_zone_and_only_go_forward_over_some_months(conversation):
+    times = dates(conversation)
+    assert all(time.utcoffset() is not None for time in times)
+    assert all(earlier < later for earlier, later in itertools.pairwise(times))
+    assert times[-1] - times[0] > timedelta(days=120)
+
+
+def test_a_tool_result_follows_an_assistant_and_has_a_name(conversation):
+    results = [n for n, message in enumerate(conversation) if message["role"] == "tool"]
+    assert len(results) >= 3
+    assert all(conversation[n - 1]["role"] == "assistant" for n in results)
+    assert all(conversation[n]["name"] for n in results)
+
+
+def test_no_two_messages_are_alike(conversation):
+    texts = [message["content"] for message in conversation]
+    assert len(set(texts)) == len(texts)
+
+
+def test_the_script_points_to_the_messages_that_it_means(conversation):
+    places = [place for save in SAVES for place in save.places]
+    places += [place for question in QUESTIONS for place in question.answers]
+    for index, words in places:
+        assert words in conversation[index]["content"]
+
+
+def test_the_agent_saves_in_the_order_of_the_conversation():
+    last = [save.places[-1][0] for save in SAVES]
+    assert last == sorted(last)
+    for save in SAVES:
+        for chunk in save.arguments.get("chunks", ()):
+            places = (chunk["start_index"], chunk["end_index"])
+            assert places == (save.places[0][0], save.places[-1][0])
+            assert places[0] <= places[1]
+
+
+def test_what_is_asked_of_archival_memory_was_named_by_a_save_before():
+    named = [save.name for save in SAVES if save.name]
+    assert len(set(named)) == len(named)
+    assert {question.name for question in RECOLLECTIONS} <= set(named)
+    assert {save.of for save in SAVES if save.of} <= set(named)
+
+
+def test_every_question_is_about_the_first_third(conversation):
+    for question in QUESTIONS:
+        assert question.answers[0][0] < len(conversation) / 3
+
+
+def test_a_question_in_other_words_shares_none_with_its_answer(conversation):
+    asked = [question for question in QUESTIONS if question.kind == "other words"]
+    assert len(asked) >= 3
+    for question in asked:
+        answer = conversation[question.answers[0][0]]["content"]
+        assert not words_of(question.text) & words_of(answer)
+
+
+def test_the_identifier_asked_for_stands_in_one_message_only(conversation):
+    (question,) = (question for question in QUESTIONS if question.kind == "identifier")
+    (identifier,) = re.findall(r"[A-Z]+-\d+", question.text)
+    holders = [n for n, message in enumerate(conversation) if identifier in message["content"]]
+    assert holders == [question.answers[0][0]]
+
+
+def test_the_fact_that_changed_was_said_twice_with_different_values():
+    (question,) = (question for question in QUESTIONS if question.kind == "changed fact")
+    (old, old_words), (new, new_words) = question.answers
+    assert old < new
+    assert old_words != new_words
+
+
+def test_batches_hold_every_message_once_and_never_part_a_visit(conversation):
+    parts = list(batches(conversation))
+    assert [index for part in parts for index in part] == list(range(len(conversation)))
+    times = dates(conversation)
+    for part in parts[1:]:
+        assert times[part[0]] - times[part[0] - 1] > timedelta(hours=6)
+
+
+def test_the_server_gets_a_database_of_its_own_and_no_other_setting_of_ours(monkeypatch):
+    monkeypatch.setenv("MCP_MEMORY_DB", "mine.duckdb")
+    monkeypatch.setenv("MCP_MEMORY_WARN_AT", "0.2")
+    monkeypatch.setenv("MCP_MEMORY_CACHE_DIR", "models")
+    monkeypatch.setenv("UNRELATED", "kept")
+    environment = server_environment(Path("folder"), 5000)
+    assert environment["MCP_MEMORY_DB"] == str(Path("folder", "demo.duckdb"))
+    assert environment["MCP_MEMORY_CONTEXT_WINDOW"] == "5000"
+    assert environment["MCP_MEMORY_OWNER"] == "off"
+    assert environment["MCP_MEMORY_CACHE_DIR"] == "models"
+    assert environment["UNRELATED"] == "kept"
+    assert "MCP_MEMORY_WARN_AT" not in environment
+
+
+@pytest.mark.parametrize("pressure", [0.0, 0.4, 0.7, 0.99, 1.0, 1.6])
+def test_a_bar_always_has_the_same_width(pressure):
+    assert len(bar(pressure, 0.7)) == BAR_CELLS
+
+
+def test_a_long_text_is_clipped_around_the_words_that_matter():
+    text = "before " * 60 + "the needle " + "after " * 60
+    shown = around(text, "the needle", 80)
+    assert "the needle" in shown
+    assert len(shown) <= 81
+    assert clip("a\n b   c", 10) == "a b c"
+    assert len(clip("word " * 30, 20)) <= 20
+
+
+def test_what_came_over_the_wire_is_never_read_as_markup():
+    out = io.StringIO()
+    show = Show(Console(file=out, width=80))
+    show.quote("title [bold]", "an [red]alert[/red] [/]")
+    show.call("tool", {"text": "[link=x]y[/link]"})
+    assert "an [red]alert[/red] [/]" in out.getvalue()
+    assert "title [bold]" in out.getvalue()
+    assert "[link=x]y[/link]" in out.getvalue()
+
+
+def test_help_says_what_it_does_and_what_the_exit_status_means():
+    result = CliRunner().invoke(demo, ["--help"])
+    assert result.exit_code == 0
+    assert "--window" in result.output
+    assert "Exit status 1" in result.output
+
+
+def run_demo(*arguments, **settings):
+    return subprocess.run(
+        [sys.executable, "-m", "mcp_memory", "demo", *arguments],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"} | settings,
+        encoding="utf-8",
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_the_demonstration_finds_everything_it_asks_for_and_leaves_nothing_behind(tmp_path):
+    result = run_demo("--fast", TMPDIR=str(tmp_path), TEMP=str(tmp_path), TMP=str(tmp_path))
+    assert result.returncode == 0, result.stdout + result.stderr
+    shown = " ".join(result.stdout.split())
+    for line in (
+        "The agent's side is scripted",
+        "the server's alert",
+        "the window was full",
+        "written by: extractive",
+        "written by: client",
+        "both are there with their dates",
+    ):
+        assert line in shown
+    total = len(QUESTIONS) + len(RECOLLECTIONS)
+    assert f"{total}/{total}" in shown
+    assert shown.count("out of the window since flush") >= len(QUESTIONS)
+    assert not list(tmp_path.glob("mcp-memory-demo-*"))
+
+
+DIES_AT_ONCE = "import sys; sys.exit('no room on the device')"
+DIES_AT_THE_FIRST_LINE = "import sys; sys.stdin.readline(); sys.exit('out of memory')"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "last_words"),
+    [(DIES_AT_ONCE, "no room on the device"), (DIES_AT_THE_FIRST_LINE, "out of memory")],
+)
+def test_a_server_that_dies_is_a_fault_with_the_last_line_of_its_log(program, last_words):
+    async def connect():
+        async with temporary_server(4000, arguments=("-c", program)):
+            pass
+
+    with pytest.raises(MemoryFault, match=last_words):
+        anyio.run(connect)
