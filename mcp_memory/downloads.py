@@ -39,9 +39,10 @@ class Progress:
 
     def __str__(self) -> str:
         """Return the line for a status display."""
-        done = f"{self.done_bytes / 1e6:.1f}"
-        size = f"{done} of {self.total_bytes / 1e6:.1f} MB" if self.total_bytes else f"{done} MB"
-        return f"fetching {self.file} from {self.source}: {size}"
+        line = f"fetching {self.file} from {self.source}"
+        if self.total_bytes:
+            return f"{line}: {self.done_bytes / 1e6:.1f} of {self.total_bytes / 1e6:.1f} MB"
+        return f"{line}: {self.done_bytes / 1e6:.1f} MB" if self.done_bytes else line
 
 
 OnProgress = Callable[[Progress], None]

@@ -185,7 +185,7 @@ def find_model(name: str, cache_dir: Path) -> ModelFiles | None:
 
     A file with another hash counts as absent, so that `fetch_model` replaces
     it; that is logged as a warning. The default model is hashed whole at every
-    call (45 ms); of another, which may have gigabytes, a file is hashed only
+    call (25 to 45 ms); of another, which may have gigabytes, a file is hashed only
     if its size or time has changed since it was recorded.
 
     Raises:

@@ -18,7 +18,7 @@ INTERRUPTED = 130
     "--window",
     "window_tokens",
     type=click.IntRange(min=3000),
-    default=4000,
+    default=6000,
     show_default=True,
     metavar="TOKENS",
     help="Size of the context window to play with. A small one overflows more often.",
