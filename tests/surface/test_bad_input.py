@@ -202,9 +202,7 @@ async def test_read_only_blocks_are_refused_to_the_agent(open_server):
     assert server.memory().core.get("rules").value == "Be kind."
 
 
-async def test_an_unexpected_error_is_logged_and_answered_generically(
-    connect, monkeypatch, caplog
-):
+async def test_an_unexpected_error_is_logged_and_answered_generically(connect, monkeypatch, caplog):
     import mcp_memory.server.tools as tools
 
     def explode(*_: object) -> None:

@@ -31,7 +31,9 @@ def count(memory):
 
 
 async def test_a_10_mb_memory_is_stored_and_every_reply_stays_short(connect, count):
-    lines = [f"Line {n}: the quick survey of plot {n * 7} found {n % 13} oaks." for n in range(180_000)]
+    lines = [
+        f"Line {n}: the quick survey of plot {n * 7} found {n % 13} oaks." for n in range(180_000)
+    ]
     text = "\n".join([*lines, "The last sentence names the heron."])
     assert len(text.encode()) > 10_000_000
     async with connect() as call:
@@ -166,7 +168,9 @@ async def test_with_100_000_messages_replies_stay_short(connect, open_server, co
             assert count((await client.read_resource(uri)).contents[0].text) <= LIMIT
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     texts=st.lists(st.text(min_size=1, max_size=600), min_size=1, max_size=30),
     limit=st.integers(300, 2_000),

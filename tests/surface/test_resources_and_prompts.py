@@ -117,15 +117,13 @@ async def test_labels_conversations_and_ids_complete(call):
     key = (await call("archival_memory_insert", content="x"))["id"]
 
     async def complete(ref, name, value):
-        return (
-            await call.client.complete(ref, {"name": name, "value": value})
-        ).completion.values
+        return (await call.client.complete(ref, {"name": name, "value": value})).completion.values
 
     block = ResourceTemplateReference(type="ref/resource", uri="memory://core/{label}")
     assert await complete(block, "label", "hu") == ["human"]
-    assert await complete(PromptReference(type="ref/prompt", name="resume"), "conversation", "tr") == [
-        "trip"
-    ]
+    assert await complete(
+        PromptReference(type="ref/prompt", name="resume"), "conversation", "tr"
+    ) == ["trip"]
     archival = ResourceTemplateReference(type="ref/resource", uri="memory://archival/{id}")
     assert await complete(archival, "id", key[:3]) == [key]
 
