@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -205,7 +205,7 @@ async def test_read_only_blocks_are_refused_to_the_agent(open_server):
 async def test_an_unexpected_error_is_logged_and_answered_generically(connect, monkeypatch, caplog):
     import mcp_memory.server.tools as tools
 
-    def explode(*_: object) -> None:
+    def explode(*_: object) -> NoReturn:
         raise ZeroDivisionError("secret detail")
 
     spec = tools.TOOLS["context_budget"]
