@@ -17,6 +17,7 @@ from mcp_memory.ids import new_id, read_id
 from mcp_memory.records import Kind, Memory
 from mcp_memory.search.index import Filter, SearchIndex
 from mcp_memory.storage import Database, Transaction
+from mcp_memory.storage.cache import RowCache
 from mcp_memory.storage.database import Row
 from mcp_memory.storage.vectors import Pending, Range, Vectors, VectorStore
 from mcp_memory.text import check_text, content_hash, shorten
@@ -44,6 +45,8 @@ class ArchivalMemory:
         self._tokenizer = tokenizer
         self._indexes: dict[str, SearchIndex[str]] = {}
         self._counts: dict[str, int] = {}
+        self._hashes: dict[str, dict[str, str]] = {}
+        self._rows_read: RowCache[tuple[str, str], Memory] = RowCache()
         self._generation = database.generation
 
     def draft(
@@ -64,12 +67,8 @@ class ArchivalMemory:
 
     def same(self, agent: str, draft: Draft) -> Memory | None:
         """Return the memory that has the same text already."""
-        rows = self._db.read(
-            f"SELECT {_COLUMNS} FROM memories"
-            " WHERE agent = $1 AND content_hash = $2 AND retired_at IS NULL AND id <> $3",
-            agent, draft.content_hash, draft.memory.id,
-        )  # fmt: skip
-        return _memory(rows[0]) if rows else None
+        twin = self._held_hashes(agent).get(draft.content_hash)
+        return None if twin in {None, draft.memory.id} else self.get(agent, str(twin))
 
     def get(self, agent: str, memory_id: str) -> Memory:
         """Return a memory.
@@ -78,18 +77,30 @@ class ArchivalMemory:
             NotFound: The agent has none of this id, or it was deleted.
         """
         key = read_id(memory_id)
-        rows = [] if key is None else self._rows(agent, [key])
-        if not rows:
+        found = {} if key is None else self.get_many(agent, [key])
+        if not found:
             raise NotFound(
                 f"there is no memory {shorten(memory_id, 40)!r}",
                 key=memory_id,
                 hint="Ids are those that archival_memory_search shows; it may have been deleted",
             )
-        return _memory(rows[0])
+        return next(iter(found.values()))
 
     def get_many(self, agent: str, ids: Sequence[str]) -> dict[str, Memory]:
         """Return the memories of these ids that are still there."""
-        return {row[0]: _memory(row) for row in self._rows(agent, ids)} if ids else {}
+        self._check_generation()
+        found: dict[str, Memory] = {}
+        missing: list[str] = []
+        for key in ids:
+            held = self._rows_read.get((agent, key))
+            if held is None:
+                missing.append(key)
+            else:
+                found[key] = held
+        if missing:
+            for row in self._rows(agent, missing):
+                found[row[0]] = self._keep(agent, _memory(row))
+        return found
 
     def revise(
         self,
@@ -138,8 +149,13 @@ class ArchivalMemory:
         else:
             self._vectors.defer(tx, [Pending(agent, "memory", memory.id, memory.version)])
 
-    def stored(self, agent: str, memory: Memory, embedded: Embedded | None) -> None:
+    def stored(self, agent: str, draft: Draft, embedded: Embedded | None) -> None:
         """Let what was committed be found."""
+        memory = self._keep(agent, draft.memory)
+        hashes = self._held_hashes(agent)
+        if memory.version > 1:
+            self._forget_hash(agent, memory.id)
+        hashes[draft.content_hash] = memory.id
         if memory.version == 1 and agent in self._counts:
             self._counts[agent] += 1
         index = self._indexes.get(agent)
@@ -154,6 +170,8 @@ class ArchivalMemory:
 
     def deleted(self, agent: str, memory_id: str) -> None:
         """Let a committed deletion be seen."""
+        self._rows_read.drop((agent, memory_id))
+        self._forget_hash(agent, memory_id)
         if agent in self._counts:
             self._counts[agent] -= 1
         index = self._indexes.get(agent)
@@ -250,10 +268,32 @@ class ArchivalMemory:
         )  # fmt: skip
         return tuple(_memory(row) for row in rows), total
 
+    def _keep(self, agent: str, memory: Memory) -> Memory:
+        self._rows_read.put((agent, memory.id), memory, len(memory.content))
+        return memory
+
+    def _held_hashes(self, agent: str) -> dict[str, str]:
+        self._check_generation()
+        if agent not in self._hashes:
+            self._hashes[agent] = dict(
+                self._db.read(
+                    "SELECT content_hash, id FROM memories WHERE agent = $1 AND retired_at IS NULL",
+                    agent,
+                )
+            )
+        return self._hashes[agent]
+
+    def _forget_hash(self, agent: str, memory_id: str) -> None:
+        hashes = self._held_hashes(agent)
+        for known in [known for known, key in hashes.items() if key == memory_id]:
+            del hashes[known]
+
     def _check_generation(self) -> None:
         if self._generation != self._db.generation:
             self._generation = self._db.generation
             self._counts.clear()
+            self._hashes.clear()
+            self._rows_read.clear()
             self.forget_indexes()
 
     def _rows(self, agent: str, ids: Sequence[str]) -> list[Row]:
@@ -279,7 +319,7 @@ class ArchivalMemory:
             " ORDER BY recorded_at, id",
             agent,
         ):
-            _index_memory(index, _memory(row))
+            _index_memory(index, self._keep(agent, _memory(row)))
         stored = self._vectors.load(agent, "memory")
         if stored is not None:
             for memory_id, ranges, vectors in stored.by_id():

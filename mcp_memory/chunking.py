@@ -20,6 +20,7 @@ WHOLE_FRAC: Final = 1.25
 
 _SLICE_CHARS: Final = 32_768
 _NEAR_CHARS: Final = 1_024
+_BREAK_CHARS: Final = 4
 
 _BREAKS: Final = (
     re.compile(r"\n\s*"),
@@ -48,12 +49,15 @@ def chunk_ranges(
     start, first = 0, 0
     while len(starts) - first > int(chunk_tokens * WHOLE_FRAC):
         last_quarter = int(starts[first + chunk_tokens * 3 // 4])
-        end = _last_break(text, last_quarter, int(ends[first + chunk_tokens - 1]))
-        ranges.append((start, end))
+        stop = max(int(starts[first + chunk_tokens]), int(ends[first]))
+        end = _last_break(text, last_quarter, stop)
         following = int(np.searchsorted(starts, end))
-        start = _first_break(
+        shared = _first_break(
             text, int(starts[following - overlap]), int(starts[following - overlap // 3])
         )
+        ranges.append((start, end))
+        # One character may be many tokens; then what would be shared could be all of it.
+        start = shared if shared > start else end
         first = int(np.searchsorted(starts, start))
     return [*ranges, (start, len(text))]
 
@@ -84,9 +88,10 @@ def _last_break(text: str, start: int, stop: int) -> int:
 
 
 def _first_break(text: str, start: int, stop: int) -> int:
-    """Return the first good place to begin a chunk after `start`, `start` if there is none."""
+    """Return the first good place to begin a chunk from `start` on, `start` if there is none."""
     for kind in _BREAKS:
-        found = kind.search(text, start, stop)
-        if found is not None:
-            return found.end()
+        # `start` itself may be such a place.
+        for found in kind.finditer(text, max(start - _BREAK_CHARS, 0), stop):
+            if found.end() >= start:
+                return found.end()
     return start

@@ -20,8 +20,9 @@ from mcp_memory.archival import ArchivalMemory
 from mcp_memory.core import CoreMemory
 from mcp_memory.errors import MemoryFault, ModelMismatch, ModelUnavailable, StorageFault
 from mcp_memory.events import EventLog
-from mcp_memory.recall import RecallMemory, speaker_prefix
+from mcp_memory.recall import RecallMemory
 from mcp_memory.records import EmbeddingState
+from mcp_memory.render import speaker_prefix
 from mcp_memory.settings import Settings
 from mcp_memory.storage import Database
 from mcp_memory.storage.vectors import ModelRecord, Pending, Range, Vectors, VectorStore

@@ -194,10 +194,10 @@ def _wait(process: subprocess.Popen[bytes], cancelled: Cancelled | None) -> byte
 
 
 def _reason(output: str, status: int) -> str:
-    """Return what a tool said last of its error, in one line."""
+    """Return what a tool said of its error, in one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error:", "cause:"))]
-    if not errors:
-        errors = lines[-1:] or [f"exit status {status}"]
-    picked = errors[-1] if len(errors) == 1 else f"{errors[0]}; {errors[-1]}"
-    return shorten(picked, _MAX_REASON_CHARS)
+    # Of a connection that failed, pip speaks in a warning; its error is that it found nothing.
+    first = ["the index can't be reached"] if "connection broken by" in output else errors[:1]
+    last = errors[-1:] or lines[-1:] or [f"exit status {status}"]
+    return shorten("; ".join(dict.fromkeys([*first, *last])), _MAX_REASON_CHARS)

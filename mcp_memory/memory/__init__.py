@@ -98,3 +98,7 @@ class Memory:
     def count_tokens(self, text: str) -> int:
         """Return the tokens of a text by the tokenizer that is set."""
         return self._engine.tokenizer.count(text)
+
+    def clip_tokens(self, text: str, max_tokens: int) -> str:
+        """Return the longest beginning of a text that has at most so many tokens."""
+        return self._engine.tokenizer.clip(text, max_tokens)

@@ -146,7 +146,7 @@ class Archive(Part):
                 embedded = None
             with self._engine.database.transaction() as tx:
                 archival.store(tx, self._agent, draft, embedded)
-            archival.stored(self._agent, draft.memory, embedded)
+            archival.stored(self._agent, draft, embedded)
         if embedded is None:
             self._engine.wake()
         return draft.memory
@@ -207,7 +207,7 @@ class Archive(Part):
             for (draft, created), vectors in zip(results, embedded, strict=True):
                 near = self._near(draft.memory, vectors) if created else ()
                 if created or draft.memory.version > 1:
-                    archival.stored(self._agent, draft.memory, vectors)
+                    archival.stored(self._agent, draft, vectors)
                 done.append(Inserted(draft.memory, created, vectors is not None, near))
         if None in embedded:
             self._engine.wake()

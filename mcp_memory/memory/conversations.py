@@ -21,7 +21,6 @@ from mcp_memory.memory.base import (
     whole,
 )
 from mcp_memory.paging import Pager
-from mcp_memory.recall import speaker_prefix
 from mcp_memory.records import (
     ROLES,
     Appended,
@@ -37,7 +36,7 @@ from mcp_memory.records import (
     StoreChunk,
     Summary,
 )
-from mcp_memory.render import render_message
+from mcp_memory.render import render_message, speaker_prefix
 from mcp_memory.search.index import Filter
 from mcp_memory.settings import DEFAULT_CONVERSATION, SearchMode
 from mcp_memory.text import check_query, check_text, shorten

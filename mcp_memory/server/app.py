@@ -168,7 +168,8 @@ class MemoryServer(Server[Any]):
 
         def in_thread() -> T:
             memory = self.memory()
-            return work(memory, Fitter(memory.count_tokens, self._max_reply_tokens))
+            fitter = Fitter(memory.count_tokens, memory.clip_tokens, self._max_reply_tokens)
+            return work(memory, fitter)
 
         try:
             return await anyio.to_thread.run_sync(in_thread)
@@ -182,7 +183,8 @@ class MemoryServer(Server[Any]):
 
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         spec = TOOLS.get(params.name)
-        fitter = Fitter(len, self._max_reply_tokens)
+        # Refusals are short: characters are close enough, and need no tokenizer.
+        fitter = Fitter(len, lambda text, limit: text[:limit], self._max_reply_tokens)
         try:
             if spec is None:
                 raise NotFound(

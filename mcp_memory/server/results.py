@@ -41,11 +41,20 @@ class Reply:
 
 
 class Fitter:
-    """Keeps replies under a number of tokens."""
+    """Keeps replies under a number of tokens.
 
-    def __init__(self, count_tokens: Callable[[str], int], max_tokens: int) -> None:
+    Args:
+        count: Counts the tokens of a text.
+        clip: Cuts a text to at most so many tokens.
+        max_tokens: No reply is longer.
+    """
+
+    def __init__(
+        self, count: Callable[[str], int], clip: Callable[[str, int], str], max_tokens: int
+    ) -> None:
         self.max_tokens = max_tokens
-        self._count = count_tokens
+        self._count = count
+        self._clip = clip
 
     def fits(self, text: str) -> bool:
         """Return whether a text is short enough for a reply."""
@@ -54,16 +63,8 @@ class Fitter:
 
     def clip(self, text: str, max_tokens: int) -> str:
         """Return the beginning of a text that fits, with `…` if it was cut."""
-        if len(text) <= max_tokens // 4 or self._count(text) <= max_tokens:
-            return text
-        low, high = 0, len(text)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._count(text[:middle]) < max_tokens:
-                low = middle
-            else:
-                high = middle - 1
-        return text[:low] + "…"
+        clipped = self._clip(text, max_tokens)
+        return clipped if len(clipped) == len(text) else self._clip(text, max_tokens - 1) + "…"
 
     def page(
         self,

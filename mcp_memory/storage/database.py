@@ -46,8 +46,10 @@ class Transaction:
 
     def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Execute one statement for each row of values."""
-        if rows:
+        if len(rows) > 1:
             self._connection.executemany(sql, rows)
+        elif rows:
+            self._connection.execute(sql, rows[0])
 
 
 class Database:

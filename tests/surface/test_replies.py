@@ -175,8 +175,8 @@ async def test_with_100_000_messages_replies_stay_short(connect, open_server, co
     texts=st.lists(st.text(min_size=1, max_size=600), min_size=1, max_size=30),
     limit=st.integers(300, 2_000),
 )
-def test_a_page_fits_and_counts_on(texts, limit, count):
-    fitter = Fitter(count, limit)
+def test_a_page_fits_and_counts_on(texts, limit, count, memory):
+    fitter = Fitter(count, memory.clip_tokens, limit)
     items = [{"id": str(n), "score": 0.5, "text": text} for n, text in enumerate(texts)]
     page = fitter.page(
         {"total": len(items)}, items, query="", more=lambda kept: f"cursor-{kept}", left=False
