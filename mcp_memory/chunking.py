@@ -59,7 +59,9 @@ def chunk_ranges(
         # One character may be many tokens; then what would be shared could be all of it.
         start = shared if shared > start else end
         first = int(np.searchsorted(starts, start))
-    return [*ranges, (start, len(text))]
+    if start < len(text) or not ranges:
+        ranges.append((start, len(text)))
+    return ranges
 
 
 def slices(text: str) -> Iterator[tuple[int, int]]:

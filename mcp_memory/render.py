@@ -46,5 +46,11 @@ def speaker_prefix(message: Message) -> str:
 
 
 def is_searchable(message: Message) -> bool:
-    """Return whether a search may find it: the result of a memory search would find itself."""
-    return not (message.role == "tool" and _SEARCH_TOOLS.fullmatch((message.name or "").lower()))
+    """Return whether a search may find it: the result of a memory search would find itself.
+
+    Such a result is known by the name of its tool or, without one, by how our replies begin.
+    """
+    if message.role != "tool":
+        return True
+    named = _SEARCH_TOOLS.fullmatch((message.name or "").lower())
+    return not named and not message.content.startswith('{"total":')

@@ -56,14 +56,27 @@ def serve(transport: str = "stdio", host: str = "127.0.0.1", port: int = 8765) -
     from mcp_memory.transports import make_server, serve_http, serve_stdio
 
     server = make_server(settings)
-    try:
-        if transport == "stdio":
-            anyio.run(serve_stdio, server)
-        else:
+    if transport != "stdio":
+        try:
             anyio.run(serve_http, server, transport, host, port)
-    finally:
-        server.close()
-        if transport == "stdio":
-            # A thread that still waits for a line of stdin would hold the process up.
-            sys.stderr.flush()
-            os._exit(0)
+        finally:
+            server.close()
+        return
+    if sys.stdin.isatty():
+        click.echo(
+            "mcp-memory waits for an MCP client on stdin; clients start it by themselves."
+            " `mcp-memory --help` shows what else it does, Ctrl-C ends it.",
+            err=True,
+        )
+    status = 1
+    try:
+        anyio.run(serve_stdio, server)
+        status = 0
+    except KeyboardInterrupt:
+        status = 130
+    except Exception:
+        logging.getLogger(__name__).exception("the server has failed")
+    server.close()
+    sys.stderr.flush()
+    # A thread that still waits for a line of stdin would hold the process up.
+    os._exit(status)
