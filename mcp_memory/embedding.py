@@ -215,7 +215,7 @@ class FastEmbedder:
     def chunk(self, text: str) -> list[tuple[int, int]]:
         """Return the ranges to embed: `CHUNK_TOKENS` long at most, 15 % of it shared with the next.
 
-        A text up to a quarter longer than that is one range. 10 MB take 8 s.
+        A text up to a quarter longer than that is one range. 10 MB take 5 s.
         """
         starts, ends = self._offsets(text)
         return chunk_ranges(text, starts, ends, self._chunk_tokens)

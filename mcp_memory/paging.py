@@ -5,6 +5,7 @@ Everything here is called with the engine's lock held.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 from mcp_memory import budget as arithmetic
 from mcp_memory import events
 from mcp_memory.engine import Embedded, Engine
-from mcp_memory.errors import OverLimit
+from mcp_memory.errors import OverLimit, StorageFault
 from mcp_memory.records import (
     Author,
     Budget,
@@ -27,6 +28,8 @@ from mcp_memory.records import (
 )
 from mcp_memory.storage import Transaction
 from mcp_memory.text import check_text
+
+logger = logging.getLogger(__name__)
 
 MIN_SUMMARY_TOKENS: Final = 200
 MAX_SUMMARY_TOKENS: Final = 2_000
@@ -64,7 +67,7 @@ class Pager:
         """The most tokens that a summary may have: a tenth of the window, within bounds."""
         return max(MIN_SUMMARY_TOKENS, min(self._window // 10, MAX_SUMMARY_TOKENS))
 
-    def budget(self, conversation: str, queue_tokens: int | None = None) -> Budget:
+    def budget(self, conversation: str) -> Budget:
         """Return how the window of a conversation is used now."""
         engine, agent = self._engine, self._agent
         queue = engine.recall.queue(agent, conversation)
@@ -77,7 +80,7 @@ class Pager:
             core=core,
             working=working,
             summary=0 if summary is None else summary.tokens,
-            queue=queue.tokens if queue_tokens is None else queue_tokens,
+            queue=queue.tokens,
         )
         return arithmetic.measure(
             parts,
@@ -102,18 +105,24 @@ class Pager:
         with engine.database.transaction() as tx:
             engine.recall.store(tx, agent, messages, embedded)
         engine.recall.stored(agent, messages, embedded)
-        budget = self.budget(conversation)
-        level = budget.level
-        flush = None
-        alert = None
-        if level == "flush":
+        before = self.budget(conversation)
+        try:
+            flush, alert = self._relieve(conversation, before)
+            self._remind(messages)
+        except StorageFault as fault:
+            # The messages are kept, and that is what was asked for; the next call tries again.
+            logger.warning("no flush, warning or reminder: %s", fault)
+            flush, alert = None, None
+        return Arrival(self.budget(conversation), before.level, alert, flush)
+
+    def _relieve(self, conversation: str, budget: Budget) -> tuple[Flush | None, str | None]:
+        """Flush or warn, if the pressure calls for it."""
+        if budget.level == "flush":
             flush = self.flush(conversation, None, asked=False)
-            budget = self.budget(conversation)
-            alert = _flushed_alert(conversation, flush)
-        elif level == "warning" and not self._was_warned(conversation):
-            alert = self._warn(conversation, budget)
-        self._remind(messages)
-        return Arrival(budget, level, alert, flush)
+            return flush, _flushed_alert(conversation, flush)
+        if budget.level == "warning" and not self._was_warned(conversation):
+            return None, self._warn(conversation, budget)
+        return None, None
 
     def overflow(self, conversation: str) -> Overflow:
         """Return what a flush would evict now, and remember that it was shown."""
@@ -140,8 +149,8 @@ class Pager:
             self._check_length(check_text(summary, "summary"))
         offered = self._offered.get(conversation) if summary is not None else None
         parent = self._engine.recall.summary(self._agent, conversation)
-        if offered is not None and parent is not None and offered <= parent.last:
-            written = self._rewrite(conversation, parent, summary or "")
+        if summary is not None and offered is not None and parent and offered <= parent.last:
+            written = self._rewrite(conversation, parent, summary, offered)
             queue = self._engine.recall.queue(self._agent, conversation)
             return Flush(0, queue.count, written)
         split = self._split(conversation, asked=asked)
@@ -162,7 +171,8 @@ class Pager:
             self._log_flush(tx, written, len(split.evicted))
         self._engine.recall.summarized(self._agent, conversation)
         self._warned[conversation] = False
-        self._offered.pop(conversation, None)
+        if summary is not None:
+            self._offered.pop(conversation, None)
         return Flush(len(split.evicted), len(split.kept), written)
 
     def rethought(self) -> None:
@@ -184,29 +194,30 @@ class Pager:
         return arithmetic.evict(messages, used_tokens=used, target_tokens=target)
 
     def _digest(self, parent: Summary | None, evicted: Sequence[Message]) -> str:
-        first, last = evicted[0], evicted[-1]
-        begin = parent.first if parent is not None and parent.parent is None else 0
+        last = evicted[-1]
         head = (
-            f"Messages {min(begin, first.index)} to {last.index}"
-            f" (until {last.created_at.date()}) have left the window; what was said there, in"
-            " extracts. conversation_search finds the rest word for word."
+            f"Messages 0 to {last.index} (until {last.created_at.date()}) have left the window;"
+            " what was said there, in extracts. conversation_search finds the rest word for word."
         )
-        body = self._engine.summarizer.summarize(
-            None if parent is None else _body(parent),
-            evicted,
-            max_tokens=self.summary_limit - self._engine.tokenizer.count(head) - 2,
-        )
-        return f"{head}\n{body}"
+        return self._extract(head, None if parent is None else _body(parent), evicted)
 
-    def _rewrite(self, conversation: str, parent: Summary, content: str) -> Summary:
-        """Put a client's text in the place of the summary that was written meanwhile."""
-        written = replace(
-            self._engine.recall.draft_summary(
-                conversation, None, first=parent.first, last=parent.last, content=content,
-                author="client",
-            ),
-            parent=parent.parent,
-        )  # fmt: skip
+    def _extract(self, head: str, parent: str | None, evicted: Sequence[Message]) -> str:
+        """Return `head` and what the summarizer chooses, together within the limit."""
+        left = self.summary_limit - self._engine.tokenizer.count(head) - 2
+        body = self._engine.summarizer.summarize(parent, evicted, max_tokens=left)
+        return f"{head}\n{body}" if body else head
+
+    def _rewrite(self, conversation: str, parent: Summary, content: str, shown: int) -> Summary:
+        """Put a client's text in the place of the summary that was written meanwhile.
+
+        What has left since it was shown to the client follows it in extracts.
+        """
+        unseen = self._engine.recall.messages(self._agent, conversation, shown + 1, parent.last + 1)
+        text = self._extract(content, None, unseen) if unseen else content
+        draft = self._engine.recall.draft_summary(
+            conversation, None, first=parent.first, last=parent.last, content=text, author="client"
+        )
+        written = replace(draft, parent=parent.parent)
         with self._engine.database.transaction() as tx:
             self._engine.recall.store_summary(tx, self._agent, written)
         self._engine.recall.summarized(self._agent, conversation)

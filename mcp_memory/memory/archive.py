@@ -130,8 +130,8 @@ class Archive(Part):
         self._engine.check()
         checked = None if tags is None else check_tags(tags)
         archival = self._engine.archival
-        draft = archival.revise(self.get(memory_id), content=content, tags=checked, kind=kind)
-        embedded = self._engine.embed_now([draft.memory.content])[0]
+        planned = archival.revise(self.get(memory_id), content=content, tags=checked, kind=kind)
+        embedded = self._engine.embed_now([planned.memory.content])[0]
         with self._engine.lock:
             # Another call may have come between: what it did is the base then.
             present = archival.get(self._agent, memory_id)
@@ -142,7 +142,7 @@ class Archive(Part):
                     f"memory {twin.id!r} has this very text already", field="content",
                     hint=f"Delete {present.id!r} if it says nothing else",
                 )  # fmt: skip
-            if content is None and draft.memory.content != present.content:
+            if draft.memory.content != planned.memory.content:
                 embedded = None
             with self._engine.database.transaction() as tx:
                 archival.store(tx, self._agent, draft, embedded)
@@ -186,32 +186,34 @@ class Archive(Part):
         archival = self._engine.archival
         done: list[Inserted] = []
         with self._engine.lock:
-            results: list[tuple[Draft, bool]] = []
+            results: list[tuple[Draft, Embedded | None, Memory | None]] = []
             with self._engine.database.transaction() as tx:
                 seen: dict[str, Memory] = {}
                 for draft, vectors in zip(drafts, embedded, strict=True):
                     twin = seen.get(draft.content_hash) or archival.same(self._agent, draft)
-                    if twin is None:
-                        archival.store(tx, self._agent, draft, vectors)
-                        seen[draft.content_hash] = draft.memory
-                        results.append((draft, True))
-                        continue
-                    merged = tuple(dict.fromkeys((*twin.tags, *draft.memory.tags)))
-                    if merged != twin.tags:
-                        again = archival.revise(twin, tags=merged)
-                        archival.store(tx, self._agent, again, vectors)
-                        seen[draft.content_hash] = again.memory
-                        results.append((again, False))
-                    else:
-                        results.append((Draft(twin, draft.content_hash), False))
-            for (draft, created), vectors in zip(results, embedded, strict=True):
-                near = self._near(draft.memory, vectors) if created else ()
-                if created or draft.memory.version > 1:
-                    archival.stored(self._agent, draft, vectors)
-                done.append(Inserted(draft.memory, created, vectors is not None, near))
-        if None in embedded:
+                    kept = draft if twin is None else self._merged(twin, draft)
+                    if kept.memory.content != draft.memory.content:
+                        vectors = None  # It differs in the space around it: other ranges.
+                    if kept.memory != twin:
+                        archival.store(tx, self._agent, kept, vectors)
+                    seen[draft.content_hash] = kept.memory
+                    results.append((kept, vectors, twin))
+            for kept, vectors, twin in results:
+                near = self._near(kept.memory, vectors) if twin is None else ()
+                if kept.memory != twin:
+                    archival.stored(self._agent, kept, vectors)
+                pending = self._engine.vectors.is_pending(self._agent, "memory", kept.memory.id)
+                done.append(Inserted(kept.memory, twin is None, not pending, near))
+        if not all(item.embedded for item in done):
             self._engine.wake()
         return done
+
+    def _merged(self, twin: Memory, draft: Draft) -> Draft:
+        """Return the memory that has the text already, with the tags it does not have yet."""
+        tags = tuple(dict.fromkeys((*twin.tags, *draft.memory.tags)))
+        if tags == twin.tags:
+            return Draft(twin, draft.content_hash)
+        return self._engine.archival.revise(twin, tags=tags)
 
     def _near(self, memory: Memory, vectors: Embedded | None) -> tuple[NearDuplicate, ...]:
         at_least = self._engine.near_duplicate_at()

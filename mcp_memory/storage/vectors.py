@@ -189,6 +189,15 @@ class VectorStore:
             agent, source, text_id,
         )  # fmt: skip
 
+    def is_pending(self, agent: str, source: Source, text_id: str) -> bool:
+        """Return whether a text has no vectors yet."""
+        return bool(
+            self._db.read(
+                "SELECT 1 FROM pending_vectors WHERE agent = $1 AND source = $2 AND id = $3",
+                agent, source, text_id,
+            )
+        )  # fmt: skip
+
     def pending_count(self, agent: str | None = None) -> int:
         """Return how many texts have no vectors yet, of one agent or of all."""
         return int(

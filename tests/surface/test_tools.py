@@ -252,3 +252,23 @@ async def test_past_the_threshold_the_reply_says_what_to_do_once(connect):
 
 def test_each_tool_has_a_handler_of_its_name():
     assert list(TOOLS) == NAMES
+
+
+async def test_a_summary_that_comes_after_the_server_had_to_flush_takes_its_place(connect):
+    async with connect(context_window=4_000) as call:
+        text = "we walked along the river and back "
+        messages = [{"role": "user", "content": f"Stop {n}: {text * 6}"} for n in range(10)]
+        await call("conversation_append", messages=messages)
+        prompt = (await call.client.get_prompt("summarize_overflow")).messages[0].content.text
+        assert "Stop 0" in prompt
+        reply: dict[str, object] = {}
+        number = 10
+        while "flushed" not in reply:
+            message = {"role": "user", "content": f"Stop {number}: {text * 6}"}
+            reply = await call("conversation_append", messages=[message])
+            number += 1
+        flush = await call("conversation_flush", summary="Many stops by the river.")
+        assert flush["evicted"] == 0
+        assert flush["author"] == "client"
+        # What left unseen by the client follows in extracts; nothing of it is lost.
+        assert flush["summary"].startswith("Many stops by the river.\n- [")
