@@ -1,0 +1,127 @@
+"""A hub of models on this machine that can be told to misbehave, and a model of a few bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from huggingface_hub import constants
+
+from mcp_memory import modelfiles
+from mcp_memory.models import ModelSpec
+from mcp_memory.settings import DEFAULT_MODEL
+
+NAME = DEFAULT_MODEL
+MODEL_FILE = "onnx/model_int8.onnx"
+CONTENTS = {"tokenizer.json": b'{\n "a": 1\n}\n', MODEL_FILE: bytes(range(256)) * 4096}
+
+
+def sha256(content: bytes) -> str:
+    """The hash as specifications have it."""
+    return hashlib.sha256(content).hexdigest()
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves `files` under any repository and commit, and remembers what was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.files = dict(CONTENTS)
+        self.listing: object = None
+        self.ranges: list[tuple[str, str | None]] = []
+        self.cut_at: int | None = None
+        """Break the next answer that is longer than this, once."""
+        self.hang_at: int | None = None
+        """Send so many bytes of an answer, then nothing until the end of the test."""
+        self.redirect = False
+        self.ignores_ranges = False
+        self.ended = threading.Event()
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.ranges]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        hub = self.server
+        if hub.redirect and "/resolve/" in self.path:
+            self.send_response(302)
+            self.send_header("Location", self.path.replace("/resolve/", "/cdn/"))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        hub.ranges.append((self.path, self.headers["Range"]))
+        content = self._content()
+        if content is None:
+            self.send_error(404)
+            return
+        start = 0
+        if self.headers["Range"] and not hub.ignores_ranges:
+            start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        else:
+            self.send_response(200)
+        body = content[start:]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if hub.cut_at is not None and len(body) > hub.cut_at:
+            body, hub.cut_at = body[: hub.cut_at], None
+            self.close_connection = True
+        if hub.hang_at is not None and len(body) > hub.hang_at:
+            self.wfile.write(body[: hub.hang_at])
+            self.wfile.flush()
+            hub.ended.wait()
+            return
+        self.wfile.write(body)
+
+    def _content(self) -> bytes | None:
+        if self.path.startswith("/api/"):
+            return json.dumps(self.server.listing).encode()
+        for name, content in self.server.files.items():
+            if self.path.endswith(f"/{name}"):
+                return content
+        return None
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def small_model() -> ModelSpec:
+    """The default model with other files, of a few bytes, that no package holds."""
+    hashes = {name: sha256(content) for name, content in CONTENTS.items()}
+    return replace(modelfiles.ARCTIC, files=dict(hashes), wheel=None)
+
+
+@contextlib.contextmanager
+def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Serve as the hub that this process asks."""
+    hub = Hub()
+    thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    try:
+        yield hub
+    finally:
+        hub.ended.set()
+        hub.shutdown()
+        thread.join()
+        hub.server_close()
