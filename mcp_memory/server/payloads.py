@@ -130,4 +130,5 @@ def inserted_payload(done: Inserted) -> Payload:
             {"id": near.id, "similarity": round(near.similarity, 3), "text": near.text}
             for near in done.near_duplicates
         ]
+        payload["note"] = "if this replaces one of the near-duplicates, delete or update that one"
     return payload
