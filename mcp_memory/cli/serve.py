@@ -25,7 +25,7 @@ Settings (environment variables, all optional):
   MCP_MEMORY_RETHINK_EVERY     remind of core memory after so many user turns; default: 5
   MCP_MEMORY_OFFLINE           1: never touch the network
   MCP_MEMORY_CACHE_DIR         where model files are; default: the platform's cache folder
-  MCP_MEMORY_THREADS           threads of the embedding model
+  MCP_MEMORY_THREADS           batches embedded at once; default: one a processor, up to 4
   MCP_MEMORY_LOG_LEVEL         debug, info, warning or error; logs go to stderr
 """
 
