@@ -1,8 +1,8 @@
 """What do storing and searching cost beyond the protocol and the embedding?
 
 At each size, stores and searches are timed one by one through a stdio client,
-in turn with calls that do next to nothing, so that all of them meet the same
-load. The bare embedding is timed in this process on the same texts.
+in turn with calls that do next to nothing and with the bare embedding of the
+same texts in this process.
 """
 
 from __future__ import annotations
@@ -12,21 +12,14 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
-from mcp import Client
-from mcp_memory.embedding import Embedder, FastEmbedder
-from mcp_memory.models import find_model
-from rich.progress import Progress
-from rich.table import Table
-
 import texts
 from common import (
     BenchmarkFault,
@@ -39,12 +32,20 @@ from common import (
     wait_until_embedded,
     write_json,
 )
-from mcp_memory.settings import load_settings
+from mcp import Client
 from metrics import Latency
+from rich.progress import Progress
+from rich.table import Table
+
+from mcp_memory.embedding import Embedder, FastEmbedder
+from mcp_memory.models import find_model
+from mcp_memory.settings import load_settings
 
 SIZES: Final = (100, 1_000, 10_000)
-SAMPLES: Final = 100
-WARM_UP_CALLS: Final = 10
+ROUNDS: Final = 5
+BLOCK_CALLS: Final = 25
+SETTLING_CALLS: Final = 5
+CALLS: Final = ROUNDS * BLOCK_CALLS
 IN_FLIGHT: Final = 8
 SEED: Final = 20_231_012
 EMBEDDING_TIMEOUT_SECONDS: Final = 900.0
@@ -56,17 +57,20 @@ GOAL_STORE_MS: Final = 6.0
 # A name that no tool has: the protocol layer answers by itself.
 FLOOR_TOOL: Final = "no_such_tool"
 
+MEASURES: Final = {
+    "floor": "floor",
+    "view core memory": "view",
+    "search": "search",
+    "store": "store",
+    "embed the query": "embed_query",
+    "embed the text": "embed_text",
+}
+ON_CONTENTS: Final = frozenset({"store", "embed_text"})
 
-@dataclass
-class Samples:
-    """Seconds of each call at one size."""
 
-    floor: list[float] = field(default_factory=list)
-    view: list[float] = field(default_factory=list)
-    store: list[float] = field(default_factory=list)
-    search: list[float] = field(default_factory=list)
-    embed_text: list[float] = field(default_factory=list)
-    embed_query: list[float] = field(default_factory=list)
+Action = Callable[[str], Awaitable[object]]
+Samples = dict[str, list[float]]
+"""Seconds of each call, by the names of `MEASURES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +80,17 @@ class Row:
     size: int
     floor: Latency
     view: Latency
-    store: Latency
     search: Latency
-    embed_text: Latency
+    store: Latency
     embed_query: Latency
+    embed_text: Latency
 
     @classmethod
     def of(cls, size: int, samples: Samples) -> Row:
         """Return the row that `samples` make."""
         return cls(
             size,
-            *(
-                Latency.of(getattr(samples, name))
-                for name in ("floor", "view", "store", "search", "embed_text", "embed_query")
-            ),
+            **{name: Latency.of(samples[name]) for name in MEASURES.values()},
         )
 
     @property
@@ -106,23 +107,10 @@ class Row:
         """Return the row as it stands in the JSON."""
         return {
             "size": self.size,
-            "floor": self.floor.as_dict(),
-            "view": self.view.as_dict(),
-            "store": self.store.as_dict(),
-            "search": self.search.as_dict(),
-            "embed_text": self.embed_text.as_dict(),
-            "embed_query": self.embed_query.as_dict(),
-            "own_store_ms": round(self.own_store_ms, 3),
+            **{name: getattr(self, name).as_dict() for name in MEASURES.values()},
             "own_search_ms": round(self.own_search_ms, 3),
+            "own_store_ms": round(self.own_store_ms, 3),
         }
-
-
-@contextmanager
-def clock(seconds: list[float]) -> Iterator[None]:
-    """Add to `seconds` how long the body took."""
-    began = time.perf_counter()
-    yield
-    seconds.append(time.perf_counter() - began)
 
 
 async def fill(client: Client, contents: Sequence[str], bar: Progress) -> None:
@@ -141,23 +129,51 @@ async def fill(client: Client, contents: Sequence[str], bar: Progress) -> None:
     bar.remove_task(task)
 
 
+def actions(client: Client, embedder: Embedder) -> dict[str, Action]:
+    """Return what is timed, by the names of `MEASURES`; each takes a text or a query."""
+
+    async def embed_query(query: str) -> None:
+        embedder.embed_query(query)
+
+    async def embed_text(content: str) -> None:
+        embedder.embed_passages([content])
+
+    return {
+        "floor": lambda _: client.call_tool(FLOOR_TOOL, {}),
+        "search": lambda query: call(client, "archival_memory_search", {"query": query}),
+        "embed_query": embed_query,
+        "view": lambda _: call(client, "core_memory_view", {}),
+        "store": lambda content: call(client, "archival_memory_insert", {"content": content}),
+        "embed_text": embed_text,
+    }
+
+
 async def sample(
-    client: Client, contents: Sequence[str], queries: Sequence[str], bar: Progress
+    timed: Mapping[str, Action], contents: Sequence[str], queries: Sequence[str], bar: Progress
 ) -> Samples:
-    """Time one of each call for every pair of a text and a query."""
-    samples = Samples()
-    task = bar.add_task("timing", total=len(contents))
-    for number, (content, query) in enumerate(zip(contents, queries, strict=True)):
-        into = samples if number >= WARM_UP_CALLS else Samples()
-        with clock(into.floor):
-            await client.call_tool(FLOOR_TOOL, {})
-        with clock(into.search):
-            await call(client, "archival_memory_search", {"query": query})
-        with clock(into.view):
-            await call(client, "core_memory_view", {})
-        with clock(into.store):
-            await call(client, "archival_memory_insert", {"content": content})
-        bar.advance(task)
+    """Time each action, in blocks of one kind, in `ROUNDS` rounds.
+
+    In blocks, because a model's threads spin for a while after their work and
+    would slow whatever comes next; in rounds, so that all kinds meet the same
+    load. The first calls of a block are not counted.
+
+    Args:
+        timed: What is timed.
+        contents: `CALLS` texts that have not been stored.
+        queries: `CALLS` questions that have not been asked.
+        bar: Where the progress is shown.
+    """
+    samples: Samples = {name: [] for name in timed}
+    task = bar.add_task("timing", total=CALLS * len(timed))
+    for start in range(0, CALLS, BLOCK_CALLS):
+        for name, act in timed.items():
+            given = contents if name in ON_CONTENTS else queries
+            for number, text in enumerate(given[start : start + BLOCK_CALLS]):
+                began = time.perf_counter()
+                await act(text)
+                if number >= SETTLING_CALLS:
+                    samples[name].append(time.perf_counter() - began)
+                bar.advance(task)
     bar.remove_task(task)
     return samples
 
@@ -175,39 +191,24 @@ def load_embedder() -> Embedder:
     return FastEmbedder.load(files, threads=settings.threads)
 
 
-def time_embedding(
-    embedder: Embedder, contents: Sequence[str], queries: Sequence[str], samples: Samples
-) -> None:
-    """Time the embedding of each text and of each query, one by one."""
-    for number, (content, query) in enumerate(zip(contents, queries, strict=True)):
-        into = samples if number >= WARM_UP_CALLS else Samples()
-        with clock(into.embed_text):
-            embedder.embed_passages([content])
-        with clock(into.embed_query):
-            embedder.embed_query(query)
-
-
-async def measure(sizes: Sequence[int], count: int) -> tuple[list[Row], str]:
+async def measure(sizes: Sequence[int]) -> tuple[list[Row], str]:
     """Return a row for each size, ascending, and the model's name."""
     rng = random.Random(SEED)
-    calls = WARM_UP_CALLS + count
     # The server remembers the vectors of recent queries, so none may come twice.
-    queries = iter(_distinct(partial(texts.query, rng), calls * len(sizes)))
-    contents = iter(_distinct(partial(texts.memory, rng), max(sizes) + calls * len(sizes)))
+    queries = iter(_distinct(partial(texts.query, rng), CALLS * len(sizes)))
+    contents = iter(_distinct(partial(texts.memory, rng), max(sizes) + CALLS * len(sizes)))
     rows: list[Row] = []
     stored = 0
     with progress() as bar, tempfile.TemporaryDirectory(prefix="mcp-memory-latency-") as folder:
         async with serve(Path(folder) / "memory.duckdb") as client:
             model = await _wait(client, bar)
-            embedder = load_embedder()
+            timed = actions(client, load_embedder())
             for size in sizes:
                 await fill(client, list(islice(contents, max(0, size - stored))), bar)
                 await _wait(client, bar)
-                new, asked = list(islice(contents, calls)), list(islice(queries, calls))
-                samples = await sample(client, new, asked, bar)
-                stored = max(size, stored) + calls
-                # While the server is idle: the two would otherwise share the processors.
-                time_embedding(embedder, new, asked, samples)
+                new, asked = list(islice(contents, CALLS)), list(islice(queries, CALLS))
+                samples = await sample(timed, new, asked, bar)
+                stored = max(size, stored) + CALLS
                 rows.append(Row.of(size, samples))
     return rows, model
 
@@ -233,17 +234,15 @@ def _distinct(make: Callable[[], str], count: int) -> list[str]:
 def show(rows: Sequence[Row]) -> None:
     """Print the table and a verdict line for each goal."""
     table = Table(title="Milliseconds, p50 / p95")
-    headings = ("memories", "floor", "view", "store", "search", "embed text", "embed query")
-    for heading in (*headings, "own store", "own search"):
-        table.add_column(heading, justify="right")
+    table.add_column("memories")
     for row in rows:
-        pairs = (row.floor, row.view, row.store, row.search, row.embed_text, row.embed_query)
-        table.add_row(
-            f"{row.size:,}",
-            *(f"{pair.p50_ms:.2f} / {pair.p95_ms:.2f}" for pair in pairs),
-            f"{row.own_store_ms:.2f}",
-            f"{row.own_search_ms:.2f}",
-        )
+        table.add_column(f"{row.size:,}", justify="right")
+    for label, name in MEASURES.items():
+        pairs: list[Latency] = [getattr(row, name) for row in rows]
+        table.add_row(label, *(f"{pair.p50_ms:.2f} / {pair.p95_ms:.2f}" for pair in pairs))
+    table.add_section()
+    table.add_row("search - floor - embedding", *(f"{row.own_search_ms:.2f}" for row in rows))
+    table.add_row("store - floor - embedding", *(f"{row.own_store_ms:.2f}" for row in rows))
     out.print(table)
     for line in verdicts(rows):
         out.print(line, highlight=False)
@@ -281,7 +280,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 async def _benchmark(sizes: Sequence[int], out_path: Path | None) -> None:
-    rows, model = await measure(sizes, SAMPLES)
+    rows, model = await measure(sizes)
     show(rows)
     write_json(
         out_path,

@@ -18,10 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from mcp import Client
-from rich.progress import Progress
-from rich.table import Table
-
 from common import (
     EXIT_USAGE,
     BenchmarkFault,
@@ -36,7 +32,10 @@ from common import (
     write_json,
 )
 from locomo import CATEGORIES, DataFault, DiaId, Dialogue, Question, load
+from mcp import Client
 from metrics import Latency, Quality, quality
+from rich.progress import Progress
+from rich.table import Table
 
 MODES: Final = ("lexical", "dense", "hybrid")
 HITS: Final = 20

@@ -7,10 +7,10 @@ import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import latency
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from locomo import DataFault, DiaId, load, parse_dialogue, parse_evidence, parse_session_time
 from metrics import Latency, percentile, quality, recall_at, reciprocal_rank
 from texts import MAX_WORDS, MIN_WORDS, memory, query
@@ -162,3 +162,17 @@ def test_made_up_texts_are_of_natural_length_and_all_different():
 def test_the_same_seed_makes_the_same_texts():
     one, two = random.Random(5), random.Random(5)
     assert [memory(one), query(one)] == [memory(two), query(two)]
+
+
+def test_the_verdict_is_on_what_remains_without_floor_and_embedding():
+    ms = {"floor": 1, "view": 2, "search": 8, "store": 12, "embed_query": 3, "embed_text": 4}
+    row = latency.Row.of(10_000, {name: [value / 1_000] for name, value in ms.items()})
+    search, store = latency.verdicts([row])
+    assert search.endswith("4.00 ms, goal 5 ms: met")
+    assert store.endswith("7.00 ms, goal 6 ms: MISSED")
+
+
+def test_there_is_no_verdict_without_the_size_of_the_goals():
+    ms = {name: [0.001] for name in latency.MEASURES.values()}
+    (line,) = latency.verdicts([latency.Row.of(100, ms)])
+    assert line.startswith("no verdict")

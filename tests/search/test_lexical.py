@@ -1,0 +1,93 @@
+"""BM25 against a plain implementation of its formula."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_memory.search.lexical import K1, B, LexicalIndex
+
+words = st.sampled_from(["tea", "cup", "pot", "milk", "leaf", "咖啡"])
+documents = st.lists(st.lists(words, max_size=12), max_size=12)
+queries = st.lists(words | st.just("unknown"), unique=True, max_size=4)
+
+
+def reference(rows, query):
+    """Give the BM25 score of every row, from the formula and nothing else."""
+    total = len(rows)
+    average = max(sum(map(len, rows)) / total, 1.0) if total else 1.0
+    scores = []
+    for row in rows:
+        score = 0.0
+        for term in query:
+            holding = sum(term in other for other in rows)
+            idf = math.log(1 + (total - holding + 0.5) / (holding + 0.5))
+            count = row.count(term)
+            norm = K1 * (1 - B + B * len(row) / average)
+            score += idf * count * (K1 + 1) / (count + norm) if count else 0.0
+        scores.append(score)
+    return scores
+
+
+def index_of(rows):
+    index = LexicalIndex()
+    for row in rows:
+        index.add(row)
+    return index
+
+
+@given(documents, queries)
+def test_scores_are_those_of_the_formula(rows, query):
+    index = index_of(rows)
+    assert len(index) == len(rows)
+    assert index.scores(query).tolist() == pytest.approx(reference(rows, query), rel=1e-4)
+
+
+@given(documents, documents, queries)
+def test_a_row_added_after_a_search_scores_as_if_it_had_been_there(rows, more, query):
+    index = index_of(rows)
+    index.scores(query)
+    for row in more:
+        index.add(row)
+    assert np.array_equal(index.scores(query), index_of(rows + more).scores(query))
+
+
+@given(documents, queries)
+def test_only_rows_with_a_term_score_and_never_below_zero(rows, query):
+    scores = index_of(rows).scores(query)
+    assert [score > 0 for score in scores] == [bool(set(row) & set(query)) for row in rows]
+    assert (scores >= 0).all()
+
+
+def test_rows_are_numbered_as_they_come():
+    index = LexicalIndex()
+    assert [index.add(row) for row in (["tea"], [], ["tea", "cup"])] == [0, 1, 2]
+
+
+def test_an_empty_index_scores_nothing():
+    assert LexicalIndex().scores(["tea"]).shape == (0,)
+
+
+def test_a_rare_word_is_worth_more_than_a_common_one():
+    scores = index_of([["tea", "rare"], ["tea", "milk"], ["tea", "cup"]]).scores(["tea", "rare"])
+    assert scores[0] > scores[1]
+    only_rare, only_common = (
+        index_of([["tea"], ["tea"], ["rare"]]).scores([word]).max() for word in ("rare", "tea")
+    )
+    assert only_rare > only_common > 0
+
+
+def test_a_word_said_more_often_counts_more_but_ever_less():
+    rows = [["tea"] * count + ["milk"] * (10 - count) for count in range(1, 5)]
+    scores = index_of(rows).scores(["tea"]).tolist()
+    gains = [after - before for before, after in pairwise(scores)]
+    assert all(gain > 0 for gain in gains)
+    assert gains == sorted(gains, reverse=True)
+
+
+def test_of_two_texts_that_say_it_the_shorter_is_better():
+    long, short = index_of([["tea"] + ["milk"] * 20, ["tea", "milk"]]).scores(["tea"])
+    assert short > long

@@ -1,0 +1,125 @@
+"""Cutting a passage down: what matches stays, and what is given fits."""
+
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from mcp_memory.search.analysis import query_terms, terms
+from mcp_memory.search.snippets import snippet
+
+
+def within(max_chars):
+    return lambda text: len(text) <= max_chars
+
+
+fillers = st.lists(
+    st.sampled_from(
+        ["alpha", "beta", "gamma.", "delta!", "eta?", "\n", "theta,", "αβγ", "今天天气", "。"]
+    ),
+    max_size=120,
+).map(" ".join)
+
+
+@given(fillers, fillers, st.sampled_from(["kettle", "ERR_CONN_4031", "咖啡", "Zürich"]),
+       st.integers(60, 300))  # fmt: skip
+def test_the_word_that_matches_is_never_cut_out(before, after, word, room):
+    text = f"{before} {word} {after}"
+    short = snippet(text, word, within(room))
+    assert word in short
+    assert len(short) <= room
+
+
+@given(st.text(max_size=400), st.text(max_size=10), st.integers(5, 100))
+@example(" " * 400, "tea", 20)
+@example("", "tea", 20)
+def test_any_text_is_cut_so_that_it_fits(text, query, room):
+    assume(text == "" or text.strip())
+    assert len(snippet(text, query, within(room))) <= room
+
+
+def test_a_passage_of_blanks_alone_is_cut_too():
+    assert len(snippet(" \n" * 500, "tea", within(50))) <= 50
+
+
+@given(fillers, st.integers(40, 100))
+def test_what_is_given_was_said(text, room):
+    short = snippet(text, "beta", within(room))
+    inside = short.removeprefix("… ").removesuffix(" …")
+    assert "".join(inside.split()) in "".join(text.split())
+
+
+def test_a_text_that_fits_is_given_as_it_is():
+    text = "  Two  lines\nand blanks.  "
+    assert snippet(text, "lines", within(len(text))) == text
+
+
+def test_whole_sentences_around_the_match_are_kept_while_they_fit():
+    text = "One is here. Two is here. The kettle is red. Four is here. Five is here."
+    assert snippet(text, "kettle", within(40)) == "… The kettle is red. Four is here. …"
+    assert snippet(text, "kettle", within(30)) == "… The kettle is red. …"
+
+
+def test_the_sentence_with_most_of_the_question_is_chosen():
+    text = "The kettle hums. " + "Nothing here. " * 10 + "The red kettle costs 30 euros."
+    assert "30 euros" in snippet(text, "red kettle costs", within(60))
+
+
+def test_without_a_match_the_beginning_is_given():
+    text = "First sentence. " + "Another one. " * 30
+    assert snippet(text, "kettle", within(40)).startswith("First sentence.")
+    assert snippet(text, "", within(40)).startswith("First sentence.")
+
+
+def test_what_was_left_out_is_shown_on_the_side_where_it_was():
+    text = "First one. Second one. Third one."
+    assert snippet(text, "first", within(20)) == "First one. …"
+    assert snippet(text, "third", within(20)) == "… Third one."
+
+
+@given(st.integers(0, 5_200))
+@example(23)
+def test_a_word_in_a_chinese_text_without_marks_stays(at):
+    text = "今天天气很好我们一起去公园散步吧"[:13] * 400
+    text = text[:at] + "咖啡" + text[at:]
+    short = snippet(text, "咖啡", within(80))
+    assert "咖啡" in short
+    assert len(short) <= 80
+
+
+@given(st.integers(0, 9_980), st.sampled_from([" ", "", ",", "\t"]))
+@example(22, "")
+@example(9_980, "")
+def test_a_word_in_a_sentence_of_ten_thousand_characters_stays(at, blank):
+    filler = (f"abcdefg{blank}" * 2_000)[:10_000]
+    text = f"{filler[:at]} kettle {filler[at:]}"
+    short = snippet(text, "kettle", within(100))
+    assert "kettle" in short
+    assert len(short) <= 100
+
+
+@given(st.integers(0, 60))
+def test_a_word_among_marks_without_a_single_blank_stays(shift):
+    text = "x" * shift + ',"name":"alpha"' * 300 + ',"name":"kettle"' + ',"name":"beta"' * 300
+    assert "kettle" in snippet(text, "kettle", within(100))
+
+
+@given(st.integers(0, 60), st.sampled_from(["550e8400-e29b-41d4-a716-446655440000",
+                                            "Donaudampfschifffahrtsgesellschaft"]))  # fmt: skip
+def test_a_long_word_in_a_long_sentence_stays(shift, word):
+    text = "y" * shift + " filler" * 500 + f" {word}" + " filler" * 500
+    assert word in snippet(text, word, within(120))
+
+
+def test_a_match_at_both_ends_of_a_long_sentence_leaves_one_of_them():
+    text = "kettle " + "filler " * 1_500 + "kettle"
+    assert "kettle" in snippet(text, "kettle", within(100))
+
+
+def test_of_two_words_far_apart_in_one_sentence_one_stays():
+    text = "kettle " + "filler " * 1_500 + "Shanghai"
+    short = snippet(text, "kettle Shanghai", within(100))
+    assert set(query_terms("kettle Shanghai")) & set(terms(short))
+
+
+def test_a_word_that_matches_by_its_stem_stays_in_its_own_form():
+    text = "filler " * 1_000 + "allergies " + "filler " * 1_000
+    assert "allergies" in snippet(text, "allergy", within(60))

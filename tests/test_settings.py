@@ -1,0 +1,130 @@
+"""Settings come from the environment, and a wrong one is named."""
+
+from pathlib import Path
+
+import pytest
+
+from mcp_memory.errors import SettingsFault
+from mcp_memory.settings import PREFIX, Settings, load_settings
+
+
+def test_without_an_environment_the_defaults_hold():
+    settings = load_settings()
+    assert settings.agent == "default"
+    assert settings.context_window == 128_000
+    assert (settings.warn_at, settings.flush_at, settings.keep_after_flush) == (0.70, 1.0, 0.5)
+    assert settings.max_reply_tokens == 2_000
+    assert settings.timezone == "UTC"
+    assert settings.db.is_absolute()
+    assert settings.db.name == "memory.duckdb"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "read"),
+    [
+        ("DB", "/data/m.duckdb", "db", Path("/data/m.duckdb")),
+        ("AGENT", " ana ", "agent", "ana"),
+        ("CONTEXT_WINDOW", "32000", "context_window", 32_000),
+        ("TOKENIZER", "cl100k_base", "tokenizer", "cl100k_base"),
+        ("TIMEZONE", "Europe/Berlin", "timezone", "Europe/Berlin"),
+        ("WARN_AT", "0.6", "warn_at", 0.6),
+        ("FLUSH_AT", "0.9", "flush_at", 0.9),
+        ("KEEP_AFTER_FLUSH", "0.25", "keep_after_flush", 0.25),
+        ("OFFLINE", "1", "offline", True),
+        ("RETHINK_EVERY", "0", "rethink_every", 0),
+        ("CACHE_DIR", "/data/cache", "cache_dir", Path("/data/cache")),
+        ("EMBEDDING_MODEL", "org/model", "embedding_model", "org/model"),
+        ("SEARCH_MODE", "lexical", "search_mode", "lexical"),
+        ("LOG_LEVEL", "debug", "log_level", "debug"),
+    ],
+)
+def test_a_setting_is_read_from_its_variable(monkeypatch, name, value, field, read):
+    monkeypatch.setenv(PREFIX + name, value)
+    assert getattr(load_settings(), field) == read
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CONTEXT_WINDOW", "many"),
+        ("CONTEXT_WINDOW", "10"),
+        ("CONTEXT_WINDOW", ""),
+        ("TOKENIZER", "gpt2"),
+        ("TIMEZONE", "Mars/Olympus"),
+        ("TIMEZONE", "Europe"),
+        ("TIMEZONE", ""),
+        ("TIMEZONE", "../../etc/passwd"),
+        ("MAX_REPLY_TOKENS", "-1"),
+        ("WARN_AT", "70%"),
+        ("WARN_AT", "nan"),
+        ("WARN_AT", "0"),
+        ("FLUSH_AT", "1.5"),
+        ("KEEP_AFTER_FLUSH", "1"),
+        ("KEEP_AFTER_FLUSH", "-0.1"),
+        ("RETHINK_EVERY", "-1"),
+        ("OFFLINE", "perhaps"),
+        ("AGENT", " "),
+        ("AGENT", "two\nlines"),
+        ("AGENT", "a" * 200),
+        ("DB", ""),
+        ("DB", "."),
+        ("DB", "~no-such-user-here/memory.duckdb"),
+        ("CACHE_DIR", ""),
+        ("EMBEDDING_MODEL", ""),
+        ("TOOLSET", "everything"),
+        ("OWNER", "on"),
+        ("THREADS", "0"),
+        ("SEARCH_MODE", "magic"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_value_that_cannot_be_taken_is_named_by_its_variable(monkeypatch, name, value):
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsFault) as fault:
+        load_settings()
+    assert fault.value.setting == PREFIX + name
+    assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"KEEP_AFTER_FLUSH": "0.9", "FLUSH_AT": "0.9"},
+        {"KEEP_AFTER_FLUSH": "0.95", "FLUSH_AT": "0.9"},
+        {"WARN_AT": "0.95", "FLUSH_AT": "0.9"},
+    ],
+)
+def test_thresholds_out_of_order_are_refused_and_named(monkeypatch, changes):
+    for name, value in changes.items():
+        monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(SettingsFault) as fault:
+        load_settings()
+    assert fault.value.setting.startswith(PREFIX)
+    assert all(name in str(fault.value) for name in changes)
+
+
+def test_a_warning_at_the_very_flush_is_in_order():
+    settings = load_settings(warn_at=0.9, flush_at=0.9, keep_after_flush=0.89)
+    assert settings.warn_at == settings.flush_at
+
+
+def test_a_path_is_made_absolute_and_the_home_folder_is_filled_in(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv(PREFIX + "DB", "~/memory/a.duckdb")
+    monkeypatch.setenv(PREFIX + "CACHE_DIR", "cache/../models")
+    settings = load_settings()
+    assert settings.db == tmp_path / "memory" / "a.duckdb"
+    assert settings.cache_dir == Path.cwd() / "models"
+
+
+def test_what_is_given_by_hand_wins_over_the_environment(monkeypatch):
+    monkeypatch.setenv(PREFIX + "AGENT", "from-environment")
+    assert load_settings(agent="by-hand").agent == "by-hand"
+
+
+def test_settings_do_not_change_once_they_are_read():
+    settings = load_settings()
+    with pytest.raises(Exception, match="frozen"):
+        settings.agent = "other"
+    assert isinstance(settings, Settings)
