@@ -159,6 +159,7 @@ class CoreMemory:
     def define(
         self,
         agent: str,
+        conversation: str,
         label: str,
         value: str,
         *,
@@ -173,7 +174,7 @@ class CoreMemory:
         """
         check_label(label)
         check_characters(value, "value")
-        present = {block.label: block for block in self.blocks(agent, "")}.get(label)
+        present = {block.label: block for block in self.blocks(agent, conversation)}.get(label)
         block = present or _fresh(_Default(label, "agent", description or label))
         block = replace(
             block,

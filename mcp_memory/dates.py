@@ -12,7 +12,10 @@ from zoneinfo import ZoneInfo
 
 from mcp_memory.errors import InvalidInput
 
-_DATE_ONLY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DATE_ONLY: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}|\d{4}-?W\d{2}-?\d")
+_DAY: Final = timedelta(days=1)
+_TICK: Final = timedelta(microseconds=1)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def now() -> datetime:
@@ -27,9 +30,7 @@ def parse_moment(text: str, *, zone: ZoneInfo, field: str) -> datetime:
         InvalidInput: `text` is no ISO 8601 date or time.
     """
     day = _day(text, field)
-    if day is not None:
-        return datetime.combine(day, time.min, zone).astimezone(UTC)
-    return _moment(text, zone, field)
+    return _moment(text, zone, field) if day is None else _midnight(day, zone, text, field)
 
 
 def parse_range(
@@ -48,12 +49,9 @@ def parse_range(
     if end is not None:
         day = _day(end, "end_date")
         if day is not None:
-            if day == date.max:
-                last = datetime.max.replace(tzinfo=UTC)
-            else:
-                last = datetime.combine(day + timedelta(days=1), time.min, zone).astimezone(UTC)
+            last = _LAST if day == date.max else _midnight(day + _DAY, zone, end, "end_date")
         else:
-            last = _moment(end, zone, "end_date") + timedelta(microseconds=1)
+            last = min(_moment(end, zone, "end_date"), _LAST - _TICK) + _TICK
     if first is not None and last is not None and last <= first:
         raise InvalidInput(
             f"end_date {end!r} lies before start_date {start!r}",
@@ -65,16 +63,28 @@ def parse_range(
 
 def show(moment: datetime, zone: ZoneInfo) -> str:
     """Return a time for a reader: ISO 8601 to the second in `zone`, `Z` for UTC."""
-    text = moment.astimezone(zone).isoformat(timespec="seconds")
+    try:
+        moment = moment.astimezone(zone)
+    except OverflowError:
+        moment = moment.astimezone(UTC)  # The first or last day of all, in another zone.
+    text = moment.isoformat(timespec="seconds")
     return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
 
 
 def _day(text: str, field: str) -> date | None:
+    """Return the day of a date without a time, in any of ISO 8601's three forms."""
     if not _DATE_ONLY.fullmatch(text.strip()):
         return None
     try:
         return date.fromisoformat(text.strip())
     except ValueError as error:
+        raise _no_date(text, field) from error
+
+
+def _midnight(day: date, zone: ZoneInfo, text: str, field: str) -> datetime:
+    try:
+        return datetime.combine(day, time.min, zone).astimezone(UTC)
+    except OverflowError as error:
         raise _no_date(text, field) from error
 
 

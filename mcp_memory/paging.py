@@ -52,7 +52,7 @@ class Pager:
         settings = engine.settings
         self._engine = engine
         self._agent = agent
-        self._window = window_tokens
+        self.window_tokens = window_tokens
         self._surface = surface
         self._surface_tokens: tuple[int, int] | None = None
         self._thresholds = Thresholds(
@@ -65,7 +65,7 @@ class Pager:
     @property
     def summary_limit(self) -> int:
         """The most tokens that a summary may have: a tenth of the window, within bounds."""
-        return max(MIN_SUMMARY_TOKENS, min(self._window // 10, MAX_SUMMARY_TOKENS))
+        return max(MIN_SUMMARY_TOKENS, min(self.window_tokens // 10, MAX_SUMMARY_TOKENS))
 
     def budget(self, conversation: str) -> Budget:
         """Return how the window of a conversation is used now."""
@@ -84,7 +84,7 @@ class Pager:
         )
         return arithmetic.measure(
             parts,
-            window_tokens=self._window,
+            window_tokens=self.window_tokens,
             thresholds=self._thresholds,
             counts={
                 "queue_messages": queue.count,
@@ -119,7 +119,8 @@ class Pager:
         """Flush or warn, if the pressure calls for it."""
         if budget.level == "flush":
             flush = self.flush(conversation, None, asked=False)
-            return flush, _flushed_alert(conversation, flush)
+            # The newest messages alone can fill a small window: then nothing can leave.
+            return (flush, _flushed_alert(conversation, flush)) if flush.evicted else (None, None)
         if budget.level == "warning" and not self._was_warned(conversation):
             return None, self._warn(conversation, budget)
         return None, None
@@ -185,7 +186,7 @@ class Pager:
         messages = recall.messages(self._agent, conversation, queue.first, queue.end)
         budget = self.budget(conversation)
         target = arithmetic.flush_target(
-            budget.parts, window_tokens=self._window, thresholds=self._thresholds, asked=asked
+            budget.parts, window_tokens=self.window_tokens, thresholds=self._thresholds, asked=asked
         )
         # The next summary may be as long as it is allowed to be.
         used = budget.used_tokens - budget.parts.summary + self.summary_limit

@@ -65,9 +65,16 @@ class RecallMemory:
         self._generation = database.generation
 
     def prepare(
-        self, messages: Sequence[NewMessage], conversation: str, recorded_at: datetime
+        self,
+        messages: Sequence[NewMessage],
+        conversation: str,
+        recorded_at: datetime,
+        window_tokens: int,
     ) -> list[Message]:
         """Return the messages as they will be stored, counted and with ids; not yet numbered.
+
+        One that is larger than the window counts as the window: it is clipped in the
+        queue and kept whole.
 
         Raises:
             InvalidInput: One can't be taken, or there are none or too many.
@@ -96,8 +103,9 @@ class RecallMemory:
                     recorded_at=recorded_at, name=name,
                 )
             )  # fmt: skip
+        count = self._tokenizer.count
         return [
-            replace(message, tokens=self._tokenizer.count(render_message(message)))
+            replace(message, tokens=min(count(render_message(message)), window_tokens))
             for message in prepared
         ]
 

@@ -40,7 +40,10 @@ def _default_cache() -> Path:
 def _expanded(path: Path) -> Path:
     if not str(path).strip() or str(path) == ".":
         raise ValueError("give the path of a file")
-    return Path(os.path.abspath(path.expanduser()))
+    try:
+        return Path(os.path.abspath(path.expanduser()))
+    except RuntimeError as error:
+        raise ValueError("names the home of a user that there is not") from error
 
 
 def _zone(name: str) -> str:

@@ -8,6 +8,7 @@ opening it writes the copy anew.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -48,7 +49,8 @@ def write_snapshot(database: Path, agent: str, core: str) -> None:
     except OSError as error:
         logger.warning("the copy of core memory at %s can't be written: %s", path, error)
         for leftover in (path, *([Path(temporary)] if temporary else [])):
-            leftover.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                leftover.unlink(missing_ok=True)
 
 
 def _path(database: Path, agent: str) -> Path:

@@ -23,7 +23,7 @@ MAX_TAG_CHARS: Final = 64
 MAX_NAME_CHARS: Final = 128
 
 _LABEL: Final = re.compile(r"\w[\w.-]{0,63}")
-_SENTENCE_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。!?])|\n+")
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
 
 
 def check_text(value: str, field: str, *, max_bytes: int = MAX_TEXT_BYTES) -> str:

@@ -202,8 +202,11 @@ class Archive(Part):
                 near = self._near(kept.memory, vectors) if twin is None else ()
                 if kept.memory != twin:
                     archival.stored(self._agent, kept, vectors)
-                pending = self._engine.vectors.is_pending(self._agent, "memory", kept.memory.id)
-                done.append(Inserted(kept.memory, twin is None, not pending, near))
+                    done_now = vectors is not None
+                else:
+                    store = self._engine.vectors
+                    done_now = not store.is_pending(self._agent, "memory", kept.memory.id)
+                done.append(Inserted(kept.memory, twin is None, done_now, near))
         if not all(item.embedded for item in done):
             self._engine.wake()
         return done

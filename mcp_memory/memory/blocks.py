@@ -94,7 +94,7 @@ class Blocks(Part):
         """
         with self._engine.lock:
             block = self._engine.core.define(
-                self._agent, label, value,
+                self._agent, DEFAULT_CONVERSATION, label, value,
                 description=description, limit=limit, read_only=read_only,
             )  # fmt: skip
             return self._store(DEFAULT_CONVERSATION, block)

@@ -70,7 +70,7 @@ class Conversations(Part):
         self._engine.check()
         conversation = check_conversation(conversation)
         recall = self._engine.recall
-        prepared = recall.prepare(messages, conversation, now())
+        prepared = recall.prepare(messages, conversation, now(), self._pager.window_tokens)
         embedded = self._engine.embed_now(
             [message.content for message in prepared],
             [speaker_prefix(message) for message in prepared],

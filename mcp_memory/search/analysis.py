@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
@@ -22,9 +23,14 @@ _NO_SPACES: Final = (
     "\U00020000-\U0003134f"  # Han, extensions
 )
 _SCRIPT_RUN: Final = re.compile(f"[{_NO_SPACES}]+")
+# Marks that belong to the letter before them, which Python's \w leaves out: accents, vowel signs.
+_MARKS: Final = "".join(
+    chr(code) for code in range(0x300, 0x2000) if unicodedata.category(chr(code))[0] == "M"
+)
+_WORD: Final = rf"[^\W_](?:[^\W_]|[{_MARKS}])*"
 _CONTRACTION: Final = re.compile(r"(?<=\w)['’](?:s|re|ve|ll|d|m|t)\b")
-_CHUNK: Final = re.compile(r"[^\W_]+(?:[-_./:@#\\+&=]+[^\W_]+)*")
-_PART: Final = re.compile(r"[^\W_]+")
+_CHUNK: Final = re.compile(rf"{_WORD}(?:[-_./:@#\\+&=]+{_WORD})*")
+_PART: Final = re.compile(_WORD)
 _MAX_TERM_CHARS: Final = 128
 
 STOP_WORDS: Final = frozenset(
@@ -46,7 +52,7 @@ _stemmer = SnowballStemmer("english")
 def terms(text: str) -> list[str]:
     """Return the terms of a stored text, in order, with repetitions."""
     found: list[str] = []
-    folded = _CONTRACTION.sub("", unicodedata.normalize("NFKC", text).casefold())
+    folded = _CONTRACTION.sub("", _fold(text))
     for match in _CHUNK.finditer(folded):
         found.extend(_chunk_terms(match[0]))
     return found
@@ -59,6 +65,35 @@ def query_terms(text: str) -> list[str]:
     bigrams = "".join(term for term in telling if len(term) == 2 and _SCRIPT_RUN.fullmatch(term))
     kept = [term for term in telling if not (len(term) == 1 and term in bigrams)]
     return kept or list(found)
+
+
+def matches(text: str, wanted: frozenset[str]) -> list[tuple[int, int]]:
+    """Return where the wanted terms stand in a text: ranges of characters, in order."""
+    found: list[tuple[int, int]] = []
+    for match in _CHUNK.finditer(text):
+        if _fold(match[0]) in wanted:
+            found.append(match.span())
+            continue
+        for part in _PART.finditer(text, *match.span()):
+            found.extend(_part_matches(part[0], part.start(), wanted))
+    return found
+
+
+def _part_matches(part: str, offset: int, wanted: frozenset[str]) -> Iterator[tuple[int, int]]:
+    if wanted.intersection(_chunk_terms(_fold(part))):
+        runs = list(_SCRIPT_RUN.finditer(part))
+        if not runs:
+            yield offset, offset + len(part)
+        for run in runs:
+            for at in range(run.start(), run.end()):
+                for width in (2, 1):
+                    if _fold(part[at : at + width]) in wanted:
+                        yield offset + at, offset + min(at + width, run.end())
+                        break
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _chunk_terms(chunk: str) -> list[str]:
@@ -88,10 +123,7 @@ def _word(word: str) -> str:
     if len(word) > _MAX_TERM_CHARS:
         return word[:_MAX_TERM_CHARS]
     if not word.isascii():
-        bare = "".join(
-            char for char in unicodedata.normalize("NFD", word) if not unicodedata.combining(char)
-        )
-        if not bare.isascii():
-            return word
-        word = bare
-    return _stemmer.stem_word(word) if word.isalpha() else word
+        letters = unicodedata.normalize("NFD", word)
+        word = "".join(char for char in letters if not unicodedata.combining(char))
+        word = unicodedata.normalize("NFC", word)
+    return _stemmer.stem_word(word) if word.isascii() and word.isalpha() else word

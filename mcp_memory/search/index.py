@@ -186,6 +186,8 @@ class SearchIndex(Generic[Key]):
         matching = np.logical_or.reduce([half.scores > -np.inf for half in halves])
         total = int(matching.sum())
         items, scores = reciprocal_rank_fusion([half.top(DEPTH) for half in halves])
+        if words is not None and dense is not None:
+            items, scores = _without_vectors(items, scores, dense)
         if offset + limit > len(items) and total > len(items):
             items, scores = _with_tail(items, scores, halves[-1], matching)
         chosen = slice(offset, offset + limit)
@@ -199,11 +201,19 @@ class SearchIndex(Generic[Key]):
 
     def nearest(self, vector: Vectors, *, at_least: float, limit: int) -> list[Found[Key]]:
         """Return the documents whose cosine with `vector` is `at_least` that, nearest first."""
-        dense = self._dense(vector, self._mask(Filter()))
-        if dense is None:
+        if self._vectors is None:
             return []
-        close = [item for item in dense.top(limit) if dense.scores[item] >= at_least]
-        return [self._found(int(item), float(dense.scores[item]), None, dense) for item in close]
+        scores = self._vectors.scores(vector)
+        close = np.flatnonzero(scores >= at_least)
+        rows = self._vector_rows
+        found: dict[int, Found[Key]] = {}
+        for row in close[np.argsort(-scores[close], kind="stable")]:
+            number = rows.documents[row]
+            if self._alive[number] and number not in found:
+                score = float(scores[row])
+                span = rows.starts[row], rows.ends[row]
+                found[number] = Found(self._keys[number], score, *span)
+        return list(found.values())[:limit]
 
     def _mask(self, where: Filter) -> NDArray[np.bool_]:
         mask = np.frombuffer(self._alive, dtype=np.int8).astype(np.bool_)
@@ -258,10 +268,23 @@ class _Half:
         candidates = np.flatnonzero(self.scores > -np.inf)[::-1]
         if len(candidates) > limit:
             scores = self.scores[candidates]
-            candidates = candidates[np.argpartition(-scores, limit)[:limit]]
-            candidates = np.sort(candidates)[::-1]
-        order = np.argsort(-self.scores[candidates], kind="stable")[:limit]
-        return candidates[order]
+            least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+            better, equal = candidates[scores > least], candidates[scores == least]
+            candidates = np.sort(np.concatenate([better, equal[: limit - len(better)]]))[::-1]
+        return candidates[np.argsort(-self.scores[candidates], kind="stable")]
+
+
+def _without_vectors(
+    items: NDArray[np.intp], scores: NDArray[np.float64], dense: _Half
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Let the words alone decide on what has no vectors yet: no half speaks against it."""
+    unseen = dense.scores[items] == -np.inf
+    if not unseen.any():
+        return items, scores
+    scores = np.where(unseen, 2 * scores, scores)
+    # At a tie it comes first: what was said just now is what has no vectors yet.
+    order = np.lexsort((~unseen, -scores))
+    return items[order], scores[order]
 
 
 def _with_tail(

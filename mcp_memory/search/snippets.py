@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Final
 
-from mcp_memory.search.analysis import query_terms, terms
+from mcp_memory.search.analysis import matches, query_terms, terms
 from mcp_memory.text import sentences
+
+_CLOSE_CHARS: Final = 120
 
 
 def snippet(text: str, query: str, fits: Callable[[str], bool]) -> str:
@@ -24,9 +27,11 @@ def snippet(text: str, query: str, fits: Callable[[str], bool]) -> str:
     if fits(text):
         return text
     parts = sentences(text)
-    wanted = set(query_terms(query)) if query else set()
-    matches = [len(wanted.intersection(terms(part))) for part in parts]
-    best = max(range(len(parts)), key=lambda at: (matches[at], -at))
+    wanted = frozenset(query_terms(query)) if query else frozenset()
+    if not parts:
+        return _cut(text, wanted, fits)
+    told = [len(wanted.intersection(terms(part))) for part in parts]
+    best = max(range(len(parts)), key=lambda at: (told[at], -at))
     first = last = best
     if not fits(_join(parts, first, last)):
         return _cut(parts[best], wanted, fits)
@@ -46,16 +51,14 @@ def _join(parts: list[str], first: int, last: int) -> str:
     return f"{before}{' '.join(parts[first : last + 1])}{after}"
 
 
-def _cut(sentence: str, wanted: set[str], fits: Callable[[str], bool]) -> str:
-    centre = _centre(sentence, wanted)
-    low, high = 0, len(sentence)
-    best = ""
+def _cut(sentence: str, wanted: frozenset[str], fits: Callable[[str], bool]) -> str:
+    """Return the widest part of a sentence that fits and has the place most was found at."""
+    start, end = _anchor(matches(sentence, wanted))
+    low, high = end - start, len(sentence)
+    best = _window(sentence, start, end, low)
     while low <= high:
         width = (low + high) // 2
-        start = max(min(centre - width // 2, len(sentence) - width), 0)
-        end = start + width
-        before, after = "… " if start else "", " …" if end < len(sentence) else ""
-        candidate = f"{before}{sentence[start:end].strip()}{after}"
+        candidate = _window(sentence, start, end, width)
         if fits(candidate):
             best, low = candidate, width + 1
         else:
@@ -63,15 +66,20 @@ def _cut(sentence: str, wanted: set[str], fits: Callable[[str], bool]) -> str:
     return best
 
 
-def _centre(sentence: str, wanted: set[str]) -> int:
-    """Return the middle of the words of the query in a sentence, 0 if there are none."""
-    places = [at for at, word in _words(sentence) if wanted.intersection(terms(word))]
-    return (places[0] + places[-1]) // 2 if places else 0
+def _window(sentence: str, start: int, end: int, width: int) -> str:
+    """Return `width` characters of a sentence with those from `start` to `end` in the middle."""
+    first = start - (width - (end - start)) // 2
+    first = max(min(first, len(sentence) - width), 0)
+    before, after = "… " if first else "", " …" if first + width < len(sentence) else ""
+    return f"{before}{sentence[first : first + width].strip()}{after}"
 
 
-def _words(sentence: str) -> Iterator[tuple[int, str]]:
-    at = 0
-    for word in sentence.split(" "):
-        for cut in range(0, max(len(word), 1), 24):
-            yield at + cut, word[cut : cut + 24]
-        at += len(word) + 1
+def _anchor(found: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return the match with the most others close behind it; the beginning if there is none."""
+    if not found:
+        return 0, 0
+
+    def close(at: int) -> int:
+        return sum(start < found[at][0] + _CLOSE_CHARS for start, _ in found[at:])
+
+    return found[max(range(len(found)), key=lambda at: (close(at), -at))]

@@ -24,6 +24,8 @@ _CURSOR_TOKENS: Final = 110
 _MIN_SNIPPET_TOKENS: Final = 40
 """Rather fewer hits than shorter snippets."""
 
+_TRIES: Final = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -86,8 +88,9 @@ class Fitter:
             left: Whether there is more behind the last item.
         """
         full = {**payload, key: list(items)}
-        if not left and self.fits(compact(full)):
-            return full
+        cost = self._count(compact(full)) + (_CURSOR_TOKENS if left else 0)
+        if cost <= self.max_tokens:
+            return full | {"next_cursor": more(len(items))} if left else full
         room = self.max_tokens - _CURSOR_TOKENS - self._count(compact(payload))
         bare = [self._count(compact({**item, field: ""})) + 1 for item in items]
         texts = [self._count(json.dumps(item[field], ensure_ascii=False)) for item in items]
@@ -98,10 +101,15 @@ class Fitter:
         ):
             kept -= 1
         share = _share(texts[:kept], room - sum(bare[:kept]))
-        shown = [
-            item if cost <= share else {**item, field: self._snippet(item[field], query, share)}
-            for item, cost in zip(items[:kept], texts[:kept], strict=True)
-        ]
+        shown = list(items[:kept])
+        for _ in range(_TRIES):
+            shown = [
+                item if cost <= share else {**item, field: self._snippet(item[field], query, share)}
+                for item, cost in zip(items[:kept], texts[:kept], strict=True)
+            ]
+            if self._count(compact({**payload, key: shown})) <= self.max_tokens - _CURSOR_TOKENS:
+                break
+            share = share * 9 // 10  # Parts count a little less apart than together.
         while len(shown) > 1 and self._count(compact({**payload, key: shown})) > (
             self.max_tokens - _CURSOR_TOKENS
         ):

@@ -118,6 +118,7 @@ class Database:
                 connection.begin()
                 yield Transaction(connection)
                 connection.commit()
+                self._keep_private()
             except duckdb.Error as error:
                 self._roll_back(connection)
                 raise self._fault(error) from error
@@ -156,9 +157,17 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        if self.path != ":memory:" and os.name == "posix":
-            Path(self.path).chmod(_FILE_MODE)
+        self._keep_private()
         return connection
+
+    def _keep_private(self) -> None:
+        """Let no other user read the file, or the log beside it, which a commit may have made."""
+        if self.path == ":memory:" or os.name != "posix":
+            return
+        for path in (self.path, f"{self.path}.wal"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(path).st_mode & 0o077:
+                    os.chmod(path, _FILE_MODE)
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._broken:
@@ -201,12 +210,13 @@ class Database:
 
 def _prepare(path: Path) -> None:
     """Make the folder of the database, private, if it is missing."""
-    if path.is_dir():
-        raise StorageFault(
-            f"{path} is a folder, not a database", hint="Set MCP_MEMORY_DB to the path of a file"
-        )
     try:
         path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+        if path.is_dir():
+            raise StorageFault(
+                f"{path} is a folder, not a database",
+                hint="Set MCP_MEMORY_DB to the path of a file",
+            )
     except OSError as error:
         raise StorageFault(
             f"the folder {path.parent} can't be made: {error.strerror}",

@@ -145,7 +145,7 @@ async def test_with_100_000_messages_replies_stay_short(connect, open_server, co
     with database.transaction() as tx:
         tx.run(
             "INSERT INTO messages SELECT 'default', 'main', i, lpad(i::text, 10, '0'), 'user',"
-            " NULL, 'Day ' || i || ': we counted ' || (i % 97) || ' swallows over the barn.', 16, true,"
+            " NULL, 'Day ' || i || ': we saw ' || (i % 97) || ' swallows over the barn', 16, true,"
             " $1 + to_seconds(i * 60), $1 + to_seconds(i * 60) FROM range(100000) AS t(i)",
             start,
         )
