@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -74,20 +76,23 @@ def test_a_copy_that_holds_no_text_is_no_copy(database):
     assert read_snapshot(database, "default") is None
 
 
-@pytest.fixture
-def no_room():
-    """Let no file of this process grow beyond a few bytes."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+_WRITE_WITHOUT_ROOM = """
+import resource, sys
+from pathlib import Path
+from mcp_memory.snapshot import write_snapshot
+resource.setrlimit(resource.RLIMIT_FSIZE, (8, resource.RLIM_INFINITY))
+write_snapshot(Path(sys.argv[1]), "default", "new")
+"""
 
 
-def test_a_copy_that_cannot_be_replaced_is_removed_rather_than_stale(database, request):
+def test_a_copy_that_cannot_be_replaced_is_removed_rather_than_stale(database):
+    pytest.importorskip("resource")
     write_snapshot(database, "default", "old")
-    request.getfixturevalue("no_room")
-    write_snapshot(database, "default", "new")
+    # In a process of its own: the limit would hold for this one's output too.
+    subprocess.run(
+        [sys.executable, "-c", _WRITE_WITHOUT_ROOM, str(database)],
+        stderr=subprocess.DEVNULL, timeout=60, check=True,
+    )  # fmt: skip
     assert read_snapshot(database, "default") is None
     assert copies(database) == []
 
