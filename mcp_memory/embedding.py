@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 
+# onnxruntime keeps a device id and events for its maker in the user's cache, unless it is
+# told not to before it is loaded; its own call to turn that off comes too late.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 CHUNK_TOKENS: Final = 256
 """Longest chunk. Whole conversations were found first by their best chunk in 52.9, 53.9, 53.3,
 50.2, 44.0 and 43.4 % of 755 LoCoMo questions with chunks of 64, 128, 192, 256, 384 and 510 tokens:

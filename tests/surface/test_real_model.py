@@ -157,3 +157,12 @@ async def test_another_model_is_refused_with_the_way_out(tmp_path, model_cache):
         found = await client.call_tool("archival_memory_search", {"query": "a bird among plants"})
         assert found.structured_content["search"] == "hybrid"
         assert found.structured_content["results"][0]["text"] == "A heron in the reeds"
+
+
+async def test_nothing_is_left_in_the_home_but_the_memory(tmp_path, model_cache):
+    """The runtime of the model would keep a device id there for its maker."""
+    async with stdio(tmp_path, cache_dir=model_cache) as client:
+        await client.call_tool("archival_memory_insert", {"content": "x"})
+        await ready(client)
+    left = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()}
+    assert left <= {"memory.duckdb", "memory.duckdb.wal", "memory.duckdb.core"}
