@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Final
 
@@ -20,7 +21,7 @@ from mcp_memory.records import (
     Page,
     TagMatch,
 )
-from mcp_memory.search.index import Filter
+from mcp_memory.search.index import Filter, Found
 from mcp_memory.settings import SearchMode
 from mcp_memory.text import check_query, check_tags, shorten
 
@@ -186,27 +187,32 @@ class Archive(Part):
         archival = self._engine.archival
         done: list[Inserted] = []
         with self._engine.lock:
+            near = [self._nearest(vectors) for vectors in embedded]
             results: list[tuple[Draft, Embedded | None, Memory | None]] = []
-            with self._engine.database.transaction() as tx:
-                seen: dict[str, Memory] = {}
-                for draft, vectors in zip(drafts, embedded, strict=True):
-                    twin = seen.get(draft.content_hash) or archival.same(self._agent, draft)
-                    kept = draft if twin is None else self._merged(twin, draft)
-                    if kept.memory.content != draft.memory.content:
-                        vectors = None  # It differs in the space around it: other ranges.
-                    if kept.memory != twin:
-                        archival.store(tx, self._agent, kept, vectors)
-                    seen[draft.content_hash] = kept.memory
-                    results.append((kept, vectors, twin))
-            for kept, vectors, twin in results:
-                near = self._near(kept.memory, vectors) if twin is None else ()
+            try:
+                with self._engine.database.transaction() as tx:
+                    seen: dict[str, Memory] = {}
+                    for draft, vectors in zip(drafts, embedded, strict=True):
+                        twin = seen.get(draft.content_hash) or archival.same(self._agent, draft)
+                        kept = draft if twin is None else self._merged(twin, draft)
+                        if kept.memory.content != draft.memory.content:
+                            vectors = None  # It differs in the space around it: other ranges.
+                        if kept.memory != twin:
+                            archival.store(tx, self._agent, kept, vectors)
+                        seen[draft.content_hash] = kept.memory
+                        results.append((kept, vectors, twin))
+            finally:
+                # The index may not change before they are done, whatever became of the rest.
+                found = [None if later is None else later.result() for later in near]
+            for (kept, vectors, twin), close in zip(results, found, strict=True):
+                named = self._named(kept.memory, close or []) if twin is None else ()
                 if kept.memory != twin:
                     archival.stored(self._agent, kept, vectors)
                     done_now = vectors is not None
                 else:
                     store = self._engine.vectors
                     done_now = not store.is_pending(self._agent, "memory", kept.memory.id)
-                done.append(Inserted(kept.memory, twin is None, done_now, near))
+                done.append(Inserted(kept.memory, twin is None, done_now, named))
         if not all(item.embedded for item in done):
             self._engine.wake()
         return done
@@ -218,16 +224,16 @@ class Archive(Part):
             return Draft(twin, draft.content_hash)
         return self._engine.archival.revise(twin, tags=tags)
 
-    def _near(self, memory: Memory, vectors: Embedded | None) -> tuple[NearDuplicate, ...]:
+    def _nearest(self, vectors: Embedded | None) -> Future[list[Found[str]]] | None:
+        """Begin to look for memories that say nearly the same as a new one."""
         at_least = self._engine.near_duplicate_at()
         if vectors is None or at_least is None:
-            return ()
-        _, matrix = vectors
-        archival = self._engine.archival
-        found = archival.index(self._agent).nearest(
-            matrix[0], at_least=at_least, limit=_NEAR_DUPLICATES
-        )
-        texts = archival.get_many(self._agent, [item.key for item in found])
+            return None
+        index = self._engine.archival.index(self._agent)
+        return index.nearest_later(vectors[1][0], at_least=at_least, limit=_NEAR_DUPLICATES)
+
+    def _named(self, memory: Memory, found: Sequence[Found[str]]) -> tuple[NearDuplicate, ...]:
+        texts = self._engine.archival.get_many(self._agent, [item.key for item in found])
         return tuple(
             NearDuplicate(item.key, item.score, shorten(texts[item.key].content, 120))
             for item in found

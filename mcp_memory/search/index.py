@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Hashable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Generic, TypeVar
@@ -25,6 +26,8 @@ Range = tuple[int, int]
 
 DEPTH: Final = 200
 """How many of each half are fused; what lies deeper follows by similarity alone."""
+
+_worker: Final = ThreadPoolExecutor(1, thread_name_prefix="vectors")
 
 PASSAGE_CHARS: Final = 1_600
 PASSAGE_OVERLAP_CHARS: Final = 200
@@ -178,8 +181,10 @@ class SearchIndex(Generic[Key]):
             vector: The query's vector (dim,), or None to go by words alone.
         """
         mask = self._mask(where)
-        dense = self._dense(vector, mask)
+        # The product of all vectors with the question needs no interpreter: the words meanwhile.
+        waiting = _worker.submit(self._dense, vector, mask)
         words = self._words(query, mask) if lexical else None
+        dense = waiting.result()
         halves = [half for half in (words, dense) if half is not None]
         if not halves:
             return Ranking()
@@ -198,6 +203,12 @@ class SearchIndex(Generic[Key]):
             ),
             total,
         )
+
+    def nearest_later(
+        self, vector: Vectors, *, at_least: float, limit: int
+    ) -> Future[list[Found[Key]]]:
+        """Begin `nearest` beside other work; nothing may be added or removed before its result."""
+        return _worker.submit(self.nearest, vector, at_least=at_least, limit=limit)
 
     def nearest(self, vector: Vectors, *, at_least: float, limit: int) -> list[Found[Key]]:
         """Return the documents whose cosine with `vector` is `at_least` that, nearest first."""
