@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 K: Final = 10
 """How slowly a rank's worth falls: 1 ÷ (K + rank). The paper's 60 is meant for
-many rankings; with two, 10 found 1.4 points more (benchmarks/README.md)."""
+many rankings; with two, 10 found 71.3 % of the gold in ten hits, 60 found 67.1
+(benchmarks/README.md)."""
 
 
 def reciprocal_rank_fusion(
