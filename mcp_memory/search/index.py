@@ -159,11 +159,6 @@ class SearchIndex(Generic[Key]):
         if number is not None:
             self._alive[number] = 0
 
-    def drop_vectors(self) -> None:
-        """Forget every vector, for another model."""
-        self._vectors = None
-        self._vector_rows = _Rows()
-
     def search(
         self,
         query: str,

@@ -201,15 +201,6 @@ def test_vectors_of_an_unknown_key_are_ignored(index):
     assert ask(index, "tea", vector=embedder.embed_query("tea")).total == 0
 
 
-def test_without_its_vectors_an_index_goes_by_words_and_takes_another_model(teas):
-    teas.drop_vectors()
-    assert ask(teas, "grapes", vector=embedder.embed_query("tea")).total == 0
-    assert ask(teas, "tea").total == 3
-    other = HashEmbedder("fake/other", dimension=8)
-    teas.add_vectors(3, [(0, 6)], other.embed_passages(["coffee"]))
-    assert keys(ask(teas, "", vector=other.embed_query("coffee"), lexical=False)) == [3]
-
-
 @pytest.mark.parametrize("mode", ["words", "vectors", "both"])
 @pytest.mark.parametrize("page", [7, 50, 200])
 def test_paging_through_everything_gives_each_document_once(index, mode, page):
