@@ -59,7 +59,7 @@ class _Prefixes:
 
 
 _PREFIXES: Final = {
-    "BAAI/bge-small-zh": _Prefixes("为这个句子生成表示以用于检索相关文章："),  # noqa: RUF001
+    "BAAI/bge-small-zh": _Prefixes("为这个句子生成表示以用于检索相关文章："),  # noqa: RUF001  data
     "BAAI/bge-": _Prefixes(_SEARCH),
     "mixedbread-ai/mxbai-": _Prefixes(_SEARCH),
     "snowflake/": _Prefixes(_SEARCH),
@@ -87,15 +87,15 @@ class Embedder(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...  # noqa: D102  see Attributes
     @property
-    def fingerprint(self) -> str: ...  # noqa: D102
+    def fingerprint(self) -> str: ...  # noqa: D102  see Attributes
     @property
-    def dimension(self) -> int: ...  # noqa: D102
+    def dimension(self) -> int: ...  # noqa: D102  see Attributes
     @property
-    def max_tokens(self) -> int: ...  # noqa: D102
+    def max_tokens(self) -> int: ...  # noqa: D102  see Attributes
     @property
-    def near_duplicate_at(self) -> float: ...  # noqa: D102
+    def near_duplicate_at(self) -> float: ...  # noqa: D102  see Attributes
 
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of texts to be found: (n, dimension), unit length, in order.

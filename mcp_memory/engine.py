@@ -26,7 +26,7 @@ from mcp_memory.render import speaker_prefix
 from mcp_memory.settings import Settings
 from mcp_memory.storage import Database
 from mcp_memory.storage.vectors import ModelRecord, Pending, Range, Vectors, VectorStore
-from mcp_memory.summarizer import ExtractiveSummarizer
+from mcp_memory.summarizer import ExtractiveSummarizer, Summarizer
 from mcp_memory.tokens import Tokenizer
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Engine:
         self.recall = RecallMemory(self.database, self.vectors, self.tokenizer)
         self.archival = ArchivalMemory(self.database, self.vectors, self.tokenizer)
         self.events = EventLog(self.database)
-        self.summarizer = ExtractiveSummarizer(self.tokenizer.count)
+        self.summarizer: Summarizer = ExtractiveSummarizer(self.tokenizer.count)
         self._embedder = embedder
         self._state: Literal["ready", "loading", "downloading", "unavailable"] = (
             "ready" if embedder else "loading"

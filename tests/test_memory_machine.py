@@ -325,7 +325,7 @@ def test_memory_agrees_with_a_plain_dictionary(tmp_path_factory, cache_dir):
     tokenizer = Tokenizer(cache_dir=cache_dir)
     run_state_machine_as_test(
         # A factory is as good as the class that the signature asks for.
-        lambda: MemoryMachine(tmp_path_factory.mktemp("machine"), tokenizer),  # type: ignore[arg-type]
+        lambda: MemoryMachine(tmp_path_factory.mktemp("machine"), tokenizer),  # type: ignore[arg-type]  # a factory does
         settings=settings(
             max_examples=15,
             stateful_step_count=25,

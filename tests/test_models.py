@@ -44,7 +44,7 @@ def spec(monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
 @pytest.fixture
 def fetch(tmp_path: Path) -> Callable[..., ModelFiles]:
     def fetch_it(name: str = NAME, **arguments: object) -> ModelFiles:
-        return fetch_model(name, tmp_path, **({"offline": False} | arguments))  # type: ignore[arg-type]
+        return fetch_model(name, tmp_path, **({"offline": False} | arguments))  # type: ignore[arg-type]  # by name
 
     return fetch_it
 

@@ -178,8 +178,11 @@ class SearchIndex(Generic[Key]):
         mask = self._mask(where)
         # The product of all vectors with the question needs no interpreter: the words meanwhile.
         waiting = _worker.submit(self._dense, vector, mask)
-        words = self._words(query, mask) if lexical else None
-        dense = waiting.result()
+        try:
+            words = self._words(query, mask) if lexical else None
+        finally:
+            # Nothing may be added before it is done with the rows.
+            dense = waiting.result()
         halves = [half for half in (words, dense) if half is not None]
         if not halves:
             return Ranking()
