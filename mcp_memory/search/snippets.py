@@ -54,6 +54,8 @@ def _join(parts: list[str], first: int, last: int) -> str:
 def _cut(sentence: str, wanted: frozenset[str], fits: Callable[[str], bool]) -> str:
     """Return the widest part of a sentence that fits and has the place most was found at."""
     start, end = _anchor(matches(sentence, wanted))
+    if not fits(_window(sentence, start, end, end - start)):
+        end = start  # The word itself is too long: as much around its beginning as fits.
     low, high = end - start, len(sentence)
     best = _window(sentence, start, end, low)
     while low <= high:

@@ -31,6 +31,7 @@ def test_the_word_that_matches_is_never_cut_out(before, after, word, room):
 @given(st.text(max_size=400), st.text(max_size=10), st.integers(5, 100))
 @example(" " * 400, "tea", 20)
 @example("", "tea", 20)
+@example("000000", "000000", 5)
 def test_any_text_is_cut_so_that_it_fits(text, query, room):
     assume(text == "" or text.strip())
     assert len(snippet(text, query, within(room))) <= room
