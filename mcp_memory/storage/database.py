@@ -27,7 +27,8 @@ _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     # No extension is ever fetched: only the package registries can be relied on.
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
-    "threads": 2,
+    # A statement of one row is done before a second thread has heard of it.
+    "threads": 1,
     "memory_limit": "1GB",
 }
 _DIRECTORY_MODE: Final = 0o700
