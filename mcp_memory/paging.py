@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mcp_memory import budget as arithmetic
@@ -26,6 +26,7 @@ from mcp_memory.records import (
     Surface,
     Thresholds,
 )
+from mcp_memory.settings import Settings
 from mcp_memory.storage import Transaction
 from mcp_memory.text import check_text
 
@@ -45,22 +46,39 @@ class Arrival:
     flush: Flush | None
 
 
-class Pager:
-    """The window of one agent's conversations."""
+@dataclass(slots=True)
+class PagingState:
+    """What all windows on one agent's conversations remember together."""
 
-    def __init__(self, engine: Engine, agent: str, window_tokens: int, surface: Surface) -> None:
-        settings = engine.settings
+    warned: dict[str, bool] = field(default_factory=dict)
+    """By conversation, whether the pressure of this period was told."""
+
+    turns: int | None = None
+    """The user's turns since core memory was last thought over; None before they are counted."""
+
+
+class Pager:
+    """One client's window on an agent's conversations."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        agent: str,
+        settings: Settings,
+        surface: Surface,
+        state: PagingState,
+    ) -> None:
         self._engine = engine
         self._agent = agent
-        self.window_tokens = window_tokens
+        self._rethink_every = settings.rethink_every
+        self.window_tokens = settings.context_window
         self._surface = surface
+        self._state = state
         self._surface_tokens: tuple[int, int] | None = None
         self._thresholds = Thresholds(
             settings.warn_at, settings.flush_at, settings.keep_after_flush
         )
         self._offered: dict[str, int] = {}
-        self._warned: dict[str, bool] = {}
-        self._turns: int | None = None
 
     @property
     def summary_limit(self) -> int:
@@ -171,14 +189,14 @@ class Pager:
             self._engine.recall.store_summary(tx, self._agent, written)
             self._log_flush(tx, written, len(split.evicted))
         self._engine.recall.summarized(self._agent, conversation)
-        self._warned[conversation] = False
+        self._state.warned[conversation] = False
         if summary is not None:
             self._offered.pop(conversation, None)
         return Flush(len(split.evicted), len(split.kept), written)
 
     def rethought(self) -> None:
         """Begin to count the user's turns anew."""
-        self._turns = 0
+        self._state.turns = 0
 
     def _split(self, conversation: str, *, asked: bool) -> arithmetic.Eviction:
         recall = self._engine.recall
@@ -248,13 +266,13 @@ class Pager:
         )
 
     def _was_warned(self, conversation: str) -> bool:
-        warned = self._warned.get(conversation)
+        warned = self._state.warned.get(conversation)
         if warned is None:
             log = self._engine.events
             at = log.last_at(self._agent, (events.WARNING,), conversation)
             flushed = log.last_at(self._agent, (events.FLUSHED,), conversation)
             warned = at is not None and (flushed is None or at > flushed)
-            self._warned[conversation] = warned
+            self._state.warned[conversation] = warned
         return warned
 
     def _warn(self, conversation: str, budget: Budget) -> str:
@@ -274,28 +292,28 @@ class Pager:
                 tx, self._agent, events.WARNING, text, conversation=conversation,
                 data={"pressure": budget.pressure},
             )  # fmt: skip
-        self._warned[conversation] = True
+        self._state.warned[conversation] = True
         return text
 
     def _remind(self, messages: Sequence[Message]) -> None:
-        every = self._engine.settings.rethink_every
+        every = self._rethink_every
         if not every:
             return
         engine, agent = self._engine, self._agent
-        if self._turns is None:
+        if self._state.turns is None:
             since = engine.events.last_at(agent, (events.RETHOUGHT, events.REMINDER))
-            self._turns = engine.recall.user_turns_since(agent, since)
+            self._state.turns = engine.recall.user_turns_since(agent, since)
         else:
-            self._turns += sum(message.role == "user" for message in messages)
-        if self._turns < every:
+            self._state.turns += sum(message.role == "user" for message in messages)
+        if self._state.turns < every:
             return
         text = (
-            f"{self._turns} user turns since core memory was last thought over: if something"
+            f"{self._state.turns} user turns since core memory was last thought over: if something"
             " lasting was said, rethink_memory, then finish_rethinking_memory."
         )
         with engine.database.transaction() as tx:
-            engine.events.add(tx, agent, events.REMINDER, text, data={"turns": self._turns})
-        self._turns = 0
+            engine.events.add(tx, agent, events.REMINDER, text, data={"turns": self._state.turns})
+        self._state.turns = 0
 
     def _counted_surface(self) -> tuple[int, int]:
         if self._surface_tokens is None:

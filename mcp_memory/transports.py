@@ -19,14 +19,10 @@ from mcp_types import PARSE_ERROR, ErrorData, JSONRPCError
 
 from mcp_memory.errors import SettingsFault
 from mcp_memory.server.app import MemoryServer
-from mcp_memory.snapshot import read_snapshot
+from mcp_memory.server.servers import Servers
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
-
-    from mcp_memory.memory import Memory
-    from mcp_memory.records import Surface
-    from mcp_memory.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -37,34 +33,11 @@ MAX_BODY_BYTES: Final = 72 * 1024 * 1024
 _GRACE_SECONDS: Final = 5
 
 
-def make_server(settings: Settings) -> MemoryServer:
-    """Return the server of the agent that is set; the database is opened when it is needed."""
-
-    def open_memory(surface: Surface) -> Memory:
-        # Not before the handshake: these bring the database driver and the model.
-        from mcp_memory.engine import Engine
-        from mcp_memory.memory import Memory
-
-        engine = Engine(settings)
-        try:
-            memory = Memory(engine, settings.agent, surface=surface)
-        except BaseException:
-            engine.close()
-            raise
-        engine.start(settings.agent)
-        return memory
-
-    return MemoryServer(
-        open_memory,
-        core=read_snapshot(settings.db, settings.agent),
-        max_reply_tokens=settings.max_reply_tokens,
-    )
-
-
-async def serve_stdio(server: MemoryServer) -> None:
+async def serve_stdio(servers: Servers) -> None:
     """Serve one client over stdin and stdout until it closes them or the process is told to end."""
+    server = servers.server()
     async with anyio.create_task_group() as group, _stdio_streams() as (read, write):
-        group.start_soon(_leave_on_signal, server)
+        group.start_soon(_leave_on_signal, servers)
         await server.run(read, write, server.create_initialization_options())
         group.cancel_scope.cancel()
 
@@ -141,7 +114,7 @@ async def _ignore(message: Any) -> None:
     """Take what would be sent on a stream that has ended."""
 
 
-async def _leave_on_signal(server: MemoryServer) -> None:
+async def _leave_on_signal(servers: Servers) -> None:
     """Close the memory and leave on SIGTERM or SIGINT.
 
     Cancelling is not enough: a thread waits in a read of stdin that nothing ends.
@@ -150,7 +123,7 @@ async def _leave_on_signal(server: MemoryServer) -> None:
         return  # The console ends the process there; what was acknowledged is durable.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            await anyio.to_thread.run_sync(server.close)
+            await anyio.to_thread.run_sync(servers.close)
             sys.stderr.flush()
             os._exit(0)
 

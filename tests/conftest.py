@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fakes import HashEmbedder
+from fakes import HashEmbedder, memory_of
 
 from mcp_memory.engine import Engine
 from mcp_memory.memory import Memory
@@ -49,7 +49,7 @@ def open_memory(settings: Settings) -> Iterator[Callable[..., Memory]]:
 
     def open_it(agent: str = "default", **changes: object) -> Memory:
         changed = settings.model_copy(update=changes)
-        memory = Memory(Engine(changed, embedder=HashEmbedder()), agent)
+        memory = memory_of(Engine(changed, embedder=HashEmbedder()), agent)
         opened.append(memory)
         return memory
 

@@ -4,14 +4,13 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from fakes import HashEmbedder
+from fakes import HashEmbedder, memory_of
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mcp_memory.engine import INLINE_CHUNKS, Engine
 from mcp_memory.errors import InvalidInput, NotFound, OverLimit
-from mcp_memory.memory import Memory
 from mcp_memory.records import Kind
 from mcp_memory.settings import SearchMode, load_settings
 
@@ -205,7 +204,7 @@ def test_a_deleted_memory_is_out_of_search_view_and_count(memory):
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory, cache_dir):
     """Give memories of four days, with kinds and tags; to be read alone."""
-    memory = Memory(
+    memory = memory_of(
         Engine(temporary_settings(tmp_path_factory, cache_dir), embedder=HashEmbedder()), "default"
     )
     for day, (text, tags, kind) in enumerate(
@@ -370,7 +369,7 @@ def test_an_insert_says_whether_its_vectors_are_stored(open_memory):
 
 def test_a_text_that_waits_for_the_model_is_still_pending_when_given_again(settings):
     engine = Engine(settings)
-    memory = Memory(engine, "default")
+    memory = memory_of(engine, "default")
     assert not memory.archive.insert("Ana likes tea.").embedded
     engine.use(HashEmbedder())
     assert not memory.archive.insert("Ana likes tea.").embedded
@@ -380,7 +379,7 @@ def test_a_text_that_waits_for_the_model_is_still_pending_when_given_again(setti
 
 def test_vectors_of_an_old_version_never_arrive_at_the_new_one(settings):
     engine = Engine(settings)
-    memory = Memory(engine, "default")
+    memory = memory_of(engine, "default")
     kept = memory.archive.insert("Ana likes coffee.").memory
     memory.archive.update(kept.id, content="Ana likes green tea.")
     gone = memory.archive.insert("to be deleted").memory
@@ -445,7 +444,7 @@ def test_the_newest_ids_complete_a_prefix(memory):
 
 def test_agents_keep_their_own(settings):
     engine = Engine(settings, embedder=HashEmbedder())
-    ana, ben = Memory(engine, "ana"), Memory(engine, "ben")
+    ana, ben = memory_of(engine, "ana"), memory_of(engine, "ben")
     kept = ana.archive.insert("the secret of tea", tags=["secret"])
     assert ben.archive.insert("the secret of tea").created
     assert ben.archive.search("secret").total == 1
@@ -502,7 +501,7 @@ def test_after_opening_again_everything_is_as_it_was(open_memory):
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory, cache_dir):
-    memory = Memory(
+    memory = memory_of(
         Engine(temporary_settings(tmp_path_factory, cache_dir), embedder=HashEmbedder()), "default"
     )
     yield memory

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from fakes import HashEmbedder
+from fakes import HashEmbedder, memory_of
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from mcp_memory.core import DEFAULT_LIMIT_TOKENS, MAX_BLOCKS, MAX_DESCRIPTION_CHARS
 from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput, MatchFault, NotFound, OverLimit, ReadOnly
-from mcp_memory.memory import Memory
 from mcp_memory.settings import load_settings
 from mcp_memory.snapshot import read_snapshot
 
@@ -212,7 +211,7 @@ def core_memory(tmp_path_factory, cache_dir):
         db=tmp_path_factory.mktemp("core") / "memory.duckdb", cache_dir=cache_dir, offline=True,
         embedding_model="fake/hash",
     )  # fmt: skip
-    memory = Memory(Engine(settings, embedder=HashEmbedder()), "default")
+    memory = memory_of(Engine(settings, embedder=HashEmbedder()), "default")
     yield memory
     memory.close()
 
@@ -321,7 +320,7 @@ def test_the_working_block_is_of_one_conversation(memory):
 
 def test_agents_do_not_see_each_other(settings):
     engine = Engine(settings, embedder=HashEmbedder())
-    ana, ben = Memory(engine, "ana"), Memory(engine, "ben")
+    ana, ben = memory_of(engine, "ana"), memory_of(engine, "ben")
     ana.core.append("human", "Name: Ana")
     ana.core.rethink("recipes", "soup", "What she cooks.")
     ana.core.append("working", "Plan the trip.")

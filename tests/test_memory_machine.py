@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from fakes import HashEmbedder
+from fakes import HashEmbedder, memory_of
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,7 +20,6 @@ from hypothesis.stateful import (
 from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput, MatchFault, NotFound, ReadOnly
 from mcp_memory.ids import new_id
-from mcp_memory.memory import Memory
 from mcp_memory.records import Kind, NewMessage, Role
 from mcp_memory.settings import load_settings
 from mcp_memory.tokens import Tokenizer
@@ -92,7 +91,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.engine = Engine(self.settings, embedder=HashEmbedder(), tokenizer=self.tokenizer)
-        self.memories = {agent: Memory(self.engine, agent) for agent in AGENTS}
+        self.memories = {agent: memory_of(self.engine, agent) for agent in AGENTS}
 
     @rule()
     def close_and_open(self) -> None:

@@ -3,14 +3,13 @@
 import itertools
 
 import pytest
-from fakes import HashEmbedder
+from fakes import HashEmbedder, memory_of
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput, NotFound, OverLimit
-from mcp_memory.memory import Memory
 from mcp_memory.records import ROLES, Kind, NewMessage, StoreChunk, Surface
 from mcp_memory.settings import load_settings
 
@@ -69,9 +68,8 @@ def test_pressure_is_what_is_used_of_the_window(small):
 
 def test_core_memory_and_the_surface_are_part_of_what_is_used(settings):
     surface = Surface(instructions="Keep what matters.", tools="a tool " * 50)
-    memory = Memory(
-        Engine(settings, embedder=HashEmbedder()), "default", window_tokens=500, surface=surface
-    )
+    changed = settings.model_copy(update={"context_window": 500})
+    memory = memory_of(Engine(changed, embedder=HashEmbedder()), surface=surface)
     before = memory.conversations.budget()
     assert before.window_tokens == 500
     assert before.parts.instructions == memory.count_tokens(surface.instructions)
@@ -345,7 +343,7 @@ def test_a_summary_that_comes_after_an_automatic_flush_evicts_nothing_unseen(sma
 def test_a_summary_that_comes_late_replaces_the_one_the_server_wrote_of_the_same(settings):
     changed = settings.model_copy(update={"context_window": WINDOW})
     engine = Engine(changed, embedder=HashEmbedder())
-    slow, quick = Memory(engine, "ana"), Memory(engine, "ana")
+    slow, quick = memory_of(engine, "ana"), memory_of(engine, "ana")
     fill(slow, 12)
     shown = slow.conversations.overflow().evicted
     written = quick.conversations.flush().summary
@@ -365,7 +363,7 @@ def test_a_summary_that_comes_late_replaces_the_one_the_server_wrote_of_the_same
 def test_a_summary_that_comes_late_does_not_stand_for_what_it_was_not_shown(settings):
     changed = settings.model_copy(update={"context_window": WINDOW})
     engine = Engine(changed, embedder=HashEmbedder())
-    slow, quick = Memory(engine, "ana"), Memory(engine, "ana")
+    slow, quick = memory_of(engine, "ana"), memory_of(engine, "ana")
     fill(slow, 12)
     shown = slow.conversations.overflow().evicted
     secret = NewMessage("user", "My allergy is peanuts, ERR_NUT_4031.")
@@ -492,7 +490,7 @@ def test_listeners_are_told_of_the_budget_and_of_events(small):
 def test_agents_have_windows_of_their_own(settings):
     changed = settings.model_copy(update={"context_window": WINDOW})
     engine = Engine(changed, embedder=HashEmbedder())
-    ana, ben = Memory(engine, "ana"), Memory(engine, "ben")
+    ana, ben = memory_of(engine, "ana"), memory_of(engine, "ben")
     fill_to(ana, "flush")
     assert ben.conversations.budget().parts.queue == 0
     assert ben.conversations.summary() is None
@@ -526,7 +524,7 @@ turns = st.lists(
 @hypothesis_settings(deadline=None, max_examples=30)
 @given(turns)
 def test_whatever_happens_the_window_and_its_summary_are_the_whole_conversation(engine, steps):
-    memory = Memory(engine, "default")
+    memory = memory_of(engine, "default")
     conversation = f"conversation {next(numbers)}"
     said = 0
     for step in steps:

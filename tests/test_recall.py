@@ -4,11 +4,10 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from fakes import HashEmbedder
+from fakes import HashEmbedder, memory_of
 
 from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput, OverLimit
-from mcp_memory.memory import Memory
 from mcp_memory.recall import MAX_BATCH
 from mcp_memory.records import NewMessage
 from mcp_memory.settings import SearchMode, load_settings
@@ -134,7 +133,7 @@ def test_search_by_words_alone_says_so_and_finds_only_words(open_memory):
 
 
 def test_without_a_model_search_goes_by_words_with_a_note(settings):
-    memory = Memory(Engine(settings), "default")
+    memory = memory_of(Engine(settings), "default")
     say(memory, "green tea", "black coffee")
     page = memory.conversations.search("tea")
     assert (contents(page), page.search) == (["green tea"], "lexical")
@@ -145,7 +144,7 @@ def test_without_a_model_search_goes_by_words_with_a_note(settings):
 
 def test_vectors_that_were_pending_are_found_once_the_model_is_there(settings):
     engine = Engine(settings)
-    memory = Memory(engine, "default")
+    memory = memory_of(engine, "default")
     say(memory, "green tea", "black coffee", name="Ana")
     assert memory.conversations.search("tea").total == 1
     engine.use(HashEmbedder())
@@ -164,7 +163,7 @@ def diary(tmp_path_factory, cache_dir):
         offline=True,
         embedding_model="fake/hash",
     )
-    memory = Memory(Engine(settings, embedder=HashEmbedder()), "default")
+    memory = memory_of(Engine(settings, embedder=HashEmbedder()), "default")
     for day, (role, text, conversation) in enumerate(
         [
             ("user", "tea on the first", "main"),
@@ -323,7 +322,7 @@ def test_the_last_sentence_of_a_long_message_is_found_with_its_passage(memory):
 
 def test_agents_do_not_hear_each_other(settings):
     engine = Engine(settings, embedder=HashEmbedder())
-    ana, ben = Memory(engine, "ana"), Memory(engine, "ben")
+    ana, ben = memory_of(engine, "ana"), memory_of(engine, "ben")
     say(ana, "my secret tea")
     say(ben, "my own tea")
     assert contents(ben.conversations.search("secret tea")) == ["my own tea"]
@@ -335,7 +334,7 @@ def test_agents_do_not_hear_each_other(settings):
 
 def test_two_connections_of_one_agent_share_the_conversation(settings):
     engine = Engine(settings, embedder=HashEmbedder())
-    one, two = Memory(engine, "ana"), Memory(engine, "ana")
+    one, two = memory_of(engine, "ana"), memory_of(engine, "ana")
     say(one, "green tea")
     say(two, "black tea")
     assert [(m.index, m.content) for m in one.conversations.recent()] == [

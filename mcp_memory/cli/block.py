@@ -49,11 +49,11 @@ def set_block(
 @contextmanager
 def _memory() -> Iterator[Memory]:
     from mcp_memory.engine import Engine
-    from mcp_memory.memory import Memory
+    from mcp_memory.memory import Memories
 
     settings = load_settings()
     engine = Engine(settings)
     try:
-        yield Memory(engine, settings.agent)
+        yield Memories(engine).open(settings.agent)
     finally:
         engine.close()

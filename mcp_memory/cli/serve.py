@@ -53,14 +53,15 @@ def serve(transport: str = "stdio", host: str = "127.0.0.1", port: int = 8765) -
 
     import anyio
 
-    from mcp_memory.transports import make_server, serve_http, serve_stdio
+    from mcp_memory.server.servers import Servers
+    from mcp_memory.transports import serve_http, serve_stdio
 
-    server = make_server(settings)
+    servers = Servers(settings)
     if transport != "stdio":
         try:
-            anyio.run(serve_http, server, transport, host, port)
+            anyio.run(serve_http, servers.server(), transport, host, port)
         finally:
-            server.close()
+            servers.close()
         return
     if sys.stdin.isatty():
         click.echo(
@@ -70,13 +71,13 @@ def serve(transport: str = "stdio", host: str = "127.0.0.1", port: int = 8765) -
         )
     status = 1
     try:
-        anyio.run(serve_stdio, server)
+        anyio.run(serve_stdio, servers)
         status = 0
     except KeyboardInterrupt:
         status = 130
     except Exception:
         logging.getLogger(__name__).exception("the server has failed")
-    server.close()
+    servers.close()
     sys.stderr.flush()
     # A thread that still waits for a line of stdin would hold the process up.
     os._exit(status)

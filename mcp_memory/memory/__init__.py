@@ -7,17 +7,19 @@ thread, and returns only what is committed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from mcp_memory.engine import Engine
 from mcp_memory.memory.archive import Archive
-from mcp_memory.memory.base import Listener
+from mcp_memory.memory.base import Access, Listener
 from mcp_memory.memory.blocks import Blocks
 from mcp_memory.memory.conversations import Conversations
-from mcp_memory.paging import Pager
+from mcp_memory.paging import Pager, PagingState
 from mcp_memory.records import EmbeddingState, Event, Surface
+from mcp_memory.settings import Settings
 
-__all__ = ["Memory", "Overview"]
+__all__ = ["Memories", "Memory", "Overview"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,52 +31,83 @@ class Overview:
     tags: tuple[str, ...]
 
 
-class Memory:
-    """The memory of one agent.
+@dataclass(slots=True)
+class _Shared:
+    """What all connections of one agent have in common."""
+
+    state: PagingState = field(default_factory=PagingState)
+    listeners: list[Listener] = field(default_factory=list)
+
+
+class Memories:
+    """The memories of all agents in one database.
 
     Args:
-        engine: The open database; closed with the memory.
-        agent: Whose memory it is.
-        window_tokens: The model's context window; the setting's without.
-        surface: What the server itself puts into the window.
+        engine: The open database; closed with this.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._shared: dict[str, _Shared] = {}
+        self._opening = threading.Lock()
+
+    def open(
+        self, agent: str, settings: Settings | None = None, surface: Surface | None = None
+    ) -> Memory:
+        """Return one connection's way to the memory of an agent.
+
+        Args:
+            settings: Those of the connection; the engine's without.
+            surface: What the server itself puts into the window.
+        """
+        with self._opening:
+            shared = self._shared.setdefault(agent, _Shared())
+        settings = settings or self.engine.settings
+        pager = Pager(self.engine, agent, settings, surface or Surface(), shared.state)
+        return Memory(Access(self.engine, agent, settings, pager, shared.listeners))
+
+    def close(self) -> None:
+        """Close the database and end the background work."""
+        self.engine.close()
+
+
+class Memory:
+    """The memory of one agent, as one connection sees it.
 
     Example:
         ```python
-        memory = Memory(Engine(load_settings()), "default")
+        memories = Memories(Engine(load_settings()))
+        memory = memories.open("default")
         memory.archive.insert("Ana's flight lands at 21:40 on Friday.", tags=["travel"])
         ```
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        agent: str,
-        *,
-        window_tokens: int | None = None,
-        surface: Surface | None = None,
-    ) -> None:
-        self.settings = engine.settings
-        self.agent = agent
-        self._engine = engine
-        self._listeners: list[Listener] = []
-        pager = Pager(
-            engine, agent, window_tokens or engine.settings.context_window, surface or Surface()
-        )
-        self.core = Blocks(engine, agent, self._listeners, pager)
-        self.archive = Archive(engine, agent, self._listeners)
-        self.conversations = Conversations(engine, agent, self._listeners, pager, self.archive)
+    def __init__(self, access: Access) -> None:
+        self.settings = access.settings
+        self.agent = access.agent
+        self._engine = access.engine
+        self._listeners = access.listeners
+        self._listener: Listener | None = None
+        self.core = Blocks(access)
+        self.archive = Archive(access)
+        self.conversations = Conversations(access, self.archive)
         self.core.write_snapshot()
 
     def listen(self, listener: Listener) -> None:
-        """Call `listener` with the topics of every change, from the thread that made it.
+        """Call `listener` with the topics of every change to the agent's memory.
 
-        Topics are `core`, `events` and `budget/{conversation}`.
+        It is called from the thread that made the change, whichever connection
+        that belongs to, until `close`. Topics are `core`, `events` and
+        `budget/{conversation}`.
         """
+        self._listener = listener
         self._listeners.append(listener)
 
     def close(self) -> None:
-        """Close the database and end the background work."""
-        self._engine.close()
+        """End this connection's part; the memory stays open for others."""
+        if self._listener is not None:
+            self._listeners.remove(self._listener)
+            self._listener = None
 
     def overview(self) -> Overview:
         """Return what lies outside the window: numbers and tags in use."""

@@ -49,7 +49,7 @@ class Archive(Part):
         moment = (
             None
             if happened_at is None
-            else parse_moment(happened_at, zone=self._engine.settings.zone, field="happened_at")
+            else parse_moment(happened_at, zone=self._settings.zone, field="happened_at")
         )
         return self.keep([self._engine.archival.draft(content, checked, kind, moment)])[0]
 
@@ -75,7 +75,7 @@ class Archive(Part):
         query = check_query(query)
         limit = check_limit(limit, "top_k")
         wanted = check_tags(tags)
-        start, end = parse_range(start_date, end_date, zone=self._engine.settings.zone)
+        start, end = parse_range(start_date, end_date, zone=self._settings.zone)
         as_of = as_of or now()
         tag_groups = [[tag] for tag in wanted] if tag_match == "all" else [list(wanted)]
         labels = groups(
@@ -96,7 +96,7 @@ class Archive(Part):
         with self._engine.lock:
             ranking = archival.index(self._agent).search(
                 query, vector, where, offset=offset, limit=limit,
-                lexical=self._engine.settings.search_mode is not SearchMode.DENSE,
+                lexical=self._settings.search_mode is not SearchMode.DENSE,
             )  # fmt: skip
             texts = archival.get_many(self._agent, [found.key for found in ranking.found])
         found = tuple(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput
+from mcp_memory.paging import Pager
 from mcp_memory.records import Passage, SearchKind
-from mcp_memory.settings import SearchMode
+from mcp_memory.settings import SearchMode, Settings
 from mcp_memory.storage.vectors import Vectors
 from mcp_memory.text import check_name
 
@@ -18,27 +20,42 @@ MAX_RESULTS: Final = 50
 _LEXICAL_NOTE: Final = "searched by words alone: the embedding model is {state}"
 
 
-class Part:
-    """A part of one agent's memory.
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One connection's way to one agent's memory.
 
     Args:
         engine: The open database.
         agent: Whose memory it is.
-        listeners: Called with the topics of every change; shared by all parts.
+        settings: Those of the connection; what belongs to the process is the engine's.
+        pager: The connection's window.
+        listeners: Called with the topics of every change; those of all the agent's connections.
     """
 
-    def __init__(self, engine: Engine, agent: str, listeners: list[Listener]) -> None:
-        self._engine = engine
-        self._agent = agent
-        self._listeners = listeners
+    engine: Engine
+    agent: str
+    settings: Settings
+    pager: Pager
+    listeners: list[Listener]
+
+
+class Part:
+    """A part of one agent's memory."""
+
+    def __init__(self, access: Access) -> None:
+        self._engine = access.engine
+        self._agent = access.agent
+        self._settings = access.settings
+        self._pager = access.pager
+        self._listeners = access.listeners
 
     def _notify(self, *topics: str) -> None:
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             listener(frozenset(topics))
 
     def _query(self, query: str) -> tuple[Vectors | None, SearchKind, str | None]:
         """Return a question's vector if there is a model, how it is searched, and a note."""
-        if self._engine.settings.search_mode is SearchMode.LEXICAL:
+        if self._settings.search_mode is SearchMode.LEXICAL:
             return None, "lexical", None
         vector = self._engine.embed_query(query)
         if vector is not None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from mcp_memory import events
-from mcp_memory.engine import Engine
-from mcp_memory.memory.base import Listener, Part, check_conversation
-from mcp_memory.paging import Pager
+from mcp_memory.memory.base import Part, check_conversation
 from mcp_memory.records import Block, BlockChange
 from mcp_memory.render import compile_blocks
 from mcp_memory.settings import DEFAULT_CONVERSATION
@@ -16,10 +14,6 @@ from mcp_memory.snapshot import write_snapshot
 
 class Blocks(Part):
     """The blocks of one agent that are always in view."""
-
-    def __init__(self, engine: Engine, agent: str, listeners: list[Listener], pager: Pager) -> None:
-        super().__init__(engine, agent, listeners)
-        self._pager = pager
 
     def all(self, conversation: str = DEFAULT_CONVERSATION) -> tuple[Block, ...]:
         """Return the blocks that are in view in a conversation."""

@@ -8,11 +8,10 @@ from typing import Final
 
 from mcp_memory.archival import Draft
 from mcp_memory.dates import now, parse_range
-from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput
 from mcp_memory.memory.archive import Archive
 from mcp_memory.memory.base import (
-    Listener,
+    Access,
     Part,
     check_conversation,
     check_limit,
@@ -20,7 +19,6 @@ from mcp_memory.memory.base import (
     passage,
     whole,
 )
-from mcp_memory.paging import Pager
 from mcp_memory.records import (
     ROLES,
     Appended,
@@ -47,16 +45,8 @@ MAX_CHUNKS: Final = 100
 class Conversations(Part):
     """All that was ever said to one agent, and the part of it that is in the window."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        agent: str,
-        listeners: list[Listener],
-        pager: Pager,
-        archive: Archive,
-    ) -> None:
-        super().__init__(engine, agent, listeners)
-        self._pager = pager
+    def __init__(self, access: Access, archive: Archive) -> None:
+        super().__init__(access)
         self._archive = archive
 
     def append(
@@ -171,7 +161,7 @@ class Conversations(Part):
                     hint=f"Use {', '.join(ROLES)}",
                 )  # fmt: skip
         name = None if conversation is None else check_conversation(conversation)
-        start, end = parse_range(start_date, end_date, zone=self._engine.settings.zone)
+        start, end = parse_range(start_date, end_date, zone=self._settings.zone)
         as_of = as_of or now()
         where = Filter(
             labels=groups(
@@ -192,7 +182,7 @@ class Conversations(Part):
         with self._engine.lock:
             ranking = recall.index(self._agent).search(
                 query, vector, where, offset=offset, limit=limit,
-                lexical=self._engine.settings.search_mode is not SearchMode.DENSE,
+                lexical=self._settings.search_mode is not SearchMode.DENSE,
             )  # fmt: skip
             texts = recall.get(self._agent, [found.key for found in ranking.found])
         hits = tuple(

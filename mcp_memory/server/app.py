@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -76,9 +75,18 @@ class MemoryServer(Server[Any]):
             and again after it has failed.
         core: The compiled core memory that the instructions carry until then.
         max_reply_tokens: No reply of a tool is longer.
+        tools: Those that it offers, by name.
     """
 
-    def __init__(self, open_memory: OpenMemory, *, core: str | None, max_reply_tokens: int) -> None:
+    def __init__(
+        self,
+        open_memory: OpenMemory,
+        *,
+        core: str | None,
+        max_reply_tokens: int,
+        tools: Mapping[str, ToolSpec] = TOOLS,
+    ) -> None:
+        self.tools = tools
         self.subscriptions = Subscriptions()
         super().__init__(
             SERVER_NAME,
@@ -114,7 +122,7 @@ class MemoryServer(Server[Any]):
         """
         with self._opening:
             if self._memory is None:
-                memory = self._open_memory(Surface(HABIT, tools_text()))
+                memory = self._open_memory(Surface(HABIT, tools_text(self.tools)))
                 memory.listen(self._on_change)
                 self.instructions = compose(memory.core.compiled())
                 self._memory = memory
@@ -135,6 +143,7 @@ class MemoryServer(Server[Any]):
                 group.start_soon(self._warm_up_soon)
 
             self._warm_up = warm_up
+            group.start_soon(self.subscriptions.publish_changes)
             try:
                 yield {}
             finally:
@@ -171,18 +180,15 @@ class MemoryServer(Server[Any]):
             fitter = Fitter(memory.count_tokens, memory.clip_tokens, self._max_reply_tokens)
             return work(memory, fitter)
 
-        try:
-            return await anyio.to_thread.run_sync(in_thread)
-        finally:
-            await self.subscriptions.publish()
+        return await anyio.to_thread.run_sync(in_thread)
 
     async def _list_tools(
         self, ctx: Context, params: PaginatedRequestParams | None
     ) -> ListToolsResult:
-        return tool_list()
+        return tool_list(self.tools)
 
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
-        spec = TOOLS.get(params.name)
+        spec = self.tools.get(params.name)
         # Refusals are short: characters are close enough, and need no tokenizer.
         fitter = Fitter(len, lambda text, limit: text[:limit], self._max_reply_tokens)
         try:
@@ -190,7 +196,7 @@ class MemoryServer(Server[Any]):
                 raise NotFound(
                     f"there is no tool {shorten(params.name, 80)!r}",
                     key=params.name,
-                    hint=f"There are {', '.join(TOOLS)}",
+                    hint=f"There are {', '.join(self.tools)}",
                 )
             given = _validated(spec, params.arguments or {})
 
@@ -254,16 +260,16 @@ class MemoryServer(Server[Any]):
             raise MCPError(code=INTERNAL_ERROR, message=str(_unexpected())) from error
 
 
-@lru_cache(maxsize=1)
-def tool_list() -> ListToolsResult:
+def tool_list(tools: Mapping[str, ToolSpec] = TOOLS) -> ListToolsResult:
     """Return the tools as `tools/list` sends them."""
-    return ListToolsResult(tools=[spec.definition() for spec in TOOLS.values()])
+    return ListToolsResult(tools=[spec.definition() for spec in tools.values()])
 
 
-def tools_text() -> str:
+def tools_text(tools: Mapping[str, ToolSpec] = TOOLS) -> str:
     """Return the tool definitions as the text that a model is sent."""
-    tools = tool_list().model_dump(by_alias=True, mode="json", exclude_none=True)["tools"]
-    return compact(tools)
+    listed = tool_list(tools)
+    definitions = listed.model_dump(by_alias=True, mode="json", exclude_none=True)["tools"]
+    return compact(definitions)
 
 
 def _validated(spec: ToolSpec, given: dict[str, Any]) -> Any:

@@ -6,8 +6,10 @@ asked with `resources/subscribe`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
@@ -34,13 +36,29 @@ class Subscriptions:
         self.listen = ListenHandler(self.bus)
         self._sessions: dict[str, list[ServerSession]] = {}
         self._changed: deque[str] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news = asyncio.Event()
 
     def changed(self, uri: str) -> None:
-        """Note a change, from any thread; `publish` tells of it."""
+        """Note a change, from any thread; `publish_changes` tells of it."""
         self._changed.append(uri)
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # The loop has ended, and with it all who listened.
+                loop.call_soon_threadsafe(self._news.set)
 
-    async def publish(self) -> None:
-        """Tell of the changes noted so far, each resource once."""
+    async def publish_changes(self) -> None:
+        """Tell of changes as they come, until cancelled; whoever made them does not wait."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                await self._publish()
+        finally:
+            self._loop = None
+
+    async def _publish(self) -> None:
         uris: dict[str, None] = {}
         while self._changed:
             uris[self._changed.popleft()] = None

@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 import duckdb
 import make_fixture
 import pytest
-from fakes import HashEmbedder
+from fakes import HashEmbedder, memory_of
 
 from mcp_memory.engine import Engine
 from mcp_memory.errors import SchemaTooNew, StorageFault
-from mcp_memory.memory import Memory
 from mcp_memory.records import Kind, NewMessage
 from mcp_memory.storage import SCHEMA_VERSION, Database
 from mcp_memory.storage.migrations import MIGRATIONS, Migration, migrate
@@ -149,7 +148,7 @@ def old(tmp_path):
 def opened(old, settings):
     changed = settings.model_copy(update={"db": old})
     engine = Engine(changed, embedder=HashEmbedder())
-    yield lambda agent="default": Memory(engine, agent)
+    yield lambda agent="default": memory_of(engine, agent)
     engine.close()
 
 

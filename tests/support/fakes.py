@@ -9,6 +9,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mcp_memory.engine import Engine
+from mcp_memory.memory import Memories, Memory
+from mcp_memory.records import Surface
+
+
+def memory_of(engine: Engine, agent: str = "default", surface: Surface | None = None) -> Memory:
+    """Return the memory of an agent; closing it closes the engine too."""
+    memories = Memories(engine)
+    memory = memories.open(agent, surface=surface)
+    memory.close = memories.close  # type: ignore[method-assign]  # alone on its engine
+    return memory
+
 
 class HashEmbedder:
     """Vectors from hashed words: texts that share words are near, nothing else is."""

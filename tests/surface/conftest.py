@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
-from fakes import HashEmbedder
+from fakes import HashEmbedder, memory_of
 from mcp import Client
 from mcp_types import CallToolResult
 
@@ -57,7 +57,7 @@ def open_server(settings: Settings) -> Iterator[OpenServer]:
         changed = settings.model_copy(update=changes)
 
         def open_memory(surface: Any) -> Memory:
-            return Memory(Engine(changed, embedder=HashEmbedder()), agent, surface=surface)
+            return memory_of(Engine(changed, embedder=HashEmbedder()), agent, surface=surface)
 
         server = MemoryServer(open_memory, core=None, max_reply_tokens=changed.max_reply_tokens)
         servers.append(server)

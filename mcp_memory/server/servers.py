@@ -1,0 +1,88 @@
+"""The servers of all who use one database: a server a connection, one open database for all."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from mcp_memory.server.app import MemoryServer
+from mcp_memory.server.tools import TOOLS, ToolSpec
+from mcp_memory.snapshot import read_snapshot
+
+if TYPE_CHECKING:
+    from mcp_memory.memory import Memories, Memory
+    from mcp_memory.records import Surface
+    from mcp_memory.settings import Settings
+
+READ_ONLY_TOOLS: Final[dict[str, ToolSpec]] = {
+    name: spec for name, spec in TOOLS.items() if spec.annotations.read_only_hint
+}
+
+
+class Servers:
+    """Makes the server of each connection; they share the database, opened when it is needed.
+
+    Args:
+        settings: Those of the process; the database is theirs.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._opening = threading.Lock()
+        self._memories: Memories | None = None
+        self._closed = False
+
+    def server(self, settings: Settings | None = None, *, read_only: bool = False) -> MemoryServer:
+        """Return a new server of the agent that is set; close it with its connection.
+
+        Args:
+            settings: Those of the connection; the process's without.
+            read_only: Whether to offer only the tools that change nothing.
+        """
+        own = settings or self.settings
+
+        def open_memory(surface: Surface) -> Memory:
+            return self.memories(own.agent).open(own.agent, own, surface)
+
+        return MemoryServer(
+            open_memory,
+            core=read_snapshot(self.settings.db, own.agent),
+            max_reply_tokens=own.max_reply_tokens,
+            tools=READ_ONLY_TOOLS if read_only else TOOLS,
+        )
+
+    @property
+    def opened(self) -> Memories | None:
+        """The memories if the database is open, without opening it."""
+        return self._memories
+
+    def memories(self, warm_agent: str | None = None) -> Memories:
+        """Return the memories of all agents, opened now if they are not; blocks.
+
+        Args:
+            warm_agent: Whose search index to load in the background at once.
+
+        Raises:
+            MemoryFault: The database can't be opened.
+        """
+        # Not before the handshake: these bring the database driver and the model.
+        from mcp_memory.engine import Engine
+        from mcp_memory.errors import StorageFault
+        from mcp_memory.memory import Memories
+
+        with self._opening:
+            if self._closed:
+                raise StorageFault("the database is closed", hint="Repeat the call")
+            if self._memories is None:
+                memories = Memories(Engine(self.settings))
+                memories.engine.start(warm_agent)
+                self._memories = memories
+            return self._memories
+
+    def close(self) -> None:
+        """Close the database if it was opened; what was acknowledged is in it."""
+        with self._opening:
+            self._closed = True
+            if self._memories is not None:
+                self._memories.close()
+                self._memories = None
