@@ -218,6 +218,14 @@ class CoreMemory:
             if before.get(key) != value
         )
 
+    def changed_since(self, agent: str, moment: datetime | None) -> tuple[tuple[str, Block], ...]:
+        """Return the blocks changed after `moment`, or ever, each with its conversation or ''."""
+        return tuple(
+            (conversation, block)
+            for (conversation, _), block in self._held(agent).items()
+            if moment is None or block.changed_at > moment
+        )
+
     def _held(self, agent: str) -> dict[tuple[str, str], Block]:
         if self._generation != self._db.generation:
             self._generation = self._db.generation

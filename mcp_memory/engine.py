@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from mcp_memory.access import AccessTokens
 from mcp_memory.archival import ArchivalMemory
 from mcp_memory.core import CoreMemory
 from mcp_memory.errors import MemoryFault, ModelMismatch, ModelUnavailable, StorageFault
@@ -98,6 +99,7 @@ class Engine:
         self.recall = RecallMemory(self.database, self.vectors, self.tokenizer)
         self.archival = ArchivalMemory(self.database, self.vectors, self.tokenizer)
         self.events = EventLog(self.database)
+        self.access = AccessTokens(self.database)
         self.summarizer: Summarizer = ExtractiveSummarizer(self.tokenizer.count)
         self._embedder = embedder
         self._state: Literal["ready", "loading", "downloading", "unavailable"] = (
@@ -114,6 +116,11 @@ class Engine:
     def path(self) -> Path | None:
         """The database file, None for one in memory."""
         return None if self.database.path == ":memory:" else Path(self.database.path)
+
+    @property
+    def embedding(self) -> str:
+        """`ready`, `loading`, `downloading` or `unavailable`: the model, which all agents share."""
+        return self._state
 
     def start(self, warm_agent: str | None = None) -> None:
         """Begin the work in the background: the model, the index of an agent, pending vectors."""

@@ -4,9 +4,11 @@ MemoryFault
 ├── InvalidInput          an argument that can't be taken
 │   ├── OverLimit         a text longer than its limit
 │   ├── MatchFault        text to replace that is absent or not unique
+│   ├── Conflict          an edit of a block that another client has changed
 │   └── BadCursor         a cursor that is not of this search
 ├── NotFound              an id, block or conversation that isn't there
 ├── ReadOnly              an edit of a read-only block
+├── AccessDenied          a token that is not taken
 ├── ModelFault            the embedding model
 │   ├── ModelUnavailable  its files can't be had
 │   └── ModelMismatch     the database was made with another one
@@ -15,6 +17,7 @@ MemoryFault
 │   ├── DatabaseCorrupt   it can't be read
 │   ├── DiskFull          no room to write
 │   └── SchemaTooNew      written by a newer version of this program
+├── OwnerFault            the process that holds the database, seen from another one
 └── SettingsFault         a setting with a wrong value
 """
 
@@ -81,6 +84,24 @@ class MatchFault(InvalidInput):
         self.lines = lines
 
 
+class Conflict(InvalidInput):
+    """An edit of a block that somebody else has changed unseen; nothing was changed.
+
+    Args:
+        label: Which block.
+        value: What it holds now.
+    """
+
+    def __init__(self, label: str, *, value: str, field: str) -> None:
+        super().__init__(
+            f"the block {label!r} was changed by another client since you read it",
+            field=field,
+            hint="Merge what you want to keep into its present value, and call again",
+        )
+        self.label = label
+        self.value = value
+
+
 class BadCursor(InvalidInput):
     """A cursor that this search did not give."""
 
@@ -109,6 +130,17 @@ class ReadOnly(MemoryFault):
             hint="Keep what you wanted to note in another block or in archival memory",
         )
         self.label = label
+
+
+class AccessDenied(MemoryFault):
+    """A token that is not taken; `reason` is `unknown`, `expired` or `revoked`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the access token is {reason}",
+            hint="Ask for another one; `mcp-memory token create` makes it",
+        )
+        self.reason = reason
 
 
 class ModelFault(MemoryFault):
@@ -188,6 +220,17 @@ class SchemaTooNew(StorageFault):
         )
         self.found = found
         self.known = known
+
+
+class OwnerFault(MemoryFault):
+    """The owner of the database can't be reached or started, or has refused.
+
+    `status` is the exit status that a command ends with.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", status: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class SettingsFault(MemoryFault):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import platformdirs
-from pydantic import AfterValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mcp_memory.errors import InvalidInput, SettingsFault
+from mcp_memory.locations import APP_NAME, PREFIX, default_db, expanded
 from mcp_memory.text import check_name
 
-PREFIX: Final = "MCP_MEMORY_"
-APP_NAME: Final = "mcp-memory"
 DEFAULT_MODEL: Final = "snowflake/snowflake-arctic-embed-s-int8"
 DEFAULT_CONVERSATION: Final = "main"
 
@@ -30,7 +30,7 @@ class SearchMode(StrEnum):
 
 
 def _default_db() -> Path:
-    return Path(platformdirs.user_data_dir(APP_NAME, appauthor=False)) / "memory.duckdb"
+    return Path(default_db())
 
 
 def _default_cache() -> Path:
@@ -38,12 +38,7 @@ def _default_cache() -> Path:
 
 
 def _expanded(path: Path) -> Path:
-    if not str(path).strip() or str(path) == ".":
-        raise ValueError("give the path of a file")
-    try:
-        return Path(os.path.abspath(path.expanduser()))
-    except RuntimeError as error:
-        raise ValueError("names the home of a user that there is not") from error
+    return Path(expanded(str(path)))
 
 
 def _zone(name: str) -> str:
@@ -61,6 +56,30 @@ def _agent(name: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def _issuer(url: str | None) -> str | None:
+    """Check a URL; it is kept to the letter, as tokens have to name it."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("is no URL such as https://example.org/path")
+    return url
+
+
+def _url(url: str | None) -> str | None:
+    return None if _issuer(url) is None or url is None else url.removesuffix("/")
+
+
+def _split(names: object) -> object:
+    if isinstance(names, str):
+        return tuple(name.strip() for name in names.split(",") if name.strip())
+    return names
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Several names, separated by commas."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with its default. Times are seconds, sizes tokens."""
 
@@ -72,7 +91,8 @@ class Settings(BaseSettings):
     tokenizer: Literal["o200k_base", "cl100k_base"] = "o200k_base"
     embedding_model: str = Field(default=DEFAULT_MODEL, min_length=1)
     toolset: Literal["standard"] = "standard"
-    owner: Literal["off"] = "off"
+    owner: Literal["auto", "off"] = "auto"
+    owner_idle_seconds: float = Field(default=300.0, ge=0, le=1e9)
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
     max_reply_tokens: int = Field(default=2_000, ge=300, le=100_000)
     warn_at: float = Field(default=0.70, gt=0, le=1)
@@ -84,6 +104,20 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1)
     search_mode: SearchMode = SearchMode.HYBRID
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
+
+    # What follows is for `serve --transport http|sse` alone.
+    http_public_url: Annotated[str | None, AfterValidator(_url)] = None
+    http_allowed_hosts: Names = ()
+    http_allowed_origins: Names = ()
+    http_issuer: Annotated[str | None, AfterValidator(_issuer)] = None
+    http_audience: str | None = Field(default=None, min_length=1)
+    http_jwks_url: Annotated[str | None, AfterValidator(_url)] = None
+    http_scope_prefix: str = ""
+    http_agent_claim: str = Field(default="sub", min_length=1)
+    http_max_body_bytes: int = Field(default=72 * 1024 * 1024, ge=1_024)
+    http_requests_per_minute: int = Field(default=3_000, ge=1)
+    http_sessions_per_token: int = Field(default=64, ge=1)
+    http_session_idle_seconds: float = Field(default=1_800.0, ge=1, le=1e9)
 
     @model_validator(mode="after")
     def _in_order(self) -> Settings:
@@ -97,6 +131,17 @@ class Settings(BaseSettings):
     def zone(self) -> ZoneInfo:
         """The time zone in which a date without a time is read and times are shown."""
         return ZoneInfo(self.timezone)
+
+
+def settings_of(environ: Mapping[str, str]) -> Settings:
+    """Return the settings that another process has in its environment.
+
+    Raises:
+        SettingsFault: A value can't be taken; the message is one line.
+    """
+    given = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items()}
+    # A prefix that no variable has: this process's own environment is not looked at.
+    return load_settings(_env_prefix=f"{PREFIX}_NOT_", **given)
 
 
 def load_settings(**overrides: object) -> Settings:

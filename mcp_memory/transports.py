@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -15,10 +14,10 @@ import anyio
 import anyio.to_thread
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
-from mcp_types import PARSE_ERROR, ErrorData, JSONRPCError
 
 from mcp_memory.errors import SettingsFault
 from mcp_memory.server.app import MemoryServer
+from mcp_memory.server.parsing import parse_error
 from mcp_memory.server.servers import Servers
 
 if TYPE_CHECKING:
@@ -138,37 +137,13 @@ async def _stdio_streams() -> AsyncIterator[tuple[Any, Any]]:
             async with send:
                 async for item in read:
                     if isinstance(item, Exception):
-                        await write.send(SessionMessage(_parse_error(item)))
+                        await write.send(SessionMessage(parse_error(item)))
                     else:
                         await send.send(item)
 
         group.start_soon(relay)
         yield receive, write
         group.cancel_scope.cancel()
-
-
-def _parse_error(error: Exception) -> JSONRPCError:
-    """Return the answer to a line that can't be read, with its id if that can be."""
-    request: str | int | None = None
-    details: list[dict[str, Any]] = getattr(error, "errors", list)()
-    line = details[0].get("input") if details else None
-    if isinstance(line, (str, bytes)):
-        try:
-            message = json.loads(line)
-        except ValueError:
-            message = None
-        if isinstance(message, dict) and isinstance(message.get("id"), (str, int)):
-            request = message["id"]
-    reason = str(details[0].get("msg", "")) if details else "it can't be read"
-    return JSONRPCError(
-        jsonrpc="2.0",
-        id=request,
-        error=ErrorData(
-            code=PARSE_ERROR,
-            message=f"the message is not valid JSON-RPC: {reason}."
-            " Send it as UTF-8 without halves of surrogate pairs",
-        ),
-    )
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -15,8 +15,11 @@ from mcp_memory.errors import MemoryFault, SettingsFault
 _COMMANDS: Final = {
     "serve": "Serve memory over stdio, streamable HTTP or SSE. The default.",
     "demo": "Show what paging is, with a real server, in under a minute.",
+    "status": "The owner of the database, its clients, and what it holds.",
+    "doctor": "Check the installation, the database and the clients; says what to do.",
     "models": "The embedding model: fetch its files ahead, list what can be set.",
     "reembed": "Compute all vectors anew with the model that is set.",
+    "token": "Access tokens for the memory over HTTP: make, list, revoke.",
     "block": "The blocks of core memory: list them, set one, also a read-only one.",
     "schemas": "Write the JSON Schemas and the tables made from them, or check them.",
 }

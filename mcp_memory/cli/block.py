@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import click
 
+from mcp_memory.owner.client import ask
 from mcp_memory.settings import load_settings
-
-if TYPE_CHECKING:
-    from mcp_memory.memory import Memory
 
 
 @click.group()
@@ -23,8 +18,8 @@ def block() -> None:
 @block.command("list")
 def list_blocks() -> None:
     """Print every block with its value."""
-    with _memory() as memory:
-        click.echo(memory.core.compiled())
+    settings = load_settings()
+    click.echo(ask(settings, "block.list", {"agent": settings.agent})["text"])
 
 
 @block.command("set")
@@ -37,23 +32,18 @@ def set_block(
     label: str, value: str, description: str | None, limit: int | None, read_only: bool | None
 ) -> None:
     """Set block LABEL to VALUE; `-` reads the value from stdin."""
-    text = sys.stdin.buffer.read().decode("utf-8") if value == "-" else value
-    with _memory() as memory:
-        done = memory.core.define(
-            label, text, description=description, limit=limit, read_only=read_only
-        )
-    state = ", read-only" if done.read_only else ""
-    click.echo(f"block {done.label}: {done.tokens} of {done.limit} tokens{state}")
-
-
-@contextmanager
-def _memory() -> Iterator[Memory]:
-    from mcp_memory.engine import Engine
-    from mcp_memory.memory import Memories
-
     settings = load_settings()
-    engine = Engine(settings)
-    try:
-        yield Memories(engine).open(settings.agent)
-    finally:
-        engine.close()
+    done = ask(
+        settings,
+        "block.set",
+        {
+            "agent": settings.agent,
+            "label": label,
+            "value": sys.stdin.buffer.read().decode("utf-8") if value == "-" else value,
+            "description": description,
+            "limit": limit,
+            "read_only": read_only,
+        },
+    )
+    state = ", read-only" if done["read_only"] else ""
+    click.echo(f"block {done['label']}: {done['tokens']} of {done['limit']} tokens{state}")

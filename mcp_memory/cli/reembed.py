@@ -20,18 +20,20 @@ def reembed() -> None:
     from mcp_memory.embedding import FastEmbedder
     from mcp_memory.engine import Engine
     from mcp_memory.models import fetch_model
+    from mcp_memory.owner.client import exclusive
 
     settings = load_settings()
     console = Console(stderr=True)
     files = fetch_model(settings.embedding_model, settings.cache_dir, offline=settings.offline)
     embedder = FastEmbedder.load(files, threads=settings.threads)
-    engine = Engine(settings, check_model=False)
-    try:
-        pending = engine.reembed(embedder)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-            task = progress.add_task("embedding", total=pending)
-            done = engine.fill_pending(lambda count: progress.advance(task, count))
-    finally:
-        engine.close()
+    with exclusive(settings, "reembed"):
+        engine = Engine(settings, check_model=False)
+        try:
+            pending = engine.reembed(embedder)
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+                task = progress.add_task("embedding", total=pending)
+                done = engine.fill_pending(lambda count: progress.advance(task, count))
+        finally:
+            engine.close()
     click.echo(f"{done} texts embedded with {settings.embedding_model}")

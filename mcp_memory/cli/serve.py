@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import click
 
 from mcp_memory.settings import load_settings
+
+if TYPE_CHECKING:
+    from mcp_memory.settings import Settings
 
 SETTINGS_HELP = """\b
 Settings (environment variables, all optional):
@@ -23,11 +28,38 @@ Settings (environment variables, all optional):
   MCP_MEMORY_FLUSH_AT          evict the oldest messages then; default: 1.0
   MCP_MEMORY_KEEP_AFTER_FLUSH  keep so much of the window; default: 0.5
   MCP_MEMORY_RETHINK_EVERY     remind of core memory after so many user turns; default: 5
+  MCP_MEMORY_OWNER             auto: all clients share one process; off: this one alone
+  MCP_MEMORY_OWNER_IDLE_SECONDS  that process ends so long after the last client; default: 300
   MCP_MEMORY_OFFLINE           1: never touch the network
   MCP_MEMORY_CACHE_DIR         where model files are; default: the platform's cache folder
   MCP_MEMORY_THREADS           batches embedded at once; default: one a processor, up to 4
   MCP_MEMORY_LOG_LEVEL         debug, info, warning or error; logs go to stderr
+
+\b
+For --transport http and sse (docs/team.md):
+  MCP_MEMORY_HTTP_PUBLIC_URL           where clients find the server, behind a proxy
+  MCP_MEMORY_HTTP_ALLOWED_HOSTS        more names that clients come by, with commas
+  MCP_MEMORY_HTTP_ALLOWED_ORIGINS      web pages that may call, with commas
+  MCP_MEMORY_HTTP_ISSUER               OAuth: whose JWTs are taken
+  MCP_MEMORY_HTTP_AUDIENCE             their `aud`; default: public URL with /mcp or /sse
+  MCP_MEMORY_HTTP_JWKS_URL             the issuer's keys; default: what it says itself
+  MCP_MEMORY_HTTP_SCOPE_PREFIX         what stands before read, write and admin in scopes
+  MCP_MEMORY_HTTP_AGENT_CLAIM          the claim that names the agent; default: sub
+  MCP_MEMORY_HTTP_MAX_BODY_BYTES       largest request; default: 75497472
+  MCP_MEMORY_HTTP_REQUESTS_PER_MINUTE  of one token; default: 3000
+  MCP_MEMORY_HTTP_SESSIONS_PER_TOKEN   open at once; default: 64
+  MCP_MEMORY_HTTP_SESSION_IDLE_SECONDS a session ends then; default: 1800
 """
+
+
+_HTTP_SETTINGS: Final = {
+    "public_url": "http_public_url",
+    "allowed_host": "http_allowed_hosts",
+    "allowed_origin": "http_allowed_origins",
+    "issuer": "http_issuer",
+    "audience": "http_audience",
+    "jwks_url": "http_jwks_url",
+}
 
 
 @click.command(epilog=SETTINGS_HELP)
@@ -38,31 +70,66 @@ Settings (environment variables, all optional):
     show_default=True,
     help="http is streamable HTTP at /mcp, sse the older transport at /sse.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback addresses only.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Others than loopback need a token."
+)
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
-def serve(transport: str = "stdio", host: str = "127.0.0.1", port: int = 8765) -> None:
-    """Serve the memory of one agent to MCP clients."""
-    settings = load_settings()
+@click.option("--public-url", help="Where clients find the server, behind a proxy.")
+@click.option("--allowed-host", multiple=True, help="A name that clients come by; again for more.")
+@click.option("--allowed-origin", multiple=True, help="A web page that may call; again for more.")
+@click.option("--issuer", help="OAuth: take the JWTs of this issuer.")
+@click.option("--audience", help="What their `aud` must be.")
+@click.option("--jwks-url", help="Where the issuer's keys are.")
+def serve(
+    transport: Literal["stdio", "http", "sse"] = "stdio",
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    **http: Any,
+) -> None:
+    """Serve memory to MCP clients: of one agent over stdio, of each token's agent over HTTP."""
+    given = {_HTTP_SETTINGS[name]: value for name, value in http.items() if value}
+    settings = load_settings(**given)
+    # Whatever this process makes, the write-ahead log too, is for this user alone.
+    os.umask(0o077)
+    if transport != "stdio":
+        _serve_http(settings, transport=transport, host=host, port=port)
+    if settings.owner == "auto":
+        from mcp_memory.owner.shim import serve_client
+
+        sys.exit(serve_client(os.environ))
+    _serve_alone(settings)
+
+
+def _serve_http(
+    settings: Settings, *, transport: Literal["http", "sse"], host: str, port: int
+) -> NoReturn:
+    """Own the database and serve over HTTP too, until SIGTERM or SIGINT; leaves with status 0.
+
+    Raises:
+        OwnerFault: Another server has the database.
+    """
+    from mcp_memory.http.listen import listen
+    from mcp_memory.http.options import HttpOptions
+    from mcp_memory.owner.client import take_seat
+    from mcp_memory.owner.process import own
+
+    options = HttpOptions.of(settings, transport=transport, host=host, port=port)
+    own(take_seat(settings), settings, partial(listen, options=options))
+
+
+def _serve_alone(settings: Settings) -> NoReturn:
+    """Serve the client on stdin and stdout in this one process."""
+    import anyio
+
+    from mcp_memory.server.servers import Servers
+    from mcp_memory.transports import serve_stdio
+
     logging.basicConfig(
         stream=sys.stderr,
         level=settings.log_level.upper(),
         format="mcp-memory %(levelname)s %(name)s: %(message)s",
     )
-    # Whatever this process makes, the write-ahead log too, is for this user alone.
-    os.umask(0o077)
-
-    import anyio
-
-    from mcp_memory.server.servers import Servers
-    from mcp_memory.transports import serve_http, serve_stdio
-
     servers = Servers(settings)
-    if transport != "stdio":
-        try:
-            anyio.run(serve_http, servers.server(), transport, host, port)
-        finally:
-            servers.close()
-        return
     if sys.stdin.isatty():
         click.echo(
             "mcp-memory waits for an MCP client on stdin; clients start it by themselves."

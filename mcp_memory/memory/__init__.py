@@ -7,14 +7,18 @@ thread, and returns only what is committed.
 
 from __future__ import annotations
 
+import copy
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from mcp_memory.engine import Engine
 from mcp_memory.memory.archive import Archive
 from mcp_memory.memory.base import Access, Listener
 from mcp_memory.memory.blocks import Blocks
 from mcp_memory.memory.conversations import Conversations
+from mcp_memory.memory.readers import Call, Readers
 from mcp_memory.paging import Pager, PagingState
 from mcp_memory.records import EmbeddingState, Event, Surface
 from mcp_memory.settings import Settings
@@ -49,22 +53,32 @@ class Memories:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._shared: dict[str, _Shared] = {}
+        self._readers: list[Readers] = []
         self._opening = threading.Lock()
 
     def open(
-        self, agent: str, settings: Settings | None = None, surface: Surface | None = None
+        self,
+        agent: str,
+        settings: Settings | None = None,
+        surface: Surface | None = None,
+        since: datetime | None = None,
     ) -> Memory:
         """Return one connection's way to the memory of an agent.
 
         Args:
             settings: Those of the connection; the engine's without.
             surface: What the server itself puts into the window.
+            since: When the connection began, if it is older than this process: its
+                clients have not seen what has changed in core memory since.
         """
         with self._opening:
             shared = self._shared.setdefault(agent, _Shared())
         settings = settings or self.engine.settings
         pager = Pager(self.engine, agent, settings, surface or Surface(), shared.state)
-        return Memory(Access(self.engine, agent, settings, pager, shared.listeners))
+        readers = Readers(agent, since)
+        return Memory(
+            Access(self.engine, agent, settings, pager, shared.listeners, readers, self._readers)
+        )
 
     def close(self) -> None:
         """Close the database and end the background work."""
@@ -85,6 +99,7 @@ class Memory:
     def __init__(self, access: Access) -> None:
         self.settings = access.settings
         self.agent = access.agent
+        self._access = access
         self._engine = access.engine
         self._listeners = access.listeners
         self._listener: Listener | None = None
@@ -92,6 +107,39 @@ class Memory:
         self.archive = Archive(access)
         self.conversations = Conversations(access, self.archive)
         self.core.write_snapshot()
+        with self._engine.lock:
+            access.all_readers.append(access.readers)
+
+    @property
+    def tick(self) -> int:
+        """The moment, for `as_reader`, at which a call came in; needs no lock."""
+        return self._access.readers.tick
+
+    def as_reader(
+        self, key: Hashable, *, shown: str | None = None, arrived: int | None = None
+    ) -> Memory:
+        """Return this memory for one call of one client, held to what that client has seen.
+
+        An edit through it that would undo what another client has changed unseen
+        is a `Conflict`. Without it, as for whoever has the memory alone, none is.
+
+        Args:
+            key: Which client.
+            shown: The text with core memory that the client has been given before.
+                One that is new without it has seen what is there now.
+            arrived: The `tick` at which the call came in; the present one without.
+        """
+        readers = self._access.readers
+        with self._engine.lock:
+            # The handshake of a connection that went on here was only repeated, not shown.
+            repeated = key not in readers and readers.since is not None
+            reader = readers.get(key, lambda: self.core.unseen(shown))
+            call = Call(readers, reader, readers.tick if arrived is None else arrived)
+            view = copy.copy(self)
+            view.core = Blocks(self._access, call)
+            if shown is not None and not repeated:
+                view.core.saw_text(shown)
+        return view
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with the topics of every change to the agent's memory.
@@ -105,6 +153,9 @@ class Memory:
 
     def close(self) -> None:
         """End this connection's part; the memory stays open for others."""
+        with self._engine.lock:
+            if self._access.readers in self._access.all_readers:
+                self._access.all_readers.remove(self._access.readers)
         if self._listener is not None:
             self._listeners.remove(self._listener)
             self._listener = None

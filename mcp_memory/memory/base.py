@@ -8,6 +8,7 @@ from typing import Final
 
 from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput
+from mcp_memory.memory.readers import Readers
 from mcp_memory.paging import Pager
 from mcp_memory.records import Passage, SearchKind
 from mcp_memory.settings import SearchMode, Settings
@@ -30,6 +31,8 @@ class Access:
         settings: Those of the connection; what belongs to the process is the engine's.
         pager: The connection's window.
         listeners: Called with the topics of every change; those of all the agent's connections.
+        readers: The connection's clients.
+        all_readers: The clients of every connection of every agent.
     """
 
     engine: Engine
@@ -37,6 +40,8 @@ class Access:
     settings: Settings
     pager: Pager
     listeners: list[Listener]
+    readers: Readers
+    all_readers: list[Readers]
 
 
 class Part:

@@ -5,15 +5,28 @@ from __future__ import annotations
 from datetime import datetime
 
 from mcp_memory import events
-from mcp_memory.memory.base import Part, check_conversation
+from mcp_memory.errors import Conflict, MatchFault
+from mcp_memory.memory.base import Access, Part, check_conversation
+from mcp_memory.memory.readers import BlockKey, Call, block_key
 from mcp_memory.records import Block, BlockChange
-from mcp_memory.render import compile_blocks
+from mcp_memory.render import compile_block, compile_blocks
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.snapshot import write_snapshot
 
 
 class Blocks(Part):
-    """The blocks of one agent that are always in view."""
+    """The blocks of one agent that are always in view.
+
+    Args:
+        call: The call of a client that must not undo what it has not seen; None
+            for one that may. What is returned counts as seen once `saw` is told.
+    """
+
+    def __init__(self, access: Access, call: Call | None = None) -> None:
+        super().__init__(access)
+        self._readers = access.readers
+        self._all_readers = access.all_readers
+        self._call = call
 
     def all(self, conversation: str = DEFAULT_CONVERSATION) -> tuple[Block, ...]:
         """Return the blocks that are in view in a conversation."""
@@ -47,11 +60,19 @@ class Blocks(Part):
 
         Raises:
             MatchFault: `old` is not there, or more than once.
+            Conflict: It is gone from a block that another client has changed unseen.
             InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
         """
         conversation = check_conversation(conversation)
         with self._engine.lock:
-            block = self._engine.core.replace(self._agent, conversation, label, old, new)
+            core = self._engine.core
+            try:
+                block = core.replace(self._agent, conversation, label, old, new)
+            except MatchFault as fault:
+                if not fault.lines:
+                    present = core.block(self._agent, conversation, label)
+                    self._check_seen(conversation, present, "old_content")
+                raise
             return self._store(conversation, block)
 
     def rethink(
@@ -63,13 +84,22 @@ class Blocks(Part):
     ) -> Block:
         """Rewrite a block as a whole, or make it, and return it.
 
+        One that is already as it should be stays as it is.
+
         Raises:
+            Conflict: Another client has changed it unseen.
             InvalidInput, ReadOnly, OverLimit: Nothing is changed.
         """
         conversation = check_conversation(conversation)
         with self._engine.lock:
             core = self._engine.core
             block = core.rethink(self._agent, conversation, label, value, description)
+            present = self._present(conversation, label)
+            if present is not None and present.value != block.value:
+                self._check_seen(conversation, present, "new_memory")
+            elif present is not None and present.description == block.description:
+                self.saw(present, conversation)
+                return present
             return self._store(conversation, block)
 
     def define(
@@ -112,13 +142,92 @@ class Blocks(Part):
         """Return the blocks as they stand in context."""
         return compile_blocks(self.all(conversation))
 
+    def show(self, conversation: str = DEFAULT_CONVERSATION) -> str:
+        """Return the blocks as they stand in context, to be shown to the client as a whole."""
+        blocks = self.all(conversation)
+        for block in blocks:
+            self.saw(block, conversation)
+        return compile_blocks(blocks)
+
+    def saw(
+        self,
+        block: Block,
+        conversation: str = DEFAULT_CONVERSATION,
+        *,
+        start: int = 0,
+        end: int | None = None,
+    ) -> None:
+        """Note that the client is shown a block, or characters `start` to `end` of its value.
+
+        Of parts, the last completes the first if nobody has changed the block between them.
+        """
+        if self._call is None:
+            return
+        with self._engine.lock:
+            present = self._present(conversation, block.label)
+            if present is None or present.version != block.version:
+                return
+            key = block_key(block, conversation)
+            last = end is None or end >= len(block.value)
+            if start == 0 and last:
+                self._call.saw(key)
+            else:
+                self._call.saw_part(key, first=start == 0, last=last)
+
+    def saw_text(self, text: str) -> None:
+        """Note that the client was given a text with compiled blocks before this call."""
+        if self._call is None:
+            return
+        for block in self.all():
+            if compile_block(block) in text:
+                self._call.had_seen(block_key(block, DEFAULT_CONVERSATION))
+
+    def unseen(self, shown: str | None) -> set[BlockKey]:
+        """Return the blocks that a client which is new here has not seen.
+
+        Args:
+            shown: The text with compiled blocks that it was given; None if it was given none.
+        """
+        readers = self._readers
+        with self._engine.lock:
+            if readers.since is not None or readers.forgot:
+                since = None if readers.forgot else readers.since
+                return {
+                    block_key(block, conversation)
+                    for conversation, block in self._engine.core.changed_since(self._agent, since)
+                }
+            return {
+                block_key(block, DEFAULT_CONVERSATION)
+                for block in self.all()
+                if shown is not None and block.version and compile_block(block) not in shown
+            }
+
+    def _present(self, conversation: str, label: str) -> Block | None:
+        blocks = self._engine.core.blocks(self._agent, conversation)
+        return next((block for block in blocks if block.label == label), None)
+
+    def _check_seen(self, conversation: str, present: Block, field: str) -> None:
+        key = block_key(present, conversation)
+        if self._call is not None and not self._call.knows(key):
+            self._call.saw(key)  # The refusal shows it, to this reader's later calls.
+            raise Conflict(present.label, value=present.value, field=field)
+
     def _store(self, conversation: str, block: Block) -> Block:
+        before = self._present(conversation, block.label)
         with self._engine.database.transaction() as tx:
             self._engine.core.store(tx, self._agent, conversation, block)
         self._engine.core.stored(self._agent, conversation, block)
+        if before is None or before.value != block.value:
+            self._tell_readers(block_key(block, conversation), block)
         self.write_snapshot()
         self._notify("core", f"budget/{conversation}")
         return block
+
+    def _tell_readers(self, key: BlockKey, block: Block) -> None:
+        by = self._call.reader if self._call else None
+        for readers in self._all_readers:
+            if readers.agent == self._agent or block.scope == "shared":
+                readers.changed(key, by)
 
     def write_snapshot(self) -> None:
         """Write the copy of the blocks that `initialize` is answered from."""

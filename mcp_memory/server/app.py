@@ -37,8 +37,9 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from mcp_memory import __version__
-from mcp_memory.errors import InvalidInput, MemoryFault, NotFound
+from mcp_memory.errors import Conflict, InvalidInput, MemoryFault, NotFound
 from mcp_memory.records import Surface
+from mcp_memory.server.callers import Callers
 from mcp_memory.server.instructions import HABIT, compose
 from mcp_memory.server.prompts import PROMPTS, get_prompt
 from mcp_memory.server.resources import (
@@ -48,7 +49,7 @@ from mcp_memory.server.resources import (
     read_resource,
     updated_uris,
 )
-from mcp_memory.server.results import Fitter, Reply, compact, failure
+from mcp_memory.server.results import Fitter, compact, failure
 from mcp_memory.server.subscriptions import Subscriptions
 from mcp_memory.server.tools import TOOLS, ToolSpec
 from mcp_memory.text import shorten
@@ -112,6 +113,7 @@ class MemoryServer(Server[Any]):
         self._max_reply_tokens = max_reply_tokens
         self._opening = threading.Lock()
         self._memory: Memory | None = None
+        self._callers = Callers()
         self._warm_up: Callable[[], None] | None = None
 
     def memory(self) -> Memory:
@@ -152,6 +154,7 @@ class MemoryServer(Server[Any]):
 
     async def _warm_up_after_handshake(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         result = await call_next(ctx)
+        self._callers.observe(ctx, result)
         if self._memory is None and self._warm_up is not None:
             warm_up, self._warm_up = self._warm_up, None
             warm_up()
@@ -172,11 +175,14 @@ class MemoryServer(Server[Any]):
         if "core" in topics and self._memory is not None:
             self.instructions = compose(self._memory.core.compiled())
 
-    async def _run(self, work: Callable[[Memory, Fitter], T]) -> T:
+    async def _run(self, ctx: Context, work: Callable[[Memory, Fitter], T]) -> T:
         """Do what may block in a worker thread: the one place where that is crossed."""
+        caller = self._callers.caller(ctx)
+        arrived = 0 if self._memory is None else self._memory.tick
 
         def in_thread() -> T:
-            memory = self.memory()
+            memory = self.memory().as_reader(caller.key, shown=caller.shown, arrived=arrived)
+            self._callers.known(caller)
             fitter = Fitter(memory.count_tokens, memory.clip_tokens, self._max_reply_tokens)
             return work(memory, fitter)
 
@@ -200,10 +206,14 @@ class MemoryServer(Server[Any]):
                 )
             given = _validated(spec, params.arguments or {})
 
-            def work(memory: Memory, fitter: Fitter) -> Reply:
-                return spec.handler(memory, fitter, given)
+            def work(memory: Memory, fitter: Fitter) -> CallToolResult:
+                try:
+                    return spec.handler(memory, fitter, given).result()
+                except Conflict as fault:  # It shows a block, and so needs the tokenizer.
+                    logger.info("tool %r: Conflict", params.name)
+                    return failure(fault, fitter)
 
-            return (await self._run(work)).result()
+            return await self._run(ctx, work)
         except MemoryFault as fault:
             logger.info("tool %r: %s", params.name, type(fault).__name__)
             return failure(fault, fitter)
@@ -225,7 +235,9 @@ class MemoryServer(Server[Any]):
         self, ctx: Context, params: ReadResourceRequestParams
     ) -> ReadResourceResult:
         uri = str(params.uri)
-        content = await self._answer(lambda memory, fitter: read_resource(memory, fitter, uri), uri)
+        content = await self._answer(
+            ctx, lambda memory, fitter: read_resource(memory, fitter, uri), uri, {"uri": uri}
+        )
         return ReadResourceResult(contents=[content])
 
     async def _list_prompts(
@@ -237,7 +249,7 @@ class MemoryServer(Server[Any]):
         def work(memory: Memory, fitter: Fitter) -> GetPromptResult:
             return get_prompt(memory, fitter, params.name, params.arguments)
 
-        return await self._answer(work, params.name)
+        return await self._answer(ctx, work, params.name)
 
     async def _complete(self, ctx: Context, params: CompleteRequestParams) -> CompleteResult:
         def work(memory: Memory, fitter: Fitter) -> CompleteResult:
@@ -246,13 +258,20 @@ class MemoryServer(Server[Any]):
                 completion=complete_resource(memory, argument.name, argument.value)
             )
 
-        return await self._answer(work, params.argument.name)
+        return await self._answer(ctx, work, params.argument.name)
 
-    async def _answer(self, work: Callable[[Memory, Fitter], T], what: str) -> T:
+    async def _answer(
+        self,
+        ctx: Context,
+        work: Callable[[Memory, Fitter], T],
+        what: str,
+        refused: dict[str, str] | None = None,
+    ) -> T:
+        """Run `work`; `refused` goes with the error if `what` is refused."""
         try:
-            return await self._run(work)
+            return await self._run(ctx, work)
         except (NotFound, InvalidInput) as fault:
-            raise MCPError(code=INVALID_PARAMS, message=str(fault)) from fault
+            raise MCPError(code=INVALID_PARAMS, message=str(fault), data=refused) from fault
         except MemoryFault as fault:
             raise MCPError(code=INTERNAL_ERROR, message=str(fault)) from fault
         except Exception as error:

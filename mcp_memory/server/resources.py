@@ -97,9 +97,11 @@ def _read(
 ) -> _Content:
     match path:
         case ["core"]:
-            return _Content(memory.core.compiled(), _TEXT)
+            return _Content(memory.core.show(), _TEXT)
         case ["core", label]:
-            return _Content(compile_block(memory.core.get(label)), _TEXT)
+            block = memory.core.get(label)
+            memory.core.saw(block)
+            return _Content(compile_block(block), _TEXT)
         case ["context-budget"]:
             return _budget(memory, DEFAULT_CONVERSATION)
         case ["context-budget", conversation]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from mcp_types import CallToolResult, TextContent
 
-from mcp_memory.errors import InvalidInput, MemoryFault
+from mcp_memory.errors import Conflict, InvalidInput, MemoryFault
 from mcp_memory.search.snippets import snippet
 
 Payload = dict[str, Any]
@@ -135,9 +135,24 @@ def failure(fault: MemoryFault, fitter: Fitter) -> CallToolResult:
         payload["field"] = fault.field
     text = fitter.clip(str(fault), fitter.max_tokens // 2)
     payload["message"] = fitter.clip(fault.message, fitter.max_tokens // 3)
+    if isinstance(fault, Conflict):
+        text, payload = _with_value(text, payload, fault.value, fitter)
     return CallToolResult(
         content=[TextContent(type="text", text=text)], structured_content=payload, is_error=True
     )
+
+
+def _with_value(text: str, payload: Payload, value: str, fitter: Fitter) -> tuple[str, Payload]:
+    """Add a block's value to a tool error, or as much of it as fits."""
+    cut: Payload = {}
+    shown, room = value, fitter.max_tokens * 3 // 4
+    while True:
+        full = {**payload, "value": shown, **cut}
+        told = "\n".join([text, f"Its present value: {compact(shown)}", *cut.values()])
+        if room < 1 or (fitter.fits(told) and fitter.fits(compact(full))):
+            return told, full
+        shown, room = fitter.clip(value, room), room * 3 // 4
+        cut = {"note": "cut; core_memory_view shows all"}
 
 
 def compact(payload: object) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from mcp_memory.server.app import MemoryServer
@@ -19,6 +21,23 @@ READ_ONLY_TOOLS: Final[dict[str, ToolSpec]] = {
 }
 
 
+@dataclass(slots=True)
+class ConnectionInfo:
+    """Who is connected, for the user of the machine; no agent is shown it."""
+
+    agent: str
+    version: str
+    """The shim's."""
+
+    since: datetime
+    client: str | None = None
+    """What the client calls itself, once it has said so."""
+
+    def named(self, client: str) -> None:
+        """Take the name of the client."""
+        self.client = client
+
+
 class Servers:
     """Makes the server of each connection; they share the database, opened when it is needed.
 
@@ -31,18 +50,26 @@ class Servers:
         self._opening = threading.Lock()
         self._memories: Memories | None = None
         self._closed = False
+        self.connections: list[ConnectionInfo] = []
 
-    def server(self, settings: Settings | None = None, *, read_only: bool = False) -> MemoryServer:
+    def server(
+        self,
+        settings: Settings | None = None,
+        *,
+        read_only: bool = False,
+        since: datetime | None = None,
+    ) -> MemoryServer:
         """Return a new server of the agent that is set; close it with its connection.
 
         Args:
             settings: Those of the connection; the process's without.
             read_only: Whether to offer only the tools that change nothing.
+            since: When the client connected, if that was to an owner before this one.
         """
         own = settings or self.settings
 
         def open_memory(surface: Surface) -> Memory:
-            return self.memories(own.agent).open(own.agent, own, surface)
+            return self.memories(own.agent).open(own.agent, own, surface, since)
 
         return MemoryServer(
             open_memory,

@@ -91,7 +91,6 @@ def core_memory_view(memory: Memory, fitter: Fitter, given: args.CoreView) -> Re
     conversation = given.conversation or DEFAULT_CONVERSATION
     blocks = memory.core.all(conversation)
     position = read_cursor("core_memory_view", given, given.cursor)
-    shown: list[Block] = []
     text: list[str] = []
     items: list[Payload] = []
     for number in range(position.offset, len(blocks)):
@@ -105,13 +104,14 @@ def core_memory_view(memory: Memory, fitter: Fitter, given: args.CoreView) -> Re
         ):
             items.append(item)
             text.append(piece)
-            shown.append(block)
+            memory.core.saw(block, conversation, start=start)
             continue
         end = start
         if not items:
             part = fitter.clip(block.value[start:], int(fitter.max_tokens * VALUE_FRACTION))
             part = part.removesuffix("…")
             end = start + len(part)
+            memory.core.saw(block, conversation, start=start, end=end)
             items.append(item | {"value": part})
             text.append(part)
         cursor = write_cursor("core_memory_view", given, Position(offset=number, part=end))
@@ -127,7 +127,8 @@ def core_memory_append(memory: Memory, fitter: Fitter, given: args.CoreAppend) -
     Use it for lasting facts that must always be in view; keep it short, blocks have a limit.
     """
     conversation = given.conversation or DEFAULT_CONVERSATION
-    return edited(fitter, memory.core.append(given.label, given.content, conversation))
+    block = memory.core.append(given.label, given.content, conversation)
+    return _edited(memory, fitter, block, conversation)
 
 
 @_tool(args.CoreReplace, destructive=True)
@@ -135,7 +136,7 @@ def core_memory_replace(memory: Memory, fitter: Fitter, given: args.CoreReplace)
     """Correct or delete text in a block. old_content must be there exactly once."""
     conversation = given.conversation or DEFAULT_CONVERSATION
     block = memory.core.replace(given.label, given.old_content, given.new_content, conversation)
-    return edited(fitter, block)
+    return _edited(memory, fitter, block, conversation)
 
 
 @_tool(args.Rethink, destructive=True, idempotent=True)
@@ -143,13 +144,28 @@ def rethink_memory(memory: Memory, fitter: Fitter, given: args.Rethink) -> Reply
     """Rewrite a whole block: merge, correct, drop what has passed. Makes a missing block."""
     conversation = given.conversation or DEFAULT_CONVERSATION
     block = memory.core.rethink(given.label, given.new_memory, given.description, conversation)
-    return edited(fitter, block, created=block.version == 1)
+    return _edited(memory, fitter, block, conversation, created=block.version == 1)
 
 
 @_tool(args.RethinkUser, destructive=True, idempotent=True)
 def rethink_user_memory(memory: Memory, fitter: Fitter, given: args.RethinkUser) -> Reply:
     """Rewrite the block `human`, what you know of the user."""
-    return edited(fitter, memory.core.rethink("human", given.new_memory))
+    block = memory.core.rethink("human", given.new_memory)
+    return _edited(memory, fitter, block, DEFAULT_CONVERSATION)
+
+
+def _edited(
+    memory: Memory,
+    fitter: Fitter,
+    block: Block,
+    conversation: str,
+    *,
+    created: bool | None = None,
+) -> Reply:
+    reply = edited(fitter, block, created=created)
+    if reply.payload["value"] == block.value:
+        memory.core.saw(block, conversation)
+    return reply
 
 
 @_tool(args.NoArguments)

@@ -71,6 +71,17 @@ MIGRATIONS: Final = (
                 PRIMARY KEY (agent, id))""",
         ),
     ),
+    Migration(
+        3,
+        "access tokens",
+        (
+            """CREATE TABLE tokens (
+                agent text NOT NULL, id text NOT NULL, name text NOT NULL, scope text NOT NULL,
+                hash text NOT NULL, created_at timestamptz NOT NULL, expires_at timestamptz,
+                revoked_at timestamptz, last_used_at timestamptz,
+                PRIMARY KEY (agent, id))""",
+        ),
+    ),
 )
 
 SCHEMA_VERSION: Final = MIGRATIONS[-1].version

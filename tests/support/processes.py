@@ -32,6 +32,8 @@ def environment(home: Path, **settings: object) -> dict[str, str]:
         "MCP_MEMORY_DB": str(home / "memory.duckdb"),
         "MCP_MEMORY_CACHE_DIR": str(home / "cache"),
         "MCP_MEMORY_OFFLINE": "1",
+        # What is not about the owner runs in one process, and leaves none behind.
+        "MCP_MEMORY_OWNER": "off",
         **{f"MCP_MEMORY_{name.upper()}": str(value) for name, value in settings.items()},
     }
 

@@ -1,0 +1,165 @@
+"""The MCP clients of this machine: how each is set up to start this program."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from mcp_memory.cli.checks import Check, Checks
+from mcp_memory.cli.checks.machine import unknown_settings
+from mcp_memory.errors import SettingsFault
+from mcp_memory.hosts import Configuration, Entry
+from mcp_memory.locations import PREFIX
+from mcp_memory.settings import Settings, settings_of
+
+_DB: Final = f"{PREFIX}DB"
+_AGENT: Final = f"{PREFIX}AGENT"
+_SETUP: Final = 'See the README, "Add it to your client"'
+_VARIABLE: Final = re.compile(r"\$\{|\{env:|\$\w|%\w+%")
+"""What a client replaces before it starts the program; what with is not known here."""
+
+
+def check_clients(found: Sequence[Configuration], settings: Settings | None) -> Checks:
+    """Look at every configuration that was found.
+
+    Args:
+        settings: Those of this process, None if they can't be taken.
+    """
+    entries = 0
+    for configuration in found:
+        subject = configuration.client.name
+        if configuration.error is not None:
+            yield Check(
+                subject,
+                "warning",
+                f"{configuration.path} {configuration.error}",
+                f"Correct the file; {subject} may not start any server meanwhile",
+            )
+        if not configuration.entries and configuration.error is None:
+            yield Check(subject, "ok", f"{configuration.path} has no entry for mcp-memory")
+        for entry in configuration.entries:
+            entries += 1
+            yield from _check_entry(configuration, entry)
+    if not entries:
+        yield Check("clients", "warning", "no client that was found here starts mcp-memory", _SETUP)
+    elif settings is not None:
+        yield from _check_databases(found, settings)
+
+
+def _check_entry(configuration: Configuration, entry: Entry) -> Checks:
+    subject = configuration.client.name
+    project = f" for {entry.project}" if entry.project else ""
+    where = f"{configuration.path}, entry {entry.name!r}{project}"
+    if entry.misplaced is not None:
+        yield Check(
+            subject,
+            "problem",
+            f"{where}: it stands under {entry.misplaced!r}, which {subject} does not read",
+            f"Move it to {configuration.client.key!r}",
+        )
+    if not entry.enabled:
+        yield Check(subject, "warning", f"{where}: it is switched off", "Switch it on to use it")
+    if entry.url is not None:
+        yield Check(subject, "ok", f"{where}: reaches a server at {entry.url}")
+        return
+    trouble = list(_check_command(subject, where, entry))
+    trouble += _check_environment(subject, where, entry)
+    yield from trouble
+    if not trouble:
+        agent = entry.environment.get(_AGENT, "default")
+        database = entry.environment.get(_DB, "the default one")
+        yield Check(subject, "ok", f"{where}: agent {agent!r}, database {database}")
+
+
+def _check_command(subject: str, where: str, entry: Entry) -> Checks:
+    hint = "Set the command to the absolute path that `which mcp-memory` shows"
+    if not entry.command:
+        yield Check(subject, "problem", f"{where}: it has no command", hint)
+        return
+    program = entry.command[0]
+    if _VARIABLE.search(program):
+        return
+    if program.startswith("~"):
+        yield Check(
+            subject,
+            "warning",
+            f"{where}: not every client replaces the ~ of {program}",
+            hint,
+        )
+        program = os.path.expanduser(program)
+    is_path = re.search(r"[\\/]", program) is not None
+    if is_path and not os.path.isabs(program):
+        yield Check(
+            subject,
+            "warning",
+            f"{where}: {program} depends on the folder that {subject} starts in",
+            hint,
+        )
+    elif is_path and not os.path.exists(program):
+        yield Check(subject, "problem", f"{where}: there is no {program}", hint)
+    elif shutil.which(program, path=entry.environment.get("PATH")) is None:
+        reason = f"{program} can't be run" if is_path else f"there is no {program} on the PATH"
+        yield Check(subject, "problem", f"{where}: {reason}", hint)
+
+
+def _check_environment(subject: str, where: str, entry: Entry) -> list[Check]:
+    found = [
+        Check(
+            subject,
+            "warning",
+            f"{where}: there is no setting {name}",
+            "See `mcp-memory serve --help` for the settings",
+        )
+        for name in unknown_settings(entry.environment)
+    ]
+    try:
+        settings_of(_given(entry.environment))
+    except SettingsFault as fault:
+        found.append(Check(subject, "problem", f"{where}: {fault.message}", fault.hint))
+    return found
+
+
+def _check_databases(found: Sequence[Configuration], settings: Settings) -> Checks:
+    """Say so if what one client remembers is not seen by another."""
+    names: dict[Path, set[str]] = {}
+    for configuration in found:
+        for entry in configuration.entries:
+            if entry.url is None and not _VARIABLE.search(entry.environment.get(_DB, "")):
+                names.setdefault(_database(entry), set()).add(configuration.client.name)
+    shown = "; ".join(f"{', '.join(sorted(who))}: {path}" for path, who in names.items())
+    if len(names) > 1:
+        yield Check(
+            "clients",
+            "warning",
+            f"they do not share one memory: {shown}",
+            f"Give all the same {_DB} if they should",
+        )
+    elif names and settings.db not in names:
+        yield Check(
+            "clients",
+            "warning",
+            f"they use another database than the one that was looked at here: {shown}",
+            f"Run it again with {_DB}={next(iter(names))}",
+        )
+
+
+def _database(entry: Entry) -> Path:
+    try:
+        # What is set in this process is not what a client gives to its own.
+        return settings_of({_DB: entry.environment[_DB]} if _DB in entry.environment else {}).db
+    except SettingsFault:
+        return Path(entry.environment[_DB])
+
+
+def _given(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of an entry, without those that the client fills in itself."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.upper() in known and not _VARIABLE.search(value)
+    }

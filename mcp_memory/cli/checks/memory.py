@@ -1,0 +1,155 @@
+"""The database and whoever holds it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mcp_memory import __version__
+from mcp_memory.cli.checks import Check, Checks
+from mcp_memory.errors import DatabaseLocked, MemoryFault
+from mcp_memory.owner.look import Look, State, alone, look
+from mcp_memory.owner.places import Places
+from mcp_memory.settings import Settings
+
+_UNCHECKED = "the database was not looked at"
+
+
+def check_owner(settings: Settings, seconds: float) -> tuple[list[Check], Look]:
+    """Look at the owner, and return also what was seen.
+
+    Args:
+        seconds: How long it may take to answer.
+    """
+    places = Places(str(settings.db))
+    seen = look(places, seconds=seconds)
+    checks = list(_owner(places, seen, seconds))
+    version = (seen.address or {}).get("version")
+    if seen.state is State.RUNNING and version != __version__:
+        checks.append(
+            Check(
+                "owner",
+                "warning",
+                f"it is version {version}, and this is {__version__}",
+                "The next client of the newer version takes its place"
+                if (seen.address or {}).get("kind") == "detached"
+                else "Start `mcp-memory serve` anew",
+            )
+        )
+    return checks, seen
+
+
+def check_database(settings: Settings, seen: Look, seconds: float) -> Checks:
+    """Look whether the database fits together: through the owner if there is one."""
+    if not os.path.exists(settings.db):
+        text = f"{settings.db} is not there yet; the first call makes it"
+        yield Check("database", "ok", text)
+    elif seen.state is State.RUNNING:
+        yield from _through_owner(settings, seconds)
+    elif seen.state in {State.SILENT, State.BUSY}:
+        yield Check(
+            "database",
+            "warning",
+            f"{_UNCHECKED}: {seen.holder or 'the owner'} has it",
+            "Run it again when the owner answers, or when there is none",
+        )
+    else:
+        yield from _directly(settings, seconds)
+
+
+def _owner(places: Places, seen: Look, seconds: float) -> Checks:
+    address = seen.address or {}
+    pid = address.get("pid")
+    if seen.state is State.NONE:
+        yield Check("owner", "ok", "none is running; it starts with the first client")
+    elif seen.state is State.STALE:
+        yield Check(
+            "owner",
+            "ok",
+            f"none is running; process {pid} has died and left its address, which does no harm",
+        )
+    elif seen.state is State.BUSY:
+        yield Check(
+            "owner",
+            "warning",
+            f"{seen.holder} has its place and takes no clients",
+            f"Wait a moment and run it again; if it stays so, see {places.log}",
+        )
+    elif seen.state is State.SILENT:
+        detached = address.get("kind") == "detached"
+        yield Check(
+            "owner",
+            "problem",
+            f"process {pid} does not answer within {seconds:g} s",
+            f"End it with {_kill(pid)}: nothing that was acknowledged is lost, and "
+            + ("the next call starts another" if detached else "start `mcp-memory serve` again"),
+        )
+    elif seen.refusal:
+        yield Check(
+            "owner", "problem", f"process {pid} refused: {seen.refusal}", f"See {places.log}"
+        )
+    else:
+        where = "a socket" if "unix" in address else "a port of this machine"
+        yield Check("owner", "ok", f"process {pid} answers at {where}")
+
+
+def _through_owner(settings: Settings, seconds: float) -> Checks:
+    seen = look(Places(str(settings.db)), "check", seconds=seconds)
+    if seen.state is State.SILENT:
+        yield Check(
+            "database",
+            "warning",
+            f"{_UNCHECKED}: the owner was not through with it in {seconds:g} s",
+            "Give it more time with --timeout",
+        )
+    elif seen.state is not State.RUNNING:
+        yield Check("database", "warning", f"{_UNCHECKED}: the owner has just left", "Run it again")
+    elif seen.refusal:
+        yield Check("database", "problem", seen.refusal)
+    else:
+        yield from _findings(seen.result.get("findings"))
+        yield from _embedding(seen.result.get("embedding"))
+
+
+def _directly(settings: Settings, seconds: float) -> Checks:
+    from mcp_memory.storage.checks import inspect
+
+    try:
+        with alone(Places(str(settings.db)), seconds=seconds) as is_alone:
+            if not is_alone:
+                yield Check(
+                    "database", "warning", f"{_UNCHECKED}: an owner is starting", "Run it again"
+                )
+                return
+            findings = inspect(settings.db)
+    except DatabaseLocked as fault:
+        yield Check(
+            "database",
+            "warning",
+            f"{_UNCHECKED}: {fault.message}, which is no owner",
+            "It may be a server with MCP_MEMORY_OWNER=off: others can't share the database with it",
+        )
+    except MemoryFault as fault:
+        yield Check("database", "problem", fault.message, fault.hint)
+    else:
+        for finding in findings:
+            yield Check("database", finding.level, finding.text, finding.hint)
+
+
+def _findings(findings: Any) -> Checks:
+    for finding in findings if isinstance(findings, list) else []:
+        yield Check("database", finding["level"], finding["text"], finding["hint"])
+
+
+def _embedding(state: Any) -> Checks:
+    if isinstance(state, dict) and state.get("state") == "unavailable":
+        yield Check(
+            "model",
+            "warning",
+            f"the owner goes by words alone: {state.get('detail')}",
+            "Correct it and end the owner: the next call starts another",
+        )
+
+
+def _kill(pid: object) -> str:
+    return f"`taskkill /F /PID {pid}`" if os.name == "nt" else f"`kill -9 {pid}`"

@@ -1,0 +1,164 @@
+"""`mcp-memory status`: the owner, who is connected to it, and what it keeps."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mcp_memory.cli.output import show
+from mcp_memory.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from mcp_memory.owner.look import Look
+
+ANSWER_SECONDS: Final = 5.0
+_OWN_TABLES: Final = frozenset({"migrations", "settings"})
+_NOBODY: Final = {
+    "none": "no owner is running; it starts with the first client",
+    "stale": "no owner is running; one that has died has left its address, which does no harm",
+}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    default=ANSWER_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the owner may take to answer.",
+)
+def status(*, as_json: bool, timeout: float) -> None:
+    """Show the owner of the database, its clients, and what the database holds.
+
+    Nothing is started, opened or changed: where no owner is running, only the sizes of
+    the files are shown. The exit status is 0 whatever there is to show.
+    """
+    settings = load_settings()
+    seen = gather(settings, timeout)
+    if as_json:
+        click.echo(json.dumps(seen, indent=2))
+        return
+    show(lines(seen, settings))
+
+
+def gather(settings: Settings, seconds: float) -> dict[str, Any]:
+    """Return what is known, as JSON: `{owner, clients, database, embedding, tokenizer}`.
+
+    `owner.state` is `running`, `silent`, `busy`, `stale` or `none`.
+    """
+    from mcp_memory.owner.look import State, look
+    from mcp_memory.owner.places import Places
+    from mcp_memory.owner.status import sizes
+
+    seen = look(Places(str(settings.db)), "status", seconds=seconds)
+    own: dict[str, Any] = {
+        "owner": _owner(seen),
+        "clients": [],
+        "database": sizes(settings.db),
+        "embedding": {"model": settings.embedding_model, "state": None, "pending": None},
+        "tokenizer": settings.tokenizer,
+    }
+    told = seen.result
+    if seen.state is State.RUNNING:
+        own |= {name: told[name] for name in own if name != "owner" and name in told}
+    own["owner"] |= told.get("owner", {})
+    return own
+
+
+def lines(seen: dict[str, Any], settings: Settings) -> list[tuple[str, str]]:
+    """Return what is shown: a subject, empty where it goes on, and what there is to say."""
+    shown = [("owner", _owner_line(seen["owner"], settings))]
+    if seen["owner"]["state"] == "running":
+        clients = seen["clients"]
+        shown.append(("clients", f"{len(clients)} connected"))
+        for client in clients:
+            name = client["client"] or "a client that has not said its name"
+            since = _moment(client["since"], settings)
+            shown.append(("", f"agent {client['agent']}, {name}, since {since}"))
+    shown.append(("database", seen["database"]["path"]))
+    shown.extend(("", line) for line in _database_lines(seen["database"]))
+    embedding = seen["embedding"]
+    model = [embedding["model"]]
+    if embedding["state"]:
+        detail = f" ({embedding['detail']})" if embedding.get("detail") else ""
+        model.append(f"{embedding['state']}{detail}")
+    if embedding["pending"] is not None:
+        model.append(f"{_count(embedding['pending'], 'text')} pending")
+    shown.append(("model", ", ".join(model)))
+    shown.append(("tokenizer", seen["tokenizer"]))
+    return shown
+
+
+def _owner(seen: Look) -> dict[str, Any]:
+    address = seen.address or {}
+    since = address.get("since")
+    return {
+        "state": seen.state.value,
+        "pid": address.get("pid"),
+        "version": address.get("version"),
+        "kind": address.get("kind"),
+        "since": (
+            datetime.fromtimestamp(since, UTC).isoformat()
+            if isinstance(since, (int, float))
+            else None
+        ),
+        "idle_seconds": None,
+        "holder": seen.holder or None,
+        "detail": seen.refusal or None,
+    }
+
+
+def _owner_line(owner: dict[str, Any], settings: Settings) -> str:
+    state = owner["state"]
+    if state in _NOBODY:
+        return _NOBODY[state]
+    if state == "busy":
+        return f"starting, leaving or kept out by a command: {owner['holder']}"
+    who = f"process {owner['pid']}, version {owner['version']}, {_kind(owner)}"
+    since = f", since {_moment(owner['since'], settings)}" if owner["since"] else ""
+    if state == "silent":
+        return f"{who}{since}, does not answer; `mcp-memory doctor` says what to do"
+    refused = f"; it refused: {owner['detail']}" if owner["detail"] else ""
+    return f"{who}{since}{refused}"
+
+
+def _kind(owner: dict[str, Any]) -> str:
+    if owner["kind"] == "serve":
+        return "started with `mcp-memory serve`"
+    idle = owner["idle_seconds"]
+    return "started by a client" + (
+        "" if idle is None else f", leaves {idle:g} s after the last one"
+    )
+
+
+def _database_lines(database: dict[str, Any]) -> list[str]:
+    if database["bytes"] is None:
+        return ["not there yet"]
+    size = f"{_bytes(database['bytes'])}, write-ahead log {_bytes(database['wal_bytes'])}"
+    if database["rows"] is None:
+        return [size]
+    rows = ", ".join(
+        f"{name} {count}" for name, count in database["rows"].items() if name not in _OWN_TABLES
+    )
+    return [
+        f"{size}, schema {database['schema']}",
+        f"{_count(database['agents'], 'agent')}; rows: {rows}",
+    ]
+
+
+def _moment(text: str, settings: Settings) -> str:
+    moment = datetime.fromisoformat(text).astimezone(settings.zone)
+    return f"{moment:%Y-%m-%d %H:%M:%S} {settings.timezone}"
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,84 @@
+"""`mcp-memory token`: who may reach a memory over HTTP."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from mcp_memory.settings import load_settings
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke the access tokens of `serve --transport http|sse`.
+
+    Once a token was made, every request over HTTP needs one, on this machine too.
+    Clients on stdio need none.
+    """
+
+
+@token.command()
+@click.option("--agent", help="Whose memory its calls see; the agent that is set without.")
+@click.option(
+    "--scope",
+    type=click.Choice(["read", "write", "admin"]),
+    default="write",
+    show_default=True,
+    help="read searches and shows, write changes as well, admin sees /metrics too.",
+)
+@click.option("--expires", help="30d, 12h, 8w, or a date; it never expires by default.")
+@click.option("--name", default="", help="What it is for, to know it again.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def create(agent: str | None, scope: str, expires: str | None, name: str, as_json: bool) -> None:
+    """Make a token and print it, this once: only its hash is kept."""
+    made = _ask(
+        "token.create",
+        {"agent": agent or load_settings().agent, "scope": scope, "expires": expires, "name": name},
+    )
+    if as_json:
+        click.echo(json.dumps(made, ensure_ascii=False))
+        return
+    click.echo(made["token"])
+    until = f"until {made['expires_at']}" if made["expires_at"] else "it never expires"
+    click.echo(
+        f"Token {made['id']} for agent {made['agent']}, scope {made['scope']}, {until}."
+        " It is not shown again. Clients send it as the header"
+        " `Authorization: Bearer TOKEN`.",
+        err=True,
+    )
+
+
+@token.command("list")
+@click.option("--agent", help="Only the tokens of this agent.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def list_tokens(agent: str | None, as_json: bool) -> None:
+    """Show every token that was made, without its secret."""
+    rows = _ask("token.list", {"agent": agent})["tokens"]
+    if as_json:
+        click.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    if not rows:
+        click.echo("there are no tokens; `mcp-memory token create` makes one", err=True)
+    for row in rows:
+        name = f" ({row['name']})" if row["name"] else ""
+        expires = f", expires {row['expires_at']}" if row["expires_at"] else ", never expires"
+        used = f", last used {row['last_used_at']}" if row["last_used_at"] else ", not used yet"
+        click.echo(
+            f"{row['id']}  {row['state']:8} {row['scope']:5} {row['agent']}{name}{expires}{used}"
+        )
+
+
+@token.command()
+@click.argument("token_id", metavar="ID")
+def revoke(token_id: str) -> None:
+    """End the token with this ID at once, for sessions that are open too."""
+    row = _ask("token.revoke", {"id": token_id})
+    click.echo(f"token {row['id']} of agent {row['agent']} is revoked")
+
+
+def _ask(op: str, params: dict[str, Any]) -> dict[str, Any]:
+    from mcp_memory.owner.client import ask
+
+    return ask(load_settings(), op, params)

@@ -1,0 +1,135 @@
+"""Figures for Prometheus: about requests and tools, never about an agent.
+
+No label or value holds an agent's name, texts, ids, labels or counts. Every
+label comes from a fixed list.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp_types import CallToolResult
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+
+from mcp_memory.server.tools import TOOLS
+
+if TYPE_CHECKING:
+    from mcp_memory.memory import Memories
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+LISTEN: Final = "subscriptions/listen"
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_HTTP_METHODS: Final = frozenset({"GET", "POST", "DELETE", "OPTIONS", "HEAD"})
+_MCP_METHODS: Final = frozenset(
+    {
+        "initialize", "ping", "server/discover", "tools/list", "tools/call", "resources/list",
+        "resources/templates/list", "resources/read", "resources/subscribe",
+        "resources/unsubscribe", "prompts/list", "prompts/get", "completion/complete", LISTEN,
+    }
+)  # fmt: skip
+
+
+class Metrics:
+    """What is counted, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        """Calls of MCP that are being worked on; streams of changes do not count."""
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "mcp_memory_http_requests",
+            "HTTP requests answered",
+            ("route", "method", "status"),
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "mcp_memory_http_refusals",
+            "Requests that were not let in",
+            ("reason",),
+            registry=self.registry,
+        )
+        sessions = Gauge(
+            "mcp_memory_sessions", "Sessions that are open", ("transport",), registry=self.registry
+        )
+        self.sessions = sessions.labels("sse")
+        self.http_sessions = sessions.labels("http")
+        self.streams = Gauge(
+            "mcp_memory_streams", "Streams to clients that are open", registry=self.registry
+        )
+        self._methods = Histogram(
+            "mcp_memory_request_seconds",
+            "Time to answer a request of MCP",
+            ("method",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._tools = Histogram(
+            "mcp_memory_tool_seconds",
+            "Time to answer a call of a tool",
+            ("tool", "outcome"),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._pending = Gauge(
+            "mcp_memory_pending_vectors", "Texts without vectors yet", registry=self.registry
+        )
+        self._ready = Gauge(
+            "mcp_memory_embedding_ready",
+            "1 if search has its semantic half",
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
+
+    def answered(self, route: str, method: str, status: int) -> None:
+        """Count an HTTP request."""
+        verb = method if method in _HTTP_METHODS else "other"
+        self.requests.labels(route, verb, str(status)).inc()
+
+    async def observe(
+        self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Time one request of MCP: a middleware of the server."""
+        if ctx.method == LISTEN:
+            return await call_next(ctx)
+        began = time.perf_counter()
+        outcome = "error"
+        self.running += 1
+        try:
+            result = await call_next(ctx)
+            outcome = "refused" if isinstance(result, CallToolResult) and result.is_error else "ok"
+            return result
+        finally:
+            self.running -= 1
+            seconds = time.perf_counter() - began
+            self._methods.labels(_known(ctx.method)).observe(seconds)
+            if ctx.method == "tools/call":
+                self._tools.labels(_tool(ctx.params), outcome).observe(seconds)
+
+    def text(self, memories: Memories) -> bytes:
+        """Return all figures as Prometheus reads them; blocks for the ones of the database."""
+        engine = memories.engine
+        with engine.lock:
+            self._pending.set(engine.vectors.pending_count())
+        self._ready.set(engine.embedding == "ready")
+        return generate_latest(self.registry)
+
+
+def _known(method: str) -> str:
+    return method if method in _MCP_METHODS else "other"
+
+
+def _tool(params: Mapping[str, Any] | None) -> str:
+    # The name comes from the client, who may write anything there.
+    name = (params or {}).get("name")
+    return name if isinstance(name, str) and name in TOOLS else "unknown"

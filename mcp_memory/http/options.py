@@ -1,0 +1,161 @@
+"""How the HTTP listener is set up, and which set-ups are refused because they are not safe."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
+
+from mcp.server.transport_security import TransportSecuritySettings
+
+from mcp_memory.errors import SettingsFault
+
+if TYPE_CHECKING:
+    from mcp_memory.settings import Settings
+
+Transport = Literal["http", "sse"]
+
+MAX_BODY_BYTES: Final = 72 * 1024 * 1024
+"""Room for the largest text that is stored, escaped as JSON."""
+
+_LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
+_ANY_HOST: Final = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpOptions:
+    """Everything about the listener that can be set; the names are those of the settings."""
+
+    transport: Transport = "http"
+    host: str = "127.0.0.1"
+    port: int = 8765
+    public_url: str | None = None
+    """Where clients find the server, without a slash at the end: behind a proxy, the proxy's."""
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    issuer: str | None = None
+    audience: str | None = None
+    jwks_url: str | None = None
+    scope_prefix: str = ""
+    agent_claim: str = "sub"
+    max_body_bytes: int = MAX_BODY_BYTES
+    requests_per_minute: int = 3_000
+    sessions_per_token: int = 64
+    session_idle_seconds: float = 30 * 60
+    jwks_refetch_seconds: float = 10
+    """A token with an unknown key makes the keys be fetched again, this often at most."""
+
+    @classmethod
+    def of(cls, settings: Settings, *, transport: Transport, host: str, port: int) -> HttpOptions:
+        """Return the options that the settings have."""
+        return cls(
+            transport=transport,
+            host=host,
+            port=port,
+            public_url=settings.http_public_url,
+            allowed_hosts=settings.http_allowed_hosts,
+            allowed_origins=settings.http_allowed_origins,
+            issuer=settings.http_issuer,
+            audience=settings.http_audience,
+            jwks_url=settings.http_jwks_url,
+            scope_prefix=settings.http_scope_prefix,
+            agent_claim=settings.http_agent_claim,
+            max_body_bytes=settings.http_max_body_bytes,
+            requests_per_minute=settings.http_requests_per_minute,
+            sessions_per_token=settings.http_sessions_per_token,
+            session_idle_seconds=settings.http_session_idle_seconds,
+        )
+
+    @property
+    def path(self) -> str:
+        """Where MCP is served, below the public URL."""
+        return "/mcp" if self.transport == "http" else "/sse"
+
+    @property
+    def resource(self) -> str | None:
+        """The URL of the MCP endpoint, which OAuth calls the resource; None if it is not set."""
+        return None if self.public_url is None else self.public_url + self.path
+
+    def security(self) -> TransportSecuritySettings:
+        """Return which Host and Origin headers are taken, as the SDK wants it."""
+        hosts = [*_LOOPBACK_NAMES, *self._names()]
+        if not is_wildcard(self.host):
+            hosts.append(f"[{self.host}]" if ":" in self.host else self.host)
+        origins = [f"http://{name}{port}" for name in _LOOPBACK_NAMES for port in ("", ":*")]
+        origins += self.allowed_origins
+        if self.public_url is not None:
+            parts = urlsplit(self.public_url)
+            origins.append(f"{parts.scheme}://{parts.netloc}")
+        return TransportSecuritySettings(
+            enable_dns_rebinding_protection=_ANY_HOST not in self.allowed_hosts,
+            allowed_hosts=[*hosts, *(f"{name}:*" for name in hosts if not _has_port(name))],
+            allowed_origins=origins,
+        )
+
+    def check(self, *, tokens: bool) -> None:
+        """Refuse what would give the memory to anybody.
+
+        Args:
+            tokens: Whether there are access tokens in the database.
+
+        Raises:
+            SettingsFault: The set-up is refused; the hint says what is missing.
+        """
+        if self.issuer is not None and self.audience is None and self.public_url is None:
+            raise SettingsFault(
+                "MCP_MEMORY_HTTP_ISSUER",
+                "an issuer is set, but not for whom its tokens are meant",
+                hint="Set MCP_MEMORY_HTTP_PUBLIC_URL or MCP_MEMORY_HTTP_AUDIENCE",
+            )
+        bound_wide = not is_loopback(self.host)
+        if not (bound_wide or any(not is_loopback(name) for name in self._names())):
+            return
+        if not tokens and self.issuer is None:
+            what = (
+                f"{self.host!r} is not a loopback address"
+                if bound_wide
+                else "the server is to be reached from other machines"
+            )
+            raise SettingsFault(
+                "--host" if bound_wide else "MCP_MEMORY_HTTP_PUBLIC_URL",
+                f"{what}, and there is no access token yet",
+                hint="Make one first: mcp-memory token create --agent NAME --scope write",
+            )
+        if is_wildcard(self.host) and not self._names():
+            raise SettingsFault(
+                "--host",
+                f"{self.host!r} takes requests for every name, and none was given",
+                hint="Say under which name clients come: --public-url https://memory.example.org,"
+                " or --allowed-host NAME",
+            )
+
+    def _names(self) -> list[str]:
+        """Return the host names by which clients come, besides those of loopback."""
+        names = list(self.allowed_hosts)
+        if self.public_url is not None:
+            names.append(urlsplit(self.public_url).netloc)
+        return names
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name, with or without a port, is this machine's own."""
+    name = urlsplit(f"//{host}").hostname if host.count(":") < 2 or "[" in host else host
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name or "").is_loopback
+    except ValueError:
+        return False
+
+
+def is_wildcard(host: str) -> bool:
+    """Return whether an address stands for all of the machine's addresses."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return not host
+
+
+def _has_port(name: str) -> bool:
+    return ":" in name.rpartition("]")[2]

@@ -1,0 +1,281 @@
+"""What each caller has of its own: a server, its sessions, its streams, its limits.
+
+Nothing is shared between two callers, so a session id, a subscription or an
+event of one means nothing to another.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup, TaskStatus
+from mcp.server.sse import SseServerTransport
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from mcp_memory.access import Scope as AccessScope
+from mcp_memory.http.metrics import LISTEN, Metrics
+from mcp_memory.http.options import HttpOptions
+from mcp_memory.http.principals import Authenticator, Principal
+from mcp_memory.http.rate import Rate
+from mcp_memory.server.app import MemoryServer
+from mcp_memory.server.servers import Servers
+
+logger = logging.getLogger(__name__)
+
+SWEEP_SECONDS: Final = 2.0
+"""How often ended and idle callers are looked for, besides at every change of the tokens."""
+
+_METHOD_HEADER: Final = "mcp-method"
+
+
+class Tenant:
+    """One caller's part of the server."""
+
+    def __init__(self, principal: Principal, servers: Servers, options: HttpOptions) -> None:
+        self.principal = principal
+        self.rate = Rate(options.requests_per_minute)
+        self.requests: set[anyio.CancelScope] = set()
+        self.streams = 0
+        self.used_at = 0.0
+        self.started = anyio.Event()
+        self.ended = anyio.Event()
+        self._servers = servers
+        self._options = options
+        prefix = urlsplit(options.public_url or "").path
+        self._sse = SseServerTransport(
+            f"{prefix}/messages/", max_request_body_size=options.max_body_bytes
+        )
+        self._manager: StreamableHTTPSessionManager | None = None
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open; clients of 2026-07-28 have none."""
+        # The SDK has no public count.
+        return 0 if self._manager is None else len(self._manager._server_instances)
+
+    def server(self, metrics: Metrics) -> MemoryServer:
+        """Return a new server of this caller's agent."""
+        settings = self._servers.settings.model_copy(update={"agent": self.principal.agent})
+        read_only = not self.principal.scope.covers(AccessScope.WRITE)
+        server = self._servers.server(settings, read_only=read_only)
+        server.middleware.append(metrics.observe)
+        return server
+
+    async def run(
+        self, metrics: Metrics, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Keep the sessions of streamable HTTP until `ended` is set."""
+        server = self.server(metrics)
+        self._manager = StreamableHTTPSessionManager(
+            server,
+            session_idle_timeout=self._options.session_idle_seconds,
+            max_request_body_size=self._options.max_body_bytes,
+            max_sessions=self._options.sessions_per_token,
+        )
+        try:
+            async with self._manager.run():
+                task_status.started()
+                await self.ended.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(server.close)
+
+    async def streamable_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request to `/mcp`."""
+        if self._manager is None:
+            raise RuntimeError("the caller's sessions are not kept yet")
+        await self._manager.handle_request(scope, receive, send)
+
+    async def sse_stream(
+        self, metrics: Metrics, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Serve one client of the SSE transport, with a server of its own, until it leaves."""
+        server = self.server(metrics)
+        try:
+            async with self._sse.connect_sse(scope, receive, send) as (read, write):
+                metrics.sessions.inc()
+                try:
+                    await server.run(read, write, server.create_initialization_options())
+                finally:
+                    metrics.sessions.dec()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(server.close)
+
+    async def sse_message(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a message for one of this caller's SSE streams."""
+        await self._sse.handle_post_message(scope, receive, send)
+
+
+class Tenants:
+    """The callers that are here. A caller leaves when it is idle or no longer let in."""
+
+    def __init__(
+        self, servers: Servers, options: HttpOptions, metrics: Metrics, auth: Authenticator
+    ) -> None:
+        self._servers = servers
+        self._options = options
+        self._metrics = metrics
+        self._auth = auth
+        self._here: dict[tuple[str, ...], Tenant] = {}
+        self._group: TaskGroup | None = None
+        self._news = anyio.Event()
+        self.answering = 0
+        """Requests that are being answered; streams of changes do not count."""
+
+    @asynccontextmanager
+    async def running(self, on_sweep: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Keep callers while the body runs.
+
+        Args:
+            on_sweep: What else to do now and then.
+        """
+        async with anyio.create_task_group() as group:
+            self._group = group
+            group.start_soon(self._sweep_often, on_sweep)
+            try:
+                yield
+            finally:
+                self._group = None
+                group.cancel_scope.cancel()
+
+    def look_again(self) -> None:
+        """Let whoever is no longer let in leave, at once; call it in the event loop."""
+        self._news.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being worked on, streams of changes aside."""
+        return self.answering > 0 or self._metrics.running > 0
+
+    def count_sessions(self) -> int:
+        """Return how many sessions of streamable HTTP are open, of all callers together."""
+        return sum(tenant.sessions for tenant in self._here.values())
+
+    def cut(self) -> None:
+        """End every request and stream that is still open."""
+        for tenant in list(self._here.values()):
+            for request in list(tenant.requests):
+                request.cancel()
+
+    async def of(self, principal: Principal) -> Tenant:
+        """Return a caller's part, made now if it is the first request."""
+        tenant = self._here.get(principal.key)
+        if tenant is None:
+            tenant = await self._welcome(principal)
+        # Before anything is awaited: from here on it is not idle.
+        tenant.used_at = anyio.current_time()
+        await tenant.started.wait()
+        return tenant
+
+    async def _welcome(self, principal: Principal) -> Tenant:
+        if self._group is None:
+            raise RuntimeError("the listener has ended")
+        tenant = self._here[principal.key] = Tenant(principal, self._servers, self._options)
+        tenant.used_at = anyio.current_time()
+        try:
+            if self._options.transport == "http":
+                await self._group.start(tenant.run, self._metrics)
+        except BaseException:
+            self._here.pop(principal.key, None)
+            tenant.ended.set()
+            raise
+        finally:
+            tenant.started.set()
+        return tenant
+
+    async def serve(
+        self,
+        tenant: Tenant,
+        handle: Callable[[Scope, Receive, Send], Awaitable[None]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer one request; it is ended when its caller is no longer let in."""
+        stream = is_stream(Request(scope))
+        if stream and tenant.streams >= self._options.sessions_per_token:
+            refusal = JSONResponse(
+                {"error": "too many open streams"}, 503, headers={"Retry-After": "10"}
+            )
+            await refusal(scope, receive, send)
+            return
+        answer = _Answer(send)
+        with anyio.CancelScope() as request:
+            tenant.requests.add(request)
+            self._count(tenant, stream, 1)
+            try:
+                await handle(scope, receive, answer.send)
+            finally:
+                tenant.requests.discard(request)
+                self._count(tenant, stream, -1)
+                tenant.used_at = anyio.current_time()
+        if request.cancelled_caught:
+            await answer.cut(scope, receive)
+
+    def _count(self, tenant: Tenant, stream: bool, change: int) -> None:
+        if stream:
+            tenant.streams += change
+            self._metrics.streams.inc(change)
+        else:
+            self.answering += change
+
+    async def _sweep_often(self, on_sweep: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            with anyio.move_on_after(SWEEP_SECONDS):
+                await self._news.wait()
+            self._news = anyio.Event()
+            self._leave()
+            await on_sweep()
+
+    def _leave(self) -> None:
+        idle_before = anyio.current_time() - self._options.session_idle_seconds
+        for key, tenant in list(self._here.items()):
+            if self._auth.still_holds(tenant.principal):
+                idle = tenant.used_at < idle_before and tenant.started.is_set()
+                if not idle or tenant.requests or tenant.sessions:
+                    continue
+            del self._here[key]
+            self._auth.forget(tenant.principal)
+            for request in list(tenant.requests):
+                request.cancel()
+            tenant.ended.set()
+
+
+class _Answer:
+    """What has been sent of an answer, so that one that is cut short still has an end."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._started = False
+        self._ended = False
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self._started = True
+        elif message["type"] == "http.response.body":
+            self._ended = not message.get("more_body", False)
+        await self._send(message)
+
+    async def cut(self, scope: Scope, receive: Receive) -> None:
+        """End the answer, or give one that says it can't be had."""
+        if not self._started:
+            refusal = Response("the request was ended by the server", 503)
+            await refusal(scope, receive, self._send)
+        elif not self._ended:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def is_stream(request: Request) -> bool:
+    """Return whether the answer is a stream that ends only when one side leaves."""
+    return request.method == "GET" or request.headers.get(_METHOD_HEADER) == LISTEN

@@ -1,0 +1,33 @@
+"""`python -m mcp_memory.owner DATABASE`: the owner as a client starts it."""
+
+import os
+import sys
+from typing import NoReturn
+
+from mcp_memory.errors import MemoryFault
+from mcp_memory.locations import PREFIX
+from mcp_memory.owner.places import Places
+from mcp_memory.owner.seat import Seat
+
+_LEAVING_SECONDS = 10.0
+
+
+def main(db: str) -> NoReturn:
+    """Own a database until nobody needs it."""
+    os.umask(0o077)
+    os.environ[f"{PREFIX}DB"] = db
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    seat = Seat(Places(db), "detached")
+    try:
+        seat.take(_LEAVING_SECONDS)
+    except MemoryFault as fault:
+        sys.stderr.write(f"{fault}\n")
+        sys.exit(3)
+    # Clients can connect from here on; what answers them is imported now.
+    from mcp_memory.owner.process import own_detached
+
+    own_detached(seat)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,281 @@
+"""Reaching the owner of a database: find it, start it, replace it.
+
+Whoever starts an owner holds the election lock until that owner answers, so
+that of many clients at the same moment one starts it and the others wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+
+from mcp_memory import __version__
+from mcp_memory.errors import MemoryFault, OwnerFault
+from mcp_memory.owner.locks import ProcessLock, read_note
+from mcp_memory.owner.places import Address, Places
+from mcp_memory.owner.wire import Gone, Message, Silent, alive, dial, greet, kill
+
+REACH_SECONDS = 60.0
+"""So long is tried to reach an owner before a client is told that there is none."""
+
+HELLO_SECONDS = 10.0
+STARTING_SECONDS = 45.0
+"""An owner that is still importing may take longer to answer."""
+
+_POLL_SECONDS = 0.01
+_MAX_LOG_BYTES = 1_000_000
+
+
+class Reached:
+    """A connection to the owner, and what it said of itself."""
+
+    def __init__(self, connection: socket.socket, address: Address, answer: Message) -> None:
+        self.connection = connection
+        self.address = address
+        self.answer = answer
+
+
+def reach(
+    places: Places,
+    hello: Message,
+    environ: Mapping[str, str],
+    *,
+    start: bool = True,
+    seconds: float = REACH_SECONDS,
+) -> Reached:
+    """Return a connection to the owner of a database, which is started if there is none.
+
+    Args:
+        places: The files of the database's owner.
+        hello: What the first line says, beside version and secret.
+        environ: The environment of an owner that has to be started.
+        start: Whether to start one.
+        seconds: How long to try.
+
+    Raises:
+        OwnerFault: It can't be started, or doesn't answer.
+        MemoryFault: It refuses; the message is its own.
+    """
+    _reap()
+    if start:
+        places.make()
+    election = ProcessLock(places.election)
+    deadline = time.monotonic() + seconds
+    try:
+        while True:
+            reached = _try(places, hello, election, start=start)
+            if reached is not None:
+                return reached
+            if not start:
+                raise OwnerFault("no owner is running", hint="It starts with the first client")
+            if election.acquire():
+                # Another may have been elected between the look and the lock.
+                reached = _try(places, hello, election, start=start)
+                if reached is not None:
+                    return reached
+                _start(places, environ, deadline)
+            elif time.monotonic() > deadline:
+                raise OwnerFault(
+                    f"the memory of {places.db} can't be reached: {_holder(places)}",
+                    hint=f"See {places.log}, or run `mcp-memory doctor`",
+                )
+            else:
+                time.sleep(_POLL_SECONDS)
+    finally:
+        election.release()
+        _reap()
+
+
+def _try(places: Places, hello: Message, election: ProcessLock, *, start: bool) -> Reached | None:
+    """Return a connection to the owner there is; None if there is none, or none any more."""
+    address = places.read_address()
+    if address is None:
+        return None
+    try:
+        reached = _greeted(address, hello)
+    except Gone:
+        return None
+    except Silent:
+        _end_silent(places, address)
+        return None
+    answer = reached.answer
+    if start and _is_older(answer.get("version")) and answer.get("kind") == "detached":
+        reached.connection.close()
+        _replace(places, address, election)
+        return None
+    error = answer.get("error")
+    if error is not None:
+        reached.connection.close()
+        raise refusal(error)
+    return reached
+
+
+def _greeted(address: Address, hello: Message) -> Reached:
+    """Return a connection to an owner that has answered."""
+    connection = dial(address, HELLO_SECONDS)
+    try:
+        connection.settimeout(HELLO_SECONDS if address.get("ready") else STARTING_SECONDS)
+        answer = greet(connection, address, hello)
+        connection.settimeout(None)
+    except BaseException:
+        connection.close()
+        raise
+    return Reached(connection, address, answer)
+
+
+def _replace(places: Places, address: Address, election: ProcessLock) -> None:
+    """Let an older owner leave.
+
+    Only who holds the election may: else an older client would start it again.
+    """
+    while not election.acquire():
+        time.sleep(_POLL_SECONDS)
+        if places.read_address() != address:
+            return
+    if places.read_address() == address:
+        retire(places, address)
+
+
+def retire(places: Places, address: Address, seconds: float = 15.0) -> None:
+    """Ask an owner to leave, and wait until it has; end it if it doesn't."""
+    try:
+        with dial(address, HELLO_SECONDS) as connection:
+            greet(connection, address, {"op": "retire"})
+    except Gone:
+        pass
+    except Silent:
+        _end_silent(places, address)
+    lock = ProcessLock(places.lock)
+    deadline = time.monotonic() + seconds
+    while not lock.acquire():
+        if time.monotonic() > deadline:
+            kill(address)
+            deadline += seconds
+        time.sleep(_POLL_SECONDS)
+    lock.release()
+
+
+def refusal(error: object) -> MemoryFault:
+    """Return the fault that an owner has answered with."""
+    if isinstance(error, dict):
+        return OwnerFault(
+            str(error.get("message", "")),
+            hint=str(error.get("hint", "")),
+            status=2 if error.get("type") == "SettingsFault" else 1,
+        )
+    return OwnerFault(str(error))
+
+
+def _end_silent(places: Places, address: Address) -> None:
+    """Kill an owner that does not answer, unless a person has started it."""
+    if places.read_address() != address:
+        return
+    if address.get("kind") != "detached":
+        raise OwnerFault(
+            f"process {address.get('pid')}, which serves {places.db}, does not answer",
+            hint="Continue or end it",
+        )
+    if not alive(address, HELLO_SECONDS):
+        kill(address)
+
+
+def _is_older(version: object) -> bool:
+    return _numbers(str(version)) < _numbers(__version__)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return what a version sorts by: the numbers of its release."""
+    numbers: list[int] = []
+    for part in version.split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != part:
+            break
+    return tuple(numbers)
+
+
+def _start(places: Places, environ: Mapping[str, str], deadline: float) -> None:
+    """Start an owner and wait until it listens.
+
+    Raises:
+        OwnerFault: It has ended at once; the message is the last line of its log.
+    """
+    import subprocess
+
+    before = places.read_address()
+    with _open_log(places) as log:
+        # Not in a folder that somebody may want to remove, nor in the client's process group.
+        process = subprocess.Popen(  # noqa: S603  # our own module, by our own interpreter
+            [sys.executable, "-m", "mcp_memory.owner", places.db],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            env=dict(environ),
+            cwd=places.folder,
+            start_new_session=True,
+            creationflags=_DETACHED,
+        )
+    while True:
+        address = places.read_address()
+        if address is not None and address != before:
+            process.returncode = 0  # Not awaited here; see _reap.
+            return
+        if process.poll() is not None:
+            raise OwnerFault(
+                f"the owner of {places.db} has not started: {_last_words(places)}",
+                hint=f"See {places.log}, or run `mcp-memory doctor`",
+            )
+        if time.monotonic() > deadline:
+            process.kill()
+            raise OwnerFault(f"the owner of {places.db} does not start", hint=f"See {places.log}")
+        time.sleep(_POLL_SECONDS)
+
+
+if sys.platform == "win32":
+    import subprocess as _subprocess
+
+    _DETACHED = (
+        _subprocess.DETACHED_PROCESS
+        | _subprocess.CREATE_NEW_PROCESS_GROUP
+        | _subprocess.CREATE_NO_WINDOW
+    )
+else:
+    _DETACHED = 0
+
+
+def _reap() -> None:
+    """Let go of owners that this process has started and that have ended."""
+    if hasattr(os, "WNOHANG"):
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def _open_log(places: Places):  # type: ignore[no-untyped-def]  # typing is too slow to import here
+    try:
+        if os.path.getsize(places.log) > _MAX_LOG_BYTES:
+            os.replace(places.log, f"{places.log}.1")
+    except OSError:
+        pass
+    file = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    return os.fdopen(file, "ab")
+
+
+def _last_words(places: Places) -> str:
+    try:
+        with open(places.log, encoding="utf-8", errors="replace") as log:
+            lines = [line.strip() for line in log.read()[-4_000:].splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it said nothing"
+
+
+def _holder(places: Places) -> str:
+    note = read_note(places.lock)
+    return f"it is held by {note}" if note else "no owner answers"

@@ -1,0 +1,80 @@
+"""A lock that the operating system lets go of when its holder dies.
+
+Not the library filelock: importing it takes longer than all else that a shim does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+class ProcessLock:
+    """An exclusive lock on a file of its own, for one process at a time.
+
+    The file stays; a file that a dead machine left behind is not locked.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file: int | None = None
+
+    def acquire(self) -> bool:
+        """Return whether the lock is held now; it doesn't wait.
+
+        Raises:
+            OSError: The file can't be made or opened.
+        """
+        if self._file is not None:
+            return True
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        if not _lock(file):
+            os.close(file)
+            return False
+        self._file = file
+        return True
+
+    def note(self, text: str) -> None:
+        """Write into the file who holds it and for what; for people and error messages."""
+        if self._file is not None:
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, text.encode())
+
+    def release(self) -> None:
+        """Let go of the lock; nothing happens if it isn't held."""
+        if self._file is not None:
+            file, self._file = self._file, None
+            os.close(file)
+
+
+def read_note(path: str) -> str:
+    """Return what the last holder of a lock wrote into its file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1_000)
+    except OSError:
+        return ""
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(file: int) -> bool:
+        # Behind the note, so that others can read it.
+        os.lseek(file, 10_000, os.SEEK_SET)
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _lock(file: int) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

@@ -1,0 +1,114 @@
+"""The files of a database's owner: its lock, its address, its socket, its log.
+
+They stand in a private folder beside the database. Nothing here touches the
+database file itself: opening it would drop the lock of whoever holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+
+from mcp_memory.errors import StorageFault
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+MAX_SOCKET_PATH = 100
+"""Bytes; the shortest limit of any system is 103."""
+
+Address = dict[str, object]
+
+
+class Places:
+    """The paths of one database's owner.
+
+    Args:
+        db: The database file.
+    """
+
+    def __init__(self, db: str) -> None:
+        # One database has one owner, whatever name it is called by.
+        self.db = os.path.realpath(db)
+        self.folder = f"{self.db}.owner"
+        self.lock = os.path.join(self.folder, "lock")
+        self.election = os.path.join(self.folder, "election")
+        self.address = os.path.join(self.folder, "address.json")
+        self.log = os.path.join(self.folder, "owner.log")
+
+    def make(self) -> None:
+        """Make the private folder, and that of the database, if they are missing.
+
+        Raises:
+            StorageFault: They can't be made or written.
+        """
+        try:
+            os.makedirs(os.path.dirname(self.folder), mode=DIRECTORY_MODE, exist_ok=True)
+            os.makedirs(self.folder, mode=DIRECTORY_MODE, exist_ok=True)
+            if os.name == "posix" and os.stat(self.folder).st_mode & 0o077:
+                os.chmod(self.folder, DIRECTORY_MODE)
+            if not os.access(self.folder, os.W_OK):
+                raise PermissionError(13, "it is not writable")
+        except OSError as error:
+            raise StorageFault(
+                f"the folder {self.folder} can't be made or written: {error.strerror}",
+                hint="Set MCP_MEMORY_DB to a file in a folder that you can write to",
+            ) from error
+
+    def read_address(self) -> Address | None:
+        """Return where the owner listens, None if there is none or it can't be read."""
+        try:
+            with open(self.address, encoding="utf-8") as file:
+                found = json.load(file)
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def write_address(self, address: Address) -> None:
+        """Tell clients where the owner listens, in one step."""
+        temporary = f"{self.address}.{os.getpid()}"
+        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+        with os.fdopen(file, "w", encoding="utf-8") as out:
+            json.dump(address, out)
+        os.replace(temporary, self.address)
+
+    def remove_address(self, pid: int) -> None:
+        """Take the address away if it is that of process `pid`."""
+        address = self.read_address()
+        if address is not None and address.get("pid") == pid:
+            with contextlib.suppress(OSError):
+                os.unlink(self.address)
+
+    def socket_paths(self) -> list[str]:
+        """Return where a unix socket may be, the best first; each in a private folder."""
+        beside = os.path.join(self.folder, "socket")
+        paths = [beside] if len(os.fsencode(beside)) <= MAX_SOCKET_PATH else []
+        other = _private_temporary_folder()
+        if other is not None:
+            from hashlib import sha256
+
+            name = sha256(os.fsencode(self.db)).hexdigest()[:20]
+            path = os.path.join(other, name)
+            if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+                paths.append(path)
+        return paths
+
+
+def _private_temporary_folder() -> str | None:
+    """Return a folder for sockets that is this user's alone, None if there can't be one."""
+    if not hasattr(os, "getuid"):
+        return None
+    import tempfile
+
+    path = os.path.join(tempfile.gettempdir(), f"mcp-memory-{os.getuid()}")
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, DIRECTORY_MODE)
+        found = os.lstat(path)
+    except OSError:
+        return None
+    private = (
+        stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    )
+    return path if private else None

@@ -1,0 +1,269 @@
+"""The owner: the one process that holds a database and serves all its clients."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, NoReturn
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from mcp_memory import __version__
+from mcp_memory.errors import MemoryFault, OwnerFault, SettingsFault
+from mcp_memory.owner.connection import Connection, LineReader
+from mcp_memory.owner.ops import OPS
+from mcp_memory.owner.seat import Seat, error_message
+from mcp_memory.owner.wire import MAX_HELLO_BYTES, PROTOCOL
+from mcp_memory.server.servers import ConnectionInfo, Servers
+from mcp_memory.server.tools import TOOLS
+from mcp_memory.settings import Settings, load_settings, settings_of
+
+logger = logging.getLogger(__name__)
+
+Listen = Callable[..., Coroutine[Any, Any, None]]
+"""Takes the servers, `stop` and a task status: serves clients in another way as well, until the
+event is set."""
+
+REPEATABLE: Final = sorted(
+    name
+    for name, spec in TOOLS.items()
+    if spec.annotations.read_only_hint or spec.annotations.idempotent_hint
+)
+_SAME_FOR_ALL: Final = ("embedding_model", "tokenizer")
+_HELLO_SECONDS: Final = 10.0
+_SETTLE_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 20.0
+
+
+def own_detached(seat: Seat) -> NoReturn:
+    """Serve the clients of the database that the environment names, and leave the process."""
+    try:
+        settings = load_settings()
+    except SettingsFault as fault:
+        seat.refuse(fault)
+        sys.stderr.write(f"{fault}\n")
+        seat.leave()
+        sys.exit(2)
+    own(seat, settings)
+
+
+def own(seat: Seat, settings: Settings, listen: Listen | None = None) -> NoReturn:
+    """Serve a database's clients until there are none any more, and leave the process.
+
+    Args:
+        seat: The owner's place, taken.
+        settings: Those of the process.
+        listen: What else to serve; with it the owner stays until it is told to end.
+    """
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=settings.log_level.upper(),
+        format="%(asctime)s mcp-memory %(levelname)s %(name)s: %(message)s",
+    )
+    owner = Owner(settings, seat, listen)
+    status = 1
+    try:
+        anyio.run(owner.run)
+        status = 0
+    except BaseException as error:
+        fault = _fault_in(error)
+        if fault is None:
+            logger.exception("the owner has failed")
+        else:  # Such as a port that is in use.
+            sys.stderr.write(f"mcp-memory: {fault}\n")
+            status = 2 if isinstance(fault, SettingsFault) else 1
+    seat.stop_listening()
+    owner.servers.close()
+    seat.leave()
+    sys.stderr.flush()
+    # A thread at a long work would hold the process up.
+    os._exit(status)
+
+
+class Owner:
+    """Accepts clients, gives each a server of its own, and leaves when none is left."""
+
+    def __init__(self, settings: Settings, seat: Seat, listen: Listen | None) -> None:
+        self.servers = Servers(settings)
+        self._settings = settings
+        self._seat = seat
+        self._listen = listen
+        self._stop = anyio.Event()
+        self._news = anyio.Event()
+        self._open: set[Connection] = set()
+        self._greeting = 0
+
+    async def run(self) -> None:
+        """Serve until the idle time is over or the process is told to leave."""
+        if self._seat.listener is None:
+            raise OwnerFault("the owner's place was not taken")
+        listener = await _listener(self._seat.listener)
+        async with anyio.create_task_group() as group, listener:
+            group.start_soon(self._leave_on_signal)
+            group.start_soon(listener.serve, self._serve)
+            if self._listen is not None:
+                await group.start(partial(self._listen, self.servers, stop=self._stop))
+            else:
+                group.start_soon(self._leave_when_idle)
+            self._seat.ready()
+            await self._stop.wait()
+            self._seat.stop_listening()
+            async with anyio.create_task_group() as settling:
+                for connection in self._open:
+                    settling.start_soon(connection.settle, _SETTLE_SECONDS)
+            group.cancel_scope.cancel()
+
+    async def _leave_on_signal(self) -> None:
+        if sys.platform == "win32":
+            return
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                self._stop.set()
+
+    async def _leave_when_idle(self) -> None:
+        while True:
+            if self._open or self._greeting:
+                await self._news.wait()
+                self._news = anyio.Event()
+                continue
+            with anyio.move_on_after(self._settings.owner_idle_seconds) as waiting:
+                await self._news.wait()
+                self._news = anyio.Event()
+            if waiting.cancelled_caught:
+                self._stop.set()
+                return
+
+    async def _serve(self, stream: anyio.abc.SocketStream) -> None:
+        """Greet a client and serve it; nothing that it does ends the owner."""
+        async with stream:
+            reader = LineReader(stream)
+            self._greeting += 1
+            self._news.set()
+            try:
+                hello = await self._hello(reader)
+                if hello is None:
+                    return
+                if "op" in hello:
+                    await _say(stream, await self._operate(hello))
+                    return
+                settings = self._settings_of(hello)
+                connection = Connection(stream, reader)
+                self._open.add(connection)
+            except MemoryFault as fault:
+                await _say(stream, {"error": error_message(fault)})
+                return
+            except Exception:
+                logger.exception("a client could not be greeted")
+                return
+            finally:
+                self._greeting -= 1
+                self._news.set()
+            await self._serve_client(stream, connection, settings, hello)
+
+    async def _serve_client(
+        self,
+        stream: anyio.abc.SocketStream,
+        connection: Connection,
+        settings: Settings,
+        hello: dict[str, Any],
+    ) -> None:
+        since = datetime.fromtimestamp(float(hello.get("since") or 0.0), UTC)
+        info = ConnectionInfo(settings.agent, str(hello.get("version")), since)
+        connection.on_client = info.named
+        server = self.servers.server(settings, since=since)
+        self.servers.connections.append(info)
+        try:
+            await _say(
+                stream,
+                {
+                    "mcp_memory": PROTOCOL,
+                    "version": __version__,
+                    "pid": os.getpid(),
+                    "kind": self._seat.kind,
+                    "repeatable": REPEATABLE,
+                },
+            )
+            await connection.serve(server)
+        except Exception:
+            logger.exception("a connection has failed")
+        finally:
+            self.servers.connections.remove(info)
+            self._open.discard(connection)
+            server.close()
+            self._news.set()
+
+    async def _hello(self, reader: LineReader) -> dict[str, Any] | None:
+        line: bytes | None = None
+        with anyio.move_on_after(_HELLO_SECONDS), contextlib.suppress(ValueError):
+            line = await reader.line(MAX_HELLO_BYTES)
+        if line is None:
+            return None
+        try:
+            hello = json.loads(line)
+        except ValueError:
+            return None
+        if not isinstance(hello, dict) or hello.get("mcp_memory") != PROTOCOL:
+            return None
+        secret = self._seat.secret
+        if secret is not None and not hmac.compare_digest(str(hello.get("secret")), secret):
+            return None
+        return hello
+
+    async def _operate(self, hello: dict[str, Any]) -> dict[str, Any]:
+        if hello["op"] == "ping":
+            return {"result": {}}
+        if hello["op"] == "retire":
+            self._stop.set()
+            return {"result": {}}
+        operation = OPS.get(str(hello["op"]))
+        if operation is None:
+            raise OwnerFault(
+                f"the owner, version {__version__}, has no operation {hello['op']!r}",
+                hint="Close all clients once, so that the newest version starts",
+            )
+        params = hello.get("params") or {}
+        return {"result": await anyio.to_thread.run_sync(operation, self.servers, params)}
+
+    def _settings_of(self, hello: dict[str, Any]) -> Settings:
+        given = hello.get("settings")
+        settings = settings_of(given if isinstance(given, dict) else {})
+        for name in _SAME_FOR_ALL:
+            ours, theirs = getattr(self._settings, name), getattr(settings, name)
+            if ours != theirs:
+                raise SettingsFault(
+                    f"MCP_MEMORY_{name.upper()}",
+                    f"{theirs!r} is set here, and the clients that have this database open use"
+                    f" {ours!r}",
+                    hint="Set the same in every client",
+                )
+        return settings
+
+
+def _fault_in(error: BaseException) -> MemoryFault | None:
+    """Return the fault that ended a group of tasks, None if it was something else."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, MemoryFault) else None
+
+
+async def _listener(bound: socket.socket) -> anyio.abc.SocketListener:
+    bound.setblocking(False)
+    return await anyio.abc.SocketListener.from_socket(bound)
+
+
+async def _say(stream: anyio.abc.SocketStream, answer: dict[str, Any]) -> None:
+    with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        await stream.send(json.dumps(answer).encode() + b"\n")

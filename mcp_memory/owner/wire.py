@@ -1,0 +1,128 @@
+"""What a shim and the owner say to each other before the client's own lines pass.
+
+The shim sends one line, the owner answers with one. After that the connection
+carries the client's JSON-RPC messages, a line each, in both directions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+
+from mcp_memory import __version__
+from mcp_memory.owner.places import Address
+
+PROTOCOL = 1
+MAX_HELLO_BYTES = 1_000_000
+MAX_LINE_BYTES = 72 * 1024 * 1024
+"""Room for the largest text that is stored, escaped as JSON."""
+
+RETRY_CODE = -32_000
+"""The code of the error that answers a call which the owner's end has cut short."""
+
+Message = dict[str, object]
+
+
+class Gone(Exception):
+    """The owner is not there, or has left before it answered."""
+
+
+class Silent(Exception):
+    """The owner is there and does not answer."""
+
+
+def dial(address: Address, timeout: float) -> socket.socket:
+    """Connect to an owner.
+
+    Raises:
+        Gone: Nobody listens there.
+        Silent: It doesn't take the connection in time.
+    """
+    path, tcp = address.get("unix"), address.get("tcp")
+    try:
+        if isinstance(path, str):
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            target: str | tuple[str, int] = path
+        elif isinstance(tcp, int):
+            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            target = ("127.0.0.1", tcp)
+        else:
+            raise Gone
+        try:
+            connection.settimeout(timeout)
+            connection.connect(target)
+        except BaseException:
+            connection.close()
+            raise
+    except (TimeoutError, BlockingIOError):
+        raise Silent from None
+    except OSError:
+        raise Gone from None
+    return connection
+
+
+def greet(connection: socket.socket, address: Address, hello: Message) -> Message:
+    """Send the first line and return the owner's answer.
+
+    Raises:
+        Gone: The owner has left.
+        Silent: It doesn't answer in time.
+    """
+    said = {"mcp_memory": PROTOCOL, "version": __version__, "secret": address.get("secret")}
+    try:
+        connection.sendall(json.dumps({**said, **hello}).encode() + b"\n")
+        answer = _read_line(connection)
+    except TimeoutError:
+        raise Silent from None
+    except OSError:
+        raise Gone from None
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        raise Gone from None
+    if not isinstance(found, dict):
+        raise Gone
+    return found
+
+
+def alive(address: Address, timeout: float) -> bool:
+    """Return whether an owner answers."""
+    try:
+        connection = dial(address, timeout)
+        with connection:
+            greet(connection, address, {"op": "ping"})
+    except (Gone, Silent):
+        return False
+    return True
+
+
+def kill(address: Address) -> None:
+    """End an owner that does not answer; what it acknowledged is durable."""
+    import signal
+
+    pid = address.get("pid")
+    if isinstance(pid, int) and pid > 0 and pid != os.getpid():
+        with contextlib.suppress(OSError):
+            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    # A byte too many would belong to the client's messages; the owner sends none before the end
+    # of this line, because the client has not asked anything yet.
+    line = bytearray()
+    timeout = connection.gettimeout()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while not line.endswith(b"\n"):
+        if deadline is not None and time.monotonic() > deadline:
+            raise TimeoutError
+        piece = connection.recv(65_536)
+        if not piece:
+            raise Gone
+        line += piece
+        if len(line) > MAX_HELLO_BYTES:
+            raise Gone
+    return bytes(line)

@@ -1,0 +1,133 @@
+"""The product's HTTP listener on a free port, in the test's own event loop, and its clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import httpx
+import httpx2
+from mcp import Client
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+
+from mcp_memory.http.listen import listen
+from mcp_memory.http.options import HttpOptions
+from mcp_memory.http.tokens_ops import TOKEN_OPS
+from mcp_memory.server.servers import Servers
+
+ERAS = ("legacy", "2026-07-28")
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
+
+@dataclass(slots=True)
+class Site:
+    """A listener that runs."""
+
+    url: str
+    stop: anyio.Event
+    servers: Servers
+    sse: bool
+
+    @property
+    def base(self) -> str:
+        return self.url.rpartition("/")[0]
+
+    async def op(self, name: str, **params: Any) -> dict[str, Any]:
+        """Do what the command line asks of the owner, in the process that listens."""
+        return await anyio.to_thread.run_sync(TOKEN_OPS[name], self.servers, params)
+
+    async def token(self, agent: str = "ana", scope: str = "write", **params: Any) -> str:
+        """Return the text of a new token."""
+        made = await self.op("token.create", agent=agent, scope=scope, **params)
+        text: str = made["token"]
+        return text
+
+    @asynccontextmanager
+    async def client(self, token: str | None = None, mode: str = "auto") -> AsyncIterator[Client]:
+        """Give a client of the SDK."""
+        headers = bearer(token)
+        if self.sse:
+            async with Client(sse_client(self.url, headers=headers), mode="legacy") as client:
+                yield client
+            return
+        timeout = httpx2.Timeout(30, read=60)
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=False) as http,
+            Client(streamable_http_client(self.url, http_client=http), mode=mode) as client,
+        ):
+            yield client
+
+    def raw(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
+        """Return a client of plain HTTP."""
+        return httpx.AsyncClient(
+            base_url=self.base, headers={**ACCEPT, **bearer(token), **headers}, trust_env=False,
+            timeout=30,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def listening(servers: Servers, **options: Any) -> AsyncIterator[Site]:
+    """Listen while the body runs; the listener must then end by itself."""
+    given = HttpOptions(**{"port": 0, **options})
+    stop = anyio.Event()
+    async with anyio.create_task_group() as group:
+        url = await group.start(partial(listen, servers, given, stop=stop))
+        try:
+            yield Site(url, stop, servers, given.transport == "sse")
+        finally:
+            stop.set()
+            # Bounded: a listener that hangs is a failure, not a test that never ends.
+            group.cancel_scope.deadline = anyio.current_time() + 20
+
+
+def bearer(token: str | None) -> dict[str, str]:
+    """Return the header that carries a token."""
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+def call(tool: str, number: int = 2, **arguments: Any) -> dict[str, Any]:
+    """Return the message that calls a tool."""
+    params = {"name": tool, "arguments": arguments}
+    return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
+
+
+async def session(http: httpx.AsyncClient, path: str = "/mcp") -> str:
+    """Begin a session of the handshake era; return its id."""
+    answer = await http.post(path, json=INITIALIZE)
+    assert answer.status_code == 200, answer.text
+    number = answer.headers["mcp-session-id"]
+    done = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    await http.post(path, json=done, headers={"Mcp-Session-Id": number})
+    return number
+
+
+async def insert(client: Client, content: str) -> str:
+    """Keep a text; return its id."""
+    result = await client.call_tool("archival_memory_insert", {"content": content})
+    assert not result.is_error, result.content
+    key: str = result.structured_content["id"]
+    return key
+
+
+async def found(client: Client, query: str | None = None) -> list[str]:
+    """Return the texts that a search shows."""
+    arguments = {} if query is None else {"query": query}
+    result = await client.call_tool("archival_memory_search", arguments)
+    assert not result.is_error, result.content
+    return [hit["text"] for hit in result.structured_content["results"]]
