@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -44,6 +45,7 @@ _BATCH_CHUNKS: Final = 16
 _PENDING_AT_ONCE: Final = 64
 _CACHED_QUERIES: Final = 256
 _RETRY_SECONDS: Final = 30.0
+_QUESTIONS_AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,7 @@ class Engine:
         self._detail: str | None = None
         self._refusal: ModelMismatch | None = None
         self._queries: OrderedDict[str, Vectors] = OrderedDict()
+        self._questions = ThreadPoolExecutor(_QUESTIONS_AT_ONCE, thread_name_prefix="question")
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -136,6 +139,7 @@ class Engine:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
+        self._questions.shutdown(wait=False, cancel_futures=True)
         with self.lock:
             self.database.close()
 
@@ -159,8 +163,14 @@ class Engine:
             self._detail,
         )  # fmt: skip
 
-    def embed_query(self, text: str) -> Vectors | None:
-        """Return the vector (dim,) of a question, None while there is no model."""
+    def embed_query_later(self, text: str) -> Future[Vectors | None]:
+        """Begin to embed a question, and return what will have its vector (dim,).
+
+        It has None while there is no model.
+        """
+        return self._questions.submit(self._embed_query, text)
+
+    def _embed_query(self, text: str) -> Vectors | None:
         embedder = self._embedder
         if embedder is None:
             return None

@@ -22,7 +22,6 @@ from mcp_memory.records import (
     TagMatch,
 )
 from mcp_memory.search.index import Filter, Found
-from mcp_memory.settings import SearchMode
 from mcp_memory.text import check_query, check_tags, shorten
 
 _NEAR_DUPLICATES: Final = 3
@@ -92,12 +91,8 @@ class Archive(Part):
                 )  # fmt: skip
             hits = tuple(MemoryHit(m, whole(m.content), 0.0) for m in listed)
             return Page(hits, total, offset, as_of, "listing")
-        vector, kind, note = self._query(query)
+        ranking, kind, note = self._rank(archival.index, query, where, offset=offset, limit=limit)
         with self._engine.lock:
-            ranking = archival.index(self._agent).search(
-                query, vector, where, offset=offset, limit=limit,
-                lexical=self._settings.search_mode is not SearchMode.DENSE,
-            )  # fmt: skip
             texts = archival.get_many(self._agent, [found.key for found in ranking.found])
         found = tuple(
             MemoryHit(texts[f.key], passage(texts[f.key].content, f.start, f.end), f.score)

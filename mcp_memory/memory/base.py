@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput
 from mcp_memory.memory.readers import Readers
 from mcp_memory.paging import Pager
 from mcp_memory.records import Passage, SearchKind
+from mcp_memory.search.index import Filter, Ranking, SearchIndex
 from mcp_memory.settings import SearchMode, Settings
-from mcp_memory.storage.vectors import Vectors
 from mcp_memory.text import check_name
 
+K = TypeVar("K", bound=Hashable)
 Listener = Callable[[frozenset[str]], None]
 
 MAX_RESULTS: Final = 50
@@ -58,16 +59,33 @@ class Part:
         for listener in tuple(self._listeners):
             listener(frozenset(topics))
 
-    def _query(self, query: str) -> tuple[Vectors | None, SearchKind, str | None]:
-        """Return a question's vector if there is a model, how it is searched, and a note."""
-        if self._settings.search_mode is SearchMode.LEXICAL:
-            return None, "lexical", None
-        vector = self._engine.embed_query(query)
-        if vector is not None:
-            return vector, "hybrid", None
-        with self._engine.lock:
-            state = self._engine.state(self._agent)
-        return None, "lexical", _LEXICAL_NOTE.format(state=state.state)
+    def _rank(
+        self,
+        index: Callable[[str], SearchIndex[K]],
+        query: str,
+        where: Filter,
+        *,
+        offset: int,
+        limit: int,
+    ) -> tuple[Ranking[K], SearchKind, str | None]:
+        """Return a part of a tier's ranking, how it was made, and a note.
+
+        Args:
+            index: Gives an agent's index; called with the engine's lock held.
+        """
+        engine, agent, mode = self._engine, self._agent, self._settings.search_mode
+        # The words are looked up while the model reads the question.
+        waiting = None if mode is SearchMode.LEXICAL else engine.embed_query_later(query)
+        with engine.lock:
+            prepared = index(agent).prepare(query, where, lexical=mode is not SearchMode.DENSE)
+        vector = None if waiting is None else waiting.result()
+        with engine.lock:
+            ranking = index(agent).search(prepared, vector, offset=offset, limit=limit)
+            if vector is not None:
+                return ranking, "hybrid", None
+            if mode is SearchMode.LEXICAL:
+                return ranking, "lexical", None
+            return ranking, "lexical", _LEXICAL_NOTE.format(state=engine.state(agent).state)
 
 
 def check_conversation(name: str) -> str:

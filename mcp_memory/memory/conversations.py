@@ -36,7 +36,7 @@ from mcp_memory.records import (
 )
 from mcp_memory.render import render_message, speaker_prefix
 from mcp_memory.search.index import Filter
-from mcp_memory.settings import DEFAULT_CONVERSATION, SearchMode
+from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.text import check_query, check_text, shorten
 
 MAX_CHUNKS: Final = 100
@@ -178,12 +178,8 @@ class Conversations(Part):
                 )  # fmt: skip
             hits = tuple(MessageHit(m, whole(m.content), 0.0) for m in listed)
             return Page(hits, total, offset, as_of, "listing")
-        vector, kind, note = self._query(query)
+        ranking, kind, note = self._rank(recall.index, query, where, offset=offset, limit=limit)
         with self._engine.lock:
-            ranking = recall.index(self._agent).search(
-                query, vector, where, offset=offset, limit=limit,
-                lexical=self._settings.search_mode is not SearchMode.DENSE,
-            )  # fmt: skip
             texts = recall.get(self._agent, [found.key for found in ranking.found])
         hits = tuple(
             MessageHit(texts[f.key], passage(texts[f.key].content, f.start, f.end), f.score)

@@ -104,6 +104,7 @@ class SearchIndex(Generic[Key]):
         self._lexical_rows = _Rows()
         self._vectors: VectorIndex | None = None
         self._vector_rows = _Rows()
+        self._revision = 0
 
     def __len__(self) -> int:
         """Return the number of documents that can be found."""
@@ -129,6 +130,7 @@ class SearchIndex(Generic[Key]):
             prefix: Words that find it too but are no part of it, such as the speaker.
         """
         self.remove(key)
+        self._revision += 1
         number = len(self._keys)
         self._keys.append(key)
         self._numbers[key] = number
@@ -157,32 +159,32 @@ class SearchIndex(Generic[Key]):
         """Let no search find the document; nothing happens if it isn't there."""
         number = self._numbers.pop(key, None)
         if number is not None:
+            self._revision += 1
             self._alive[number] = 0
 
+    def prepare(self, query: str, where: Filter, *, lexical: bool = True) -> Prepared:
+        """Do what a search needs no vector for, so that this can be done beside the embedding.
+
+        Args:
+            query: The words; ignored without `lexical`.
+        """
+        mask = self._mask(where)
+        words = self._words(query, mask) if lexical else None
+        return Prepared(query, where, lexical, self._revision, mask, words)
+
     def search(
-        self,
-        query: str,
-        vector: Vectors | None,
-        where: Filter,
-        *,
-        offset: int,
-        limit: int,
-        lexical: bool = True,
+        self, prepared: Prepared, vector: Vectors | None, *, offset: int, limit: int
     ) -> Ranking[Key]:
         """Rank the documents that pass the filter.
 
         Args:
-            query: The words; ignored without `lexical`.
+            prepared: What `prepare` gave; done again if documents came or went since.
             vector: The query's vector (dim,), or None to go by words alone.
         """
-        mask = self._mask(where)
-        # The product of all vectors with the question needs no interpreter: the words meanwhile.
-        waiting = _worker.submit(self._dense, vector, mask)
-        try:
-            words = self._words(query, mask) if lexical else None
-        finally:
-            # Nothing may be added before it is done with the rows.
-            dense = waiting.result()
+        if prepared.revision != self._revision:
+            prepared = self.prepare(prepared.query, prepared.where, lexical=prepared.lexical)
+        words = prepared.words
+        dense = self._dense(vector, prepared.mask)
         halves = [half for half in (words, dense) if half is not None]
         if not halves:
             return Ranking()
@@ -281,6 +283,18 @@ class _Half:
             better, equal = candidates[scores > least], candidates[scores == least]
             candidates = np.sort(np.concatenate([better, equal[: limit - len(better)]]))[::-1]
         return candidates[np.argsort(-self.scores[candidates], kind="stable")]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A search up to where it needs the question's vector."""
+
+    query: str
+    where: Filter
+    lexical: bool
+    revision: int
+    mask: NDArray[np.bool_]
+    words: _Half | None
 
 
 def _without_vectors(

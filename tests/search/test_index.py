@@ -38,7 +38,8 @@ def embed(index, key, text):
 
 
 def ask(index, query, where=EVERYTHING, *, vector=None, offset=0, limit=50, lexical=True):
-    return index.search(query, vector, where, offset=offset, limit=limit, lexical=lexical)
+    prepared = index.prepare(query, where, lexical=lexical)
+    return index.search(prepared, vector, offset=offset, limit=limit)
 
 
 def keys(ranking):
@@ -317,3 +318,13 @@ def test_passages_cover_the_text_without_a_gap_and_overlap(text):
 def test_a_word_at_the_cut_of_two_passages_is_whole_in_one_of_them():
     text = "x" * (PASSAGE_CHARS - 3) + "kettle" + "y" * PASSAGE_CHARS
     assert any("kettle" in text[start:end] for start, end in passages(text))
+
+
+def test_what_comes_or_goes_between_the_halves_of_a_search_counts(teas):
+    prepared = teas.prepare("tea", EVERYTHING)
+    gone = teas.search(prepared, None, offset=0, limit=10).found[0].key
+    teas.remove(gone)
+    put(teas, "late", "tea, tea and tea")
+    found = keys(teas.search(prepared, None, offset=0, limit=10))
+    assert "late" in found
+    assert gone not in found
