@@ -139,7 +139,11 @@ def settings_of(environ: Mapping[str, str]) -> Settings:
     Raises:
         SettingsFault: A value can't be taken; the message is one line.
     """
-    given = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items()}
+    given = {
+        name: environ[PREFIX + name.upper()]
+        for name in Settings.model_fields
+        if PREFIX + name.upper() in environ
+    }
     # A prefix that no variable has: this process's own environment is not looked at.
     return load_settings(_env_prefix=f"{PREFIX}_NOT_", **given)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcp_memory.errors import SettingsFault
-from mcp_memory.settings import PREFIX, Settings, load_settings
+from mcp_memory.settings import PREFIX, Settings, load_settings, settings_of
 
 
 def test_without_an_environment_the_defaults_hold():
@@ -128,3 +128,17 @@ def test_settings_do_not_change_once_they_are_read():
     with pytest.raises(Exception, match="frozen"):
         settings.agent = "other"
     assert isinstance(settings, Settings)
+
+
+def test_another_process_s_settings_are_taken_by_name_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv(f"{PREFIX}AGENT", "mine")
+    (tmp_path / "env").write_text(f"{PREFIX}AGENT=from-a-file\n")
+    given = {
+        f"{PREFIX}TIMEZONE": "Europe/Berlin",
+        f"{PREFIX}_ENV_FILE": str(tmp_path / "env"),
+        f"{PREFIX}_ENV_PREFIX": PREFIX,
+        "AGENT": "bare",
+        "UNKNOWN": "1",
+    }
+    found = settings_of(given)
+    assert (found.timezone, found.agent) == ("Europe/Berlin", "default")

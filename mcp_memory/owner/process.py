@@ -42,6 +42,7 @@ REPEATABLE: Final = sorted(
 )
 _SAME_FOR_ALL: Final = ("embedding_model", "tokenizer")
 _HELLO_SECONDS: Final = 10.0
+_FIRST_CLIENT_SECONDS: Final = 10.0
 _SETTLE_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 20.0
 
@@ -102,7 +103,6 @@ class Owner:
         self._stop = anyio.Event()
         self._news = anyio.Event()
         self._open: set[Connection] = set()
-        self._greeting = 0
 
     async def run(self) -> None:
         """Serve until the idle time is over or the process is told to leave."""
@@ -134,14 +134,13 @@ class Owner:
                 self._stop.set()
 
     async def _leave_when_idle(self) -> None:
+        # Whoever has started it is on the way.
+        patience = max(self._settings.owner_idle_seconds, _FIRST_CLIENT_SECONDS)
         while True:
-            if self._open or self._greeting:
+            with anyio.move_on_after(None if self._open else patience) as waiting:
                 await self._news.wait()
                 self._news = anyio.Event()
-                continue
-            with anyio.move_on_after(self._settings.owner_idle_seconds) as waiting:
-                await self._news.wait()
-                self._news = anyio.Event()
+                patience = self._settings.owner_idle_seconds
             if waiting.cancelled_caught:
                 self._stop.set()
                 return
@@ -150,8 +149,6 @@ class Owner:
         """Greet a client and serve it; nothing that it does ends the owner."""
         async with stream:
             reader = LineReader(stream)
-            self._greeting += 1
-            self._news.set()
             try:
                 hello = await self._hello(reader)
                 if hello is None:
@@ -162,15 +159,13 @@ class Owner:
                 settings = self._settings_of(hello)
                 connection = Connection(stream, reader)
                 self._open.add(connection)
+                self._news.set()
             except MemoryFault as fault:
                 await _say(stream, {"error": error_message(fault)})
                 return
             except Exception:
                 logger.exception("a client could not be greeted")
                 return
-            finally:
-                self._greeting -= 1
-                self._news.set()
             await self._serve_client(stream, connection, settings, hello)
 
     async def _serve_client(

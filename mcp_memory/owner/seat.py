@@ -107,7 +107,7 @@ class Seat:
                 told = True
 
     def _listen(self) -> socket.socket:
-        if hasattr(socket, "AF_UNIX"):
+        if os.name == "posix" and hasattr(socket, "AF_UNIX"):
             for path in self.places.socket_paths():
                 listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 try:

@@ -13,8 +13,8 @@ from typing import Final, Literal
 
 import duckdb
 
-from mcp_memory.errors import DatabaseCorrupt, StorageFault
-from mcp_memory.storage.database import Database, Row
+from mcp_memory.errors import DatabaseCorrupt, ModelMismatch, StorageFault
+from mcp_memory.storage.database import CONFIG, Database, Row
 from mcp_memory.storage.faults import translate
 from mcp_memory.storage.migrations import SCHEMA_VERSION
 
@@ -68,17 +68,20 @@ def agent_count(read: Read) -> int:
     )
 
 
-def inspect(path: Path) -> list[Finding]:
+def inspect(path: Path, model: str | None = None) -> list[Finding]:
     """Check a database that no process holds, without changing anything in it.
 
     It is opened for reading, so that an older schema stays what it is. Whoever
     calls this holds the lock of the owner.
 
+    Args:
+        model: The embedding model that it will be used with.
+
     Raises:
         StorageFault: It can't be opened.
     """
     try:
-        connection = duckdb.connect(str(path), read_only=True, config={"threads": 1})
+        connection = duckdb.connect(str(path), read_only=True, config=CONFIG)
     except duckdb.Error as error:
         raise translate(error, str(path)) from error
 
@@ -89,13 +92,17 @@ def inspect(path: Path) -> list[Finding]:
             raise translate(error, str(path)) from error
 
     try:
-        return check(read)
+        return check(read, model)
     finally:
         connection.close()
 
 
-def check(read: Read) -> list[Finding]:
-    """Return what was looked at in an open database, each with its level."""
+def check(read: Read, model: str | None = None) -> list[Finding]:
+    """Return what was looked at in an open database, each with its level.
+
+    Args:
+        model: The embedding model that it will be used with; None for the one it has.
+    """
     found = schema_version(read)
     if found > SCHEMA_VERSION:
         return [
@@ -110,7 +117,8 @@ def check(read: Read) -> list[Finding]:
     older = f", {SCHEMA_VERSION} after the next start" if found < SCHEMA_VERSION else ""
     findings = [Finding("ok", f"schema {found}{older}")]
     try:
-        for look in (_model, _blocks, _messages, _summaries, _memories, _vectors, _readable):
+        findings.extend(_model(read, model))
+        for look in (_blocks, _messages, _summaries, _memories, _vectors, _readable):
             findings.extend(look(read))
     except DatabaseCorrupt as fault:
         findings.append(Finding("problem", fault.message, fault.hint))
@@ -130,7 +138,7 @@ def check_database(database: Database) -> list[Finding]:
     return check(database.read)
 
 
-def _model(read: Read) -> Iterator[Finding]:
+def _model(read: Read, wanted: str | None) -> Iterator[Finding]:
     record: dict[str, str] = dict(
         read("SELECT key, value FROM settings WHERE key LIKE 'embedding_%'")
     )
@@ -138,6 +146,10 @@ def _model(read: Read) -> Iterator[Finding]:
     if not record and not columns:
         yield Finding("ok", "no embedding model was used yet")
         return
+    name = record.get("embedding_model")
+    if wanted is not None and name is not None and wanted != name:
+        mismatch = ModelMismatch(stored=name, wanted=wanted)
+        yield Finding("problem", mismatch.message, mismatch.hint)
     dimension = record.get("embedding_dimension")
     kept = columns.get("embedding", "no vectors at all")
     if kept.upper() == f"FLOAT[{dimension}]":

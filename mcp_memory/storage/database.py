@@ -23,7 +23,7 @@ from mcp_memory.storage.migrations import migrate
 
 Row = tuple[Any, ...]
 
-_CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
+CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     # No extension is ever fetched: only the package registries can be relied on.
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -31,6 +31,8 @@ _CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     "threads": 1,
     "memory_limit": "1GB",
 }
+"""With what the driver opens a database, whoever does it."""
+
 _DIRECTORY_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 
@@ -145,7 +147,7 @@ class Database:
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         try:
-            connection = duckdb.connect(self.path, config=_CONFIG)
+            connection = duckdb.connect(self.path, config=CONFIG)
         except duckdb.Error as error:
             raise translate(error, self.path) from error
         try:

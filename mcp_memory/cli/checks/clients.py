@@ -18,6 +18,7 @@ from mcp_memory.settings import Settings, settings_of
 
 _DB: Final = f"{PREFIX}DB"
 _AGENT: Final = f"{PREFIX}AGENT"
+_SAME_FOR_ALL: Final = ("embedding_model", "tokenizer")
 _SETUP: Final = 'See the README, "Add it to your client"'
 _VARIABLE: Final = re.compile(r"\$\{|\{env:|\$\w|%\w+%")
 """What a client replaces before it starts the program; what with is not known here."""
@@ -48,6 +49,7 @@ def check_clients(found: Sequence[Configuration], settings: Settings | None) -> 
         yield Check("clients", "warning", "no client that was found here starts mcp-memory", _SETUP)
     elif settings is not None:
         yield from _check_databases(found, settings)
+        yield from _check_same(found)
 
 
 def _check_entry(configuration: Configuration, entry: Entry) -> Checks:
@@ -145,6 +147,33 @@ def _check_databases(found: Sequence[Configuration], settings: Settings) -> Chec
             f"they use another database than the one that was looked at here: {shown}",
             f"Run it again with {_DB}={next(iter(names))}",
         )
+
+
+def _check_same(found: Sequence[Configuration]) -> Checks:
+    """Say so if clients of one database differ in what must be the same for all of them."""
+    for name in _SAME_FOR_ALL:
+        values: dict[Path, dict[str, set[str]]] = {}
+        for configuration in found:
+            for entry in configuration.entries:
+                if entry.url is None and (given := _settings(entry)) is not None:
+                    users = values.setdefault(given.db, {}).setdefault(getattr(given, name), set())
+                    users.add(configuration.client.name)
+        for db, users_of in values.items():
+            if len(users_of) > 1:
+                shown = "; ".join(f"{', '.join(sorted(who))}: {v}" for v, who in users_of.items())
+                yield Check(
+                    "clients",
+                    "problem",
+                    f"they share {db}, each with its own {PREFIX}{name.upper()}: {shown}",
+                    "Set the same in every client: the owner refuses whoever differs",
+                )
+
+
+def _settings(entry: Entry) -> Settings | None:
+    try:
+        return settings_of(_given(entry.environment))
+    except SettingsFault:
+        return None  # Said of the entry itself.
 
 
 def _database(entry: Entry) -> Path:

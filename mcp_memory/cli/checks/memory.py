@@ -24,6 +24,12 @@ def check_owner(settings: Settings, seconds: float) -> tuple[list[Check], Look]:
     places = Places(str(settings.db))
     seen = look(places, seconds=seconds)
     checks = list(_owner(places, seen, seconds))
+    if settings.owner == "off" and seen.state is State.RUNNING:
+        text = "MCP_MEMORY_OWNER is off here: a client started so is refused while an owner runs"
+        checks.append(Check("owner", "warning", text, "Leave it out, or set it in every client"))
+    elif settings.owner == "off":
+        text = "MCP_MEMORY_OWNER is off: one client at a time can have the database"
+        checks.append(Check("owner", "ok", text))
     version = (seen.address or {}).get("version")
     if seen.state is State.RUNNING and version != __version__:
         checks.append(
@@ -108,7 +114,7 @@ def _through_owner(settings: Settings, seconds: float) -> Checks:
         yield Check("database", "problem", seen.refusal)
     else:
         yield from _findings(seen.result.get("findings"))
-        yield from _embedding(seen.result.get("embedding"))
+        yield from _embedding(settings, seen.result.get("embedding"))
 
 
 def _directly(settings: Settings, seconds: float) -> Checks:
@@ -121,7 +127,7 @@ def _directly(settings: Settings, seconds: float) -> Checks:
                     "database", "warning", f"{_UNCHECKED}: an owner is starting", "Run it again"
                 )
                 return
-            findings = inspect(settings.db)
+            findings = inspect(settings.db, settings.embedding_model)
     except DatabaseLocked as fault:
         yield Check(
             "database",
@@ -141,13 +147,21 @@ def _findings(findings: Any) -> Checks:
         yield Check("database", finding["level"], finding["text"], finding["hint"])
 
 
-def _embedding(state: Any) -> Checks:
-    if isinstance(state, dict) and state.get("state") == "unavailable":
+def _embedding(settings: Settings, state: Any) -> Checks:
+    told: dict[str, Any] = state if isinstance(state, dict) else {}
+    if told.get("state") == "unavailable":
         yield Check(
             "model",
             "warning",
-            f"the owner goes by words alone: {state.get('detail')}",
+            f"the owner goes by words alone: {told.get('detail')}",
             "Correct it and end the owner: the next call starts another",
+        )
+    if told.get("model") not in {None, settings.embedding_model}:
+        yield Check(
+            "model",
+            "warning",
+            f"the owner uses {told['model']}, and {settings.embedding_model} is set here",
+            "Set MCP_MEMORY_EMBEDDING_MODEL the same everywhere: a client with another is refused",
         )
 
 
