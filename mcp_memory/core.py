@@ -6,13 +6,14 @@ here: no edit leaves a block over its limit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from mcp_memory.dates import now
 from mcp_memory.errors import InvalidInput, MatchFault, NotFound, OverLimit, ReadOnly
-from mcp_memory.records import Block, BlockChange, Scope
+from mcp_memory.records import SHARED, Block, BlockChange, Scope
 from mcp_memory.render import compile_blocks
 from mcp_memory.storage import Database, Transaction
 from mcp_memory.text import check_characters, check_label, check_text, shorten
@@ -27,7 +28,7 @@ WORKING: Final = "working"
 @dataclass(frozen=True, slots=True)
 class _Default:
     label: str
-    scope: Literal["agent", "conversation"]
+    scope: Scope
     description: str
 
 
@@ -38,36 +39,50 @@ _DEFAULTS: Final = (
         WORKING, "conversation", "This conversation's task: goals, what is in progress, next steps."
     ),
 )
+_SHARED_DESCRIPTION: Final = "What all who work here should know; others read and edit it too."
 _EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 class CoreMemory:
-    """The blocks of every agent, kept in memory once read."""
+    """The blocks of every agent, kept in memory once read.
+
+    Where `shared` is taken, it names the shared blocks that are granted. A block
+    of the agent's own with such a label is kept, but out of view.
+    """
 
     def __init__(self, database: Database, tokenizer: Tokenizer) -> None:
         self._db = database
         self._tokenizer = tokenizer
         self._cache: dict[str, dict[tuple[str, str], Block]] = {}
-        self._compiled: dict[tuple[str, str], tuple[int, int]] = {}
+        self._compiled: dict[tuple[str, str, tuple[str, ...]], tuple[int, int]] = {}
         self._generation = database.generation
 
-    def blocks(self, agent: str, conversation: str) -> tuple[Block, ...]:
+    def blocks(
+        self, agent: str, conversation: str, shared: Sequence[str] = ()
+    ) -> tuple[Block, ...]:
         """Return the blocks in view, those that every agent has first, then by label."""
         held = self._held(agent)
         found = {
             label: block for (owner, label), block in held.items() if owner in {"", conversation}
         }
+        if shared:
+            theirs = self._held(SHARED)
+            found |= {label: theirs.get(("", label)) or _fresh_shared(label) for label in shared}
         first = [found.pop(d.label) if d.label in found else _fresh(d) for d in _DEFAULTS]
         return (*first, *(found[label] for label in sorted(found)))
 
-    def block(self, agent: str, conversation: str, label: str) -> Block:
+    def shared(self) -> tuple[Block, ...]:
+        """Return the shared blocks that have been written, whoever is granted them."""
+        return tuple(self._held(SHARED).values())
+
+    def block(self, agent: str, conversation: str, label: str, shared: Sequence[str] = ()) -> Block:
         """Return one block.
 
         Raises:
             NotFound: There is none of that label; the message names those there are.
         """
         check_label(label)
-        blocks = self.blocks(agent, conversation)
+        blocks = self.blocks(agent, conversation, shared)
         for block in blocks:
             if block.label == label:
                 return block
@@ -77,37 +92,48 @@ class CoreMemory:
             hint="Make it with rethink_memory and a description",
         )
 
-    def tokens(self, agent: str, conversation: str) -> tuple[int, int]:
+    def tokens(self, agent: str, conversation: str, shared: Sequence[str] = ()) -> tuple[int, int]:
         """Return the tokens of the compiled blocks: without `working`, and of `working`."""
         self._held(agent)
-        held = self._compiled.get((agent, conversation))
+        view = (agent, conversation, tuple(shared))
+        held = self._compiled.get(view)
         if held is None:
-            blocks = self.blocks(agent, conversation)
+            blocks = self.blocks(agent, conversation, shared)
             core = compile_blocks([b for b in blocks if b.label != WORKING])
             working = compile_blocks([b for b in blocks if b.label == WORKING])
             held = (self._tokenizer.count(core), self._tokenizer.count(working))
-            self._compiled[agent, conversation] = held
+            self._compiled[view] = held
         return held
 
-    def append(self, agent: str, conversation: str, label: str, content: str) -> Block:
+    def append(
+        self, agent: str, conversation: str, label: str, content: str, shared: Sequence[str] = ()
+    ) -> Block:
         """Return the block with `content` added as a new line, not yet stored.
 
         Raises:
             InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
         """
-        block = self._editable(agent, conversation, label)
+        block = self._editable(agent, conversation, label, shared)
         check_text(content, "content")
         value = f"{block.value}\n{content}" if block.value else content
         return self._revised(block, value)
 
-    def replace(self, agent: str, conversation: str, label: str, old: str, new: str) -> Block:
+    def replace(
+        self,
+        agent: str,
+        conversation: str,
+        label: str,
+        old: str,
+        new: str,
+        shared: Sequence[str] = (),
+    ) -> Block:
         """Return the block with the one place of `old` replaced, not yet stored.
 
         Raises:
             MatchFault: `old` is not there, or more than once; `lines` tells where.
             InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
         """
-        block = self._editable(agent, conversation, label)
+        block = self._editable(agent, conversation, label, shared)
         if not old:
             raise InvalidInput(
                 "old_content is empty",
@@ -125,7 +151,13 @@ class CoreMemory:
         return self._revised(block, before + new + after)
 
     def rethink(
-        self, agent: str, conversation: str, label: str, value: str, description: str | None
+        self,
+        agent: str,
+        conversation: str,
+        label: str,
+        value: str,
+        description: str | None,
+        shared: Sequence[str] = (),
     ) -> Block:
         """Return the block rewritten as a whole, or a new one, not yet stored.
 
@@ -137,7 +169,7 @@ class CoreMemory:
         check_characters(value, "new_memory")
         if description is not None:
             description = _check_description(description)
-        blocks = {block.label: block for block in self.blocks(agent, conversation)}
+        blocks = {block.label: block for block in self.blocks(agent, conversation, shared)}
         block = blocks.get(label)
         if block is None:
             if description is None:
@@ -166,6 +198,7 @@ class CoreMemory:
         description: str | None,
         limit: int | None,
         read_only: bool | None,
+        shared: Sequence[str] = (),
     ) -> Block:
         """Return a block as its owner, not the agent, wants it, not yet stored.
 
@@ -174,7 +207,8 @@ class CoreMemory:
         """
         check_label(label)
         check_characters(value, "value")
-        present = {block.label: block for block in self.blocks(agent, conversation)}.get(label)
+        blocks = self.blocks(agent, conversation, shared)
+        present = next((block for block in blocks if block.label == label), None)
         block = present or _fresh(_Default(label, "agent", description or label))
         block = replace(
             block,
@@ -188,23 +222,28 @@ class CoreMemory:
         """Write the new version of a block; call `stored` after the commit."""
         tx.run(
             "INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            agent, _owner(block, conversation), block.label, block.version, block.value,
+            _keeper(block, agent), _owner(block, conversation), block.label, block.version,
+            block.value,
             block.tokens, block.limit, block.description, block.read_only, block.changed_at,
         )  # fmt: skip
 
     def stored(self, agent: str, conversation: str, block: Block) -> None:
         """Let what was committed be seen."""
-        self._held(agent)[_owner(block, conversation), block.label] = block
-        for key in [key for key in self._compiled if key[0] == agent]:
+        self._held(_keeper(block, agent))[_owner(block, conversation), block.label] = block
+        for key in [key for key in self._compiled if key[0] == agent or block.label in key[2]]:
             del self._compiled[key]
 
-    def changes_since(self, agent: str, moment: datetime | None) -> tuple[BlockChange, ...]:
+    def changes_since(
+        self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
+    ) -> tuple[BlockChange, ...]:
         """Return how the blocks of an agent differ from what they were at `moment`."""
         rows = self._db.read(
             "SELECT conversation, label, value, changed_at FROM blocks"
-            " WHERE agent = $1 ORDER BY conversation, label, version",
-            agent,
-        )
+            " WHERE (agent = $1 AND NOT label = ANY (CAST($3 AS text[])))"
+            " OR (agent = $2 AND label = ANY (CAST($3 AS text[])))"
+            " ORDER BY conversation, label, version",
+            agent, SHARED, list(shared),
+        )  # fmt: skip
         before: dict[tuple[str, str], str] = {}
         after: dict[tuple[str, str], tuple[str, datetime]] = {}
         for conversation, label, value, changed_at in rows:
@@ -218,12 +257,16 @@ class CoreMemory:
             if before.get(key) != value
         )
 
-    def changed_since(self, agent: str, moment: datetime | None) -> tuple[tuple[str, Block], ...]:
+    def changed_since(
+        self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
+    ) -> tuple[tuple[str, Block], ...]:
         """Return the blocks changed after `moment`, or ever, each with its conversation or ''."""
+        theirs = self._held(SHARED) if shared else {}
         return tuple(
             (conversation, block)
-            for (conversation, _), block in self._held(agent).items()
-            if moment is None or block.changed_at > moment
+            for held, of_others in ((self._held(agent), False), (theirs, True))
+            for (conversation, label), block in held.items()
+            if (label in shared) is of_others and (moment is None or block.changed_at > moment)
         )
 
     def _held(self, agent: str) -> dict[tuple[str, str], Block]:
@@ -246,14 +289,13 @@ class CoreMemory:
         return {
             (row[0], row[1]): Block(
                 label=row[1], value=row[2], tokens=row[3], limit=row[4], description=row[5],
-                read_only=row[6], scope="conversation" if row[0] else "agent", version=row[7],
-                changed_at=row[8],
+                read_only=row[6], scope=_scope(agent, row[0]), version=row[7], changed_at=row[8],
             )
             for row in rows
         }  # fmt: skip
 
-    def _editable(self, agent: str, conversation: str, label: str) -> Block:
-        block = self.block(agent, conversation, label)
+    def _editable(self, agent: str, conversation: str, label: str, shared: Sequence[str]) -> Block:
+        block = self.block(agent, conversation, label, shared)
         if block.read_only:
             raise ReadOnly(label)
         return block
@@ -275,11 +317,24 @@ def _owner(block: Block, conversation: str) -> str:
     return conversation if block.scope == "conversation" else ""
 
 
+def _keeper(block: Block, agent: str) -> str:
+    return SHARED if block.scope == "shared" else agent
+
+
+def _scope(agent: str, conversation: str) -> Scope:
+    if agent == SHARED:
+        return "shared"
+    return "conversation" if conversation else "agent"
+
+
+def _fresh_shared(label: str) -> Block:
+    return _fresh(_Default(label, "shared", _SHARED_DESCRIPTION))
+
+
 def _fresh(default: _Default) -> Block:
-    scope: Scope = default.scope
     return Block(
         label=default.label, value="", tokens=0, limit=DEFAULT_LIMIT_TOKENS,
-        description=default.description, read_only=False, scope=scope, version=0,
+        description=default.description, read_only=False, scope=default.scope, version=0,
         changed_at=_EPOCH,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from mcp_memory.engine import Engine
 from mcp_memory.memory.archive import Archive
-from mcp_memory.memory.base import Access, Listener
+from mcp_memory.memory.base import Access, Grant, Listener
 from mcp_memory.memory.blocks import Blocks
 from mcp_memory.memory.conversations import Conversations
 from mcp_memory.memory.readers import Call, Readers
@@ -54,6 +54,7 @@ class Memories:
         self.engine = engine
         self._shared: dict[str, _Shared] = {}
         self._readers: list[Readers] = []
+        self._grants: list[Grant] = []
         self._opening = threading.Lock()
 
     def open(
@@ -68,8 +69,8 @@ class Memories:
         Args:
             settings: Those of the connection; the engine's without.
             surface: What the server itself puts into the window.
-            since: When the connection began, if it is older than this process: its
-                clients have not seen what has changed in core memory since.
+            since: When the client connected, be it to a process before this one: it has
+                not seen what has changed in core memory since.
         """
         with self._opening:
             shared = self._shared.setdefault(agent, _Shared())
@@ -77,8 +78,11 @@ class Memories:
         pager = Pager(self.engine, agent, settings, surface or Surface(), shared.state)
         readers = Readers(agent, since)
         return Memory(
-            Access(self.engine, agent, settings, pager, shared.listeners, readers, self._readers)
-        )
+            Access(
+                self.engine, agent, settings, pager, shared.listeners, readers, self._readers,
+                self._grants,
+            )
+        )  # fmt: skip
 
     def close(self) -> None:
         """Close the database and end the background work."""
@@ -103,6 +107,7 @@ class Memory:
         self._engine = access.engine
         self._listeners = access.listeners
         self._listener: Listener | None = None
+        self._grant: Grant | None = None
         self.core = Blocks(access)
         self.archive = Archive(access)
         self.conversations = Conversations(access, self.archive)
@@ -126,12 +131,12 @@ class Memory:
         Args:
             key: Which client.
             shown: The text with core memory that the client has been given before.
-                One that is new without it has seen what is there now.
+                One that is new has seen nothing else, unless it is known since when.
             arrived: The `tick` at which the call came in; the present one without.
         """
         readers = self._access.readers
         with self._engine.lock:
-            # The handshake of a connection that went on here was only repeated, not shown.
+            # The handshake of one that connected earlier may be repeated, and not shown to it.
             repeated = key not in readers and readers.since is not None
             reader = readers.get(key, lambda: self.core.unseen(shown))
             call = Call(readers, reader, readers.tick if arrived is None else arrived)
@@ -150,6 +155,9 @@ class Memory:
         """
         self._listener = listener
         self._listeners.append(listener)
+        if self.settings.shared_blocks:
+            self._grant = Grant(self.agent, self.settings.shared_blocks, listener)
+            self._access.grants.append(self._grant)
 
     def close(self) -> None:
         """End this connection's part; the memory stays open for others."""
@@ -159,6 +167,9 @@ class Memory:
         if self._listener is not None:
             self._listeners.remove(self._listener)
             self._listener = None
+        if self._grant is not None:
+            self._access.grants.remove(self._grant)
+            self._grant = None
 
     def overview(self) -> Overview:
         """Return what lies outside the window: numbers and tags in use."""

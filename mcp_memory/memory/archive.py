@@ -75,7 +75,10 @@ class Archive(Part):
         limit = check_limit(limit, "top_k")
         wanted = check_tags(tags)
         start, end = parse_range(start_date, end_date, zone=self._settings.zone)
-        as_of = as_of or now()
+        if as_of is None:
+            with self._engine.lock:
+                # What was recorded before the clock was set back is there as well.
+                as_of = max(now(), self._engine.archival.newest(self._agent))
         tag_groups = [[tag] for tag in wanted] if tag_match == "all" else [list(wanted)]
         labels = groups(
             *([f"tag:{tag}" for tag in group] for group in tag_groups),

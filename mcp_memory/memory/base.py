@@ -23,6 +23,15 @@ _LEXICAL_NOTE: Final = "searched by words alone: the embedding model is {state}"
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """A connection of `agent` that is shown the shared blocks of these labels."""
+
+    agent: str
+    labels: tuple[str, ...]
+    listener: Listener
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """One connection's way to one agent's memory.
 
@@ -34,6 +43,7 @@ class Access:
         listeners: Called with the topics of every change; those of all the agent's connections.
         readers: The connection's clients.
         all_readers: The clients of every connection of every agent.
+        grants: Whom to tell of a change to a shared block, on every connection.
     """
 
     engine: Engine
@@ -43,6 +53,7 @@ class Access:
     listeners: list[Listener]
     readers: Readers
     all_readers: list[Readers]
+    grants: list[Grant]
 
 
 class Part:

@@ -8,7 +8,7 @@ from mcp_memory import events
 from mcp_memory.errors import Conflict, MatchFault
 from mcp_memory.memory.base import Access, Part, check_conversation
 from mcp_memory.memory.readers import BlockKey, Call, block_key
-from mcp_memory.records import Block, BlockChange
+from mcp_memory.records import SHARED, Block, BlockChange
 from mcp_memory.render import compile_block, compile_blocks
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.snapshot import write_snapshot
@@ -26,12 +26,16 @@ class Blocks(Part):
         super().__init__(access)
         self._readers = access.readers
         self._all_readers = access.all_readers
+        self._grants = access.grants
+        self._shared = access.settings.shared_blocks
         self._call = call
 
     def all(self, conversation: str = DEFAULT_CONVERSATION) -> tuple[Block, ...]:
         """Return the blocks that are in view in a conversation."""
         with self._engine.lock:
-            return self._engine.core.blocks(self._agent, check_conversation(conversation))
+            return self._engine.core.blocks(
+                self._agent, check_conversation(conversation), self._shared
+            )
 
     def get(self, label: str, conversation: str = DEFAULT_CONVERSATION) -> Block:
         """Return one block.
@@ -40,7 +44,9 @@ class Blocks(Part):
             NotFound: There is none of that label.
         """
         with self._engine.lock:
-            return self._engine.core.block(self._agent, check_conversation(conversation), label)
+            return self._engine.core.block(
+                self._agent, check_conversation(conversation), label, self._shared
+            )
 
     def append(self, label: str, content: str, conversation: str = DEFAULT_CONVERSATION) -> Block:
         """Add a line to a block and return it.
@@ -50,7 +56,9 @@ class Blocks(Part):
         """
         conversation = check_conversation(conversation)
         with self._engine.lock:
-            block = self._engine.core.append(self._agent, conversation, label, content)
+            block = self._engine.core.append(
+                self._agent, conversation, label, content, self._shared
+            )
             return self._store(conversation, block)
 
     def replace(
@@ -67,10 +75,10 @@ class Blocks(Part):
         with self._engine.lock:
             core = self._engine.core
             try:
-                block = core.replace(self._agent, conversation, label, old, new)
+                block = core.replace(self._agent, conversation, label, old, new, self._shared)
             except MatchFault as fault:
                 if not fault.lines:
-                    present = core.block(self._agent, conversation, label)
+                    present = core.block(self._agent, conversation, label, self._shared)
                     self._check_seen(conversation, present, "old_content")
                 raise
             return self._store(conversation, block)
@@ -93,7 +101,7 @@ class Blocks(Part):
         conversation = check_conversation(conversation)
         with self._engine.lock:
             core = self._engine.core
-            block = core.rethink(self._agent, conversation, label, value, description)
+            block = core.rethink(self._agent, conversation, label, value, description, self._shared)
             present = self._present(conversation, label)
             if present is not None and present.value != block.value:
                 self._check_seen(conversation, present, "new_memory")
@@ -119,7 +127,7 @@ class Blocks(Part):
         with self._engine.lock:
             block = self._engine.core.define(
                 self._agent, DEFAULT_CONVERSATION, label, value,
-                description=description, limit=limit, read_only=read_only,
+                description=description, limit=limit, read_only=read_only, shared=self._shared,
             )  # fmt: skip
             return self._store(DEFAULT_CONVERSATION, block)
 
@@ -127,7 +135,7 @@ class Blocks(Part):
         """End a consolidation: return what changed since the last one, and when that was."""
         with self._engine.lock:
             since = self._engine.events.last_at(self._agent, (events.RETHOUGHT,))
-            changes = self._engine.core.changes_since(self._agent, since)
+            changes = self._engine.core.changes_since(self._agent, since, self._shared)
             with self._engine.database.transaction() as tx:
                 self._engine.events.add(
                     tx, self._agent, events.RETHOUGHT,
@@ -185,25 +193,30 @@ class Blocks(Part):
     def unseen(self, shown: str | None) -> set[BlockKey]:
         """Return the blocks that a client which is new here has not seen.
 
+        Those changed since it connected; without that moment and without a text, all.
+
         Args:
             shown: The text with compiled blocks that it was given; None if it was given none.
         """
-        readers = self._readers
+        since, unseen = self._readers.since, set[BlockKey]()
         with self._engine.lock:
-            if readers.since is not None or readers.forgot:
-                since = None if readers.forgot else readers.since
-                return {
+            if since is not None or shown is None:
+                unseen = {
                     block_key(block, conversation)
-                    for conversation, block in self._engine.core.changed_since(self._agent, since)
+                    for conversation, block in self._engine.core.changed_since(
+                        self._agent, since, self._shared
+                    )
                 }
-            return {
-                block_key(block, DEFAULT_CONVERSATION)
-                for block in self.all()
-                if shown is not None and block.version and compile_block(block) not in shown
-            }
+            if shown is not None:
+                unseen |= {
+                    block_key(block, DEFAULT_CONVERSATION)
+                    for block in self.all()
+                    if block.version and compile_block(block) not in shown
+                }
+        return unseen
 
     def _present(self, conversation: str, label: str) -> Block | None:
-        blocks = self._engine.core.blocks(self._agent, conversation)
+        blocks = self._engine.core.blocks(self._agent, conversation, self._shared)
         return next((block for block in blocks if block.label == label), None)
 
     def _check_seen(self, conversation: str, present: Block, field: str) -> None:
@@ -220,8 +233,18 @@ class Blocks(Part):
         if before is None or before.value != block.value:
             self._tell_readers(block_key(block, conversation), block)
         self.write_snapshot()
-        self._notify("core", f"budget/{conversation}")
+        if block.scope == "shared":
+            self._notify_granted(block.label, conversation)
+        else:
+            self._notify("core", f"budget/{conversation}")
         return block
+
+    def _notify_granted(self, label: str, conversation: str) -> None:
+        for grant in tuple(self._grants):
+            if label in grant.labels:
+                # What another agent calls its conversations is its own affair.
+                own = conversation if grant.agent == self._agent else DEFAULT_CONVERSATION
+                grant.listener(frozenset({"core", f"budget/{own}"}))
 
     def _tell_readers(self, key: BlockKey, block: Block) -> None:
         by = self._call.reader if self._call else None
@@ -236,3 +259,5 @@ class Blocks(Part):
             with self._engine.lock:
                 blocks = self._engine.core.blocks(self._agent, DEFAULT_CONVERSATION)
                 write_snapshot(path, self._agent, compile_blocks(blocks))
+                if self._shared:
+                    write_snapshot(path, SHARED, compile_blocks(self._engine.core.shared()))

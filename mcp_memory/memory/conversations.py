@@ -162,7 +162,10 @@ class Conversations(Part):
                 )  # fmt: skip
         name = None if conversation is None else check_conversation(conversation)
         start, end = parse_range(start_date, end_date, zone=self._settings.zone)
-        as_of = as_of or now()
+        if as_of is None:
+            with self._engine.lock:
+                # What was recorded before the clock was set back is there as well.
+                as_of = max(now(), self._engine.recall.newest(self._agent))
         where = Filter(
             labels=groups(
                 [f"role:{role}" for role in roles], [f"conversation:{name}"] if name else []

@@ -46,16 +46,13 @@ class Readers:
 
     Args:
         agent: Whose memory they see.
-        since: When the connection began if that was before it was opened here:
-            what changed later, its clients have not seen.
+        since: When the client connected, if it is one and has said so.
     """
 
     def __init__(self, agent: str, since: datetime | None = None) -> None:
         self.agent = agent
         self.since = since
         self.tick = 0
-        self.forgot = False
-        """Whether a reader that seems new may be one that was forgotten."""
         self._readers: OrderedDict[Hashable, Reader] = OrderedDict()
 
     def __contains__(self, key: Hashable) -> bool:
@@ -69,7 +66,6 @@ class Readers:
             reader = self._readers[key] = Reader(unseen())
             if len(self._readers) > MAX_READERS:
                 self._readers.popitem(last=False)
-                self.forgot = True
         self._readers.move_to_end(key)
         return reader
 
@@ -78,7 +74,6 @@ class Readers:
         for reader in self._readers.values():
             if reader is not by:
                 reader.unseen[key] = False
-                reader.seen_at.pop(key, None)
 
 
 class Call:

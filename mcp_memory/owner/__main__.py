@@ -4,8 +4,9 @@ import os
 import sys
 from typing import NoReturn
 
-from mcp_memory.errors import MemoryFault
+from mcp_memory.errors import DiskFull, MemoryFault
 from mcp_memory.locations import PREFIX
+from mcp_memory.owner.connect import FULL_STATUS
 from mcp_memory.owner.places import Places
 from mcp_memory.owner.seat import Seat
 
@@ -20,6 +21,8 @@ def main(db: str) -> NoReturn:
     seat = Seat(Places(db), "detached")
     try:
         seat.take(_LEAVING_SECONDS)
+    except DiskFull:
+        os._exit(FULL_STATUS)  # There is no room for a line in the log either.
     except MemoryFault as fault:
         sys.stderr.write(f"{fault}\n")
         sys.exit(3)

@@ -14,10 +14,10 @@ import time
 from collections.abc import Mapping
 
 from mcp_memory import __version__
-from mcp_memory.errors import MemoryFault, OwnerFault
+from mcp_memory.errors import DiskFull, MemoryFault, OwnerFault
 from mcp_memory.owner.locks import ProcessLock, read_note
-from mcp_memory.owner.places import Address, Places
-from mcp_memory.owner.wire import Gone, Message, Silent, alive, dial, greet, kill
+from mcp_memory.owner.places import Address, Places, is_same, place, unwritable
+from mcp_memory.owner.wire import Gone, Message, Silent, alive, dial, greet
 
 REACH_SECONDS = 60.0
 """So long is tried to reach an owner before a client is told that there is none."""
@@ -26,6 +26,10 @@ HELLO_SECONDS = 10.0
 STARTING_SECONDS = 45.0
 """An owner that is still importing may take longer to answer."""
 
+FULL_STATUS = 4
+"""The exit status of an owner that had no room to start: it could not write that into its log."""
+
+_MAX_STARTS = 3
 _POLL_SECONDS = 0.01
 _MAX_LOG_BYTES = 1_000_000
 
@@ -58,6 +62,7 @@ def reach(
 
     Raises:
         OwnerFault: It can't be started, or doesn't answer.
+        StorageFault: Its files can't be written.
         MemoryFault: It refuses; the message is its own.
     """
     _reap()
@@ -65,6 +70,7 @@ def reach(
         places.make()
     election = ProcessLock(places.election)
     deadline = time.monotonic() + seconds
+    starts = 0
     try:
         while True:
             reached = _try(places, hello, election, start=start)
@@ -77,6 +83,12 @@ def reach(
                 reached = _try(places, hello, election, start=start)
                 if reached is not None:
                     return reached
+                if starts == _MAX_STARTS:
+                    raise OwnerFault(
+                        f"the owner of {places.db} ends before it answers: {_last_words(places)}",
+                        hint=f"See {places.log}, or run `mcp-memory doctor`",
+                    )
+                starts += 1
                 _start(places, environ, deadline)
             elif time.monotonic() > deadline:
                 raise OwnerFault(
@@ -134,14 +146,18 @@ def _replace(places: Places, address: Address, election: ProcessLock) -> None:
     """
     while not election.acquire():
         time.sleep(_POLL_SECONDS)
-        if places.read_address() != address:
+        if not is_same(places.read_address(), address):
             return
-    if places.read_address() == address:
+    if is_same(places.read_address(), address):
         retire(places, address)
 
 
 def retire(places: Places, address: Address, seconds: float = 15.0) -> None:
-    """Ask an owner to leave, and wait until it has; end it if it doesn't."""
+    """Ask an owner to leave, and wait until it has; end it if it doesn't.
+
+    Raises:
+        OwnerFault: It can't be ended.
+    """
     try:
         with dial(address, HELLO_SECONDS) as connection:
             greet(connection, address, {"op": "retire"})
@@ -151,9 +167,15 @@ def retire(places: Places, address: Address, seconds: float = 15.0) -> None:
         _end_silent(places, address)
     lock = ProcessLock(places.lock)
     deadline = time.monotonic() + seconds
+    ended = False
     while not lock.acquire():
         if time.monotonic() > deadline:
-            kill(address)
+            if ended:
+                raise OwnerFault(
+                    f"the database {places.db} is held: {_holder(places)}", hint="End that first"
+                )
+            end(places, address)
+            ended = True
             deadline += seconds
         time.sleep(_POLL_SECONDS)
     lock.release()
@@ -172,7 +194,7 @@ def refusal(error: object) -> MemoryFault:
 
 def _end_silent(places: Places, address: Address) -> None:
     """Kill an owner that does not answer, unless a person has started it."""
-    if places.read_address() != address:
+    if not is_same(places.read_address(), address):
         return
     if address.get("kind") != "detached":
         raise OwnerFault(
@@ -180,7 +202,31 @@ def _end_silent(places: Places, address: Address) -> None:
             hint="Continue or end it",
         )
     if not alive(address, HELLO_SECONDS):
-        kill(address)
+        end(places, address)
+
+
+def end(places: Places, address: Address) -> None:
+    """End an owner that does not answer; what it acknowledged is durable.
+
+    An address may be from before the machine's last start, or have come with a copied folder:
+    its number may be anybody's by now. So only the process that holds the lock is ended.
+    """
+    import signal
+
+    pid = address.get("pid")
+    lock = ProcessLock(places.lock)
+    if lock.acquire():
+        with contextlib.suppress(OSError):
+            os.unlink(places.address)  # A dead owner has left it.
+        lock.release()
+    elif (
+        isinstance(pid, int)
+        and pid != os.getpid()
+        and address.get("place") == place()
+        and read_note(places.lock).startswith(f"process {pid} ")
+    ):
+        with contextlib.suppress(OSError):
+            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def _is_older(version: object) -> bool:
@@ -224,8 +270,11 @@ def _start(places: Places, environ: Mapping[str, str], deadline: float) -> None:
     while True:
         address = places.read_address()
         if address is not None and address != before:
+            _started.add(process.pid)
             process.returncode = 0  # Not awaited here; see _reap.
             return
+        if process.poll() == FULL_STATUS:
+            raise DiskFull(places.folder)
         if process.poll() is not None:
             raise OwnerFault(
                 f"the owner of {places.db} has not started: {_last_words(places)}",
@@ -249,12 +298,19 @@ else:
     _DETACHED = 0
 
 
+_started: set[int] = set()
+
+
 def _reap() -> None:
     """Let go of owners that this process has started and that have ended."""
     if hasattr(os, "WNOHANG"):
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        for pid in list(_started):
+            try:
+                ended = os.waitpid(pid, os.WNOHANG)[0] != 0
+            except ChildProcessError:
+                ended = True
+            if ended:
+                _started.discard(pid)
 
 
 def _open_log(places: Places):  # type: ignore[no-untyped-def]  # typing is too slow to import here
@@ -263,7 +319,10 @@ def _open_log(places: Places):  # type: ignore[no-untyped-def]  # typing is too 
             os.replace(places.log, f"{places.log}.1")
     except OSError:
         pass
-    file = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        file = os.open(places.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise unwritable(places.folder, error) from error
     return os.fdopen(file, "ab")
 
 

@@ -98,6 +98,13 @@ class Connection:
                 while self._in_flight:
                     await self._room.wait()
 
+    async def _settle_last(self) -> None:
+        """Wait until the last requests are answered, as long as there is any answer meanwhile."""
+        left = -1
+        while self._in_flight and len(self._in_flight) != left:
+            left = len(self._in_flight)
+            await self.settle(_LAST_ANSWERS_SECONDS)
+
     @asynccontextmanager
     async def _pumps(self) -> AsyncIterator[tuple[Any, Any]]:
         in_send, in_receive = anyio.create_memory_object_stream[SessionMessage | Exception](0)
@@ -115,7 +122,7 @@ class Connection:
                             continue
                         await self._admit(message)
                         await in_send.send(SessionMessage(message))
-                    await self.settle(_LAST_ANSWERS_SECONDS)
+                    await self._settle_last()
 
             async def pump_out() -> None:
                 async with out_receive:

@@ -43,6 +43,6 @@ def parsed(line: bytes) -> dict[str, object]:
     """Return the message of a line; nothing if the owner is to say what is wrong with it."""
     try:
         message = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
+from mcp_memory.owner.places import unwritable
+
 
 class ProcessLock:
     """An exclusive lock on a file of its own, for one process at a time.
@@ -23,11 +25,15 @@ class ProcessLock:
         """Return whether the lock is held now; it doesn't wait.
 
         Raises:
-            OSError: The file can't be made or opened.
+            StorageFault: The file can't be made or opened.
         """
         if self._file is not None:
             return True
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        try:
+            file = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            raise unwritable(os.path.dirname(self.path), error) from error
         if not _lock(file):
             os.close(file)
             return False
@@ -35,11 +41,18 @@ class ProcessLock:
         return True
 
     def note(self, text: str) -> None:
-        """Write into the file who holds it and for what; for people and error messages."""
+        """Write into the file who holds it and for what; for people and error messages.
+
+        Raises:
+            StorageFault: It can't be written.
+        """
         if self._file is not None:
-            os.ftruncate(self._file, 0)
-            os.lseek(self._file, 0, os.SEEK_SET)
-            os.write(self._file, text.encode())
+            try:
+                os.ftruncate(self._file, 0)
+                os.lseek(self._file, 0, os.SEEK_SET)
+                os.write(self._file, text.encode())
+            except OSError as error:
+                raise unwritable(os.path.dirname(self.path), error) from error
 
     def release(self) -> None:
         """Let go of the lock; nothing happens if it isn't held."""

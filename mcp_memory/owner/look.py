@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from mcp_memory.errors import StorageFault
 from mcp_memory.owner.locks import ProcessLock, read_note
 from mcp_memory.owner.places import Address, Places
 from mcp_memory.owner.wire import Gone, Silent, dial, greet
@@ -87,7 +88,7 @@ def holder_of(places: Places) -> str:
         # Trying makes the file, and what only looks makes none.
         if not os.path.exists(places.lock) or lock.acquire():
             return ""
-    except OSError:
+    except StorageFault:
         return ""
     finally:
         lock.release()

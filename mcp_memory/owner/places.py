@@ -7,11 +7,12 @@ database file itself: opening it would drop the lock of whoever holds it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
 
-from mcp_memory.errors import StorageFault
+from mcp_memory.errors import DiskFull, StorageFault
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -19,6 +20,8 @@ MAX_SOCKET_PATH = 100
 """Bytes; the shortest limit of any system is 103."""
 
 Address = dict[str, object]
+
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class Places:
@@ -51,10 +54,7 @@ class Places:
             if not os.access(self.folder, os.W_OK):
                 raise PermissionError(13, "it is not writable")
         except OSError as error:
-            raise StorageFault(
-                f"the folder {self.folder} can't be made or written: {error.strerror}",
-                hint="Set MCP_MEMORY_DB to a file in a folder that you can write to",
-            ) from error
+            raise unwritable(self.folder, error) from error
 
     def read_address(self) -> Address | None:
         """Return where the owner listens, None if there is none or it can't be read."""
@@ -66,12 +66,21 @@ class Places:
         return found if isinstance(found, dict) else None
 
     def write_address(self, address: Address) -> None:
-        """Tell clients where the owner listens, in one step."""
+        """Tell clients where the owner listens, in one step.
+
+        Raises:
+            StorageFault: It can't be written.
+        """
         temporary = f"{self.address}.{os.getpid()}"
-        file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
-        with os.fdopen(file, "w", encoding="utf-8") as out:
-            json.dump(address, out)
-        os.replace(temporary, self.address)
+        try:
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+            with os.fdopen(file, "w", encoding="utf-8") as out:
+                json.dump(address, out)
+            os.replace(temporary, self.address)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise unwritable(self.folder, error) from error
 
     def remove_address(self, pid: int) -> None:
         """Take the address away if it is that of process `pid`."""
@@ -93,6 +102,35 @@ class Places:
             if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
                 paths.append(path)
         return paths
+
+
+def is_same(one: Address | None, other: Address | None) -> bool:
+    """Return whether two addresses are of one owner, which may have become ready meanwhile."""
+    if one is None or other is None:
+        return False
+    return all(one.get(name) == other.get(name) for name in ("pid", "since"))
+
+
+def unwritable(folder: str, error: OSError) -> StorageFault:
+    """Return the fault that stands for the system's refusal to write into the owner's folder."""
+    if error.errno in _FULL:
+        return DiskFull(folder)
+    return StorageFault(
+        f"the folder {folder} can't be made or written: {error.strerror}",
+        hint="Set MCP_MEMORY_DB to a file in a folder that you can write to",
+    )
+
+
+def place() -> str:
+    """Return in which boot and container this process is; a number of a process means one there.
+
+    It is empty where the system doesn't tell.
+    """
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def _private_temporary_folder() -> str | None:

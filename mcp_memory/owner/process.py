@@ -87,7 +87,8 @@ def own(seat: Seat, settings: Settings, listen: Listen | None = None) -> NoRetur
     seat.stop_listening()
     owner.servers.close()
     seat.leave()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # The log may stand on a full disk.
+        sys.stderr.flush()
     # A thread at a long work would hold the process up.
     os._exit(status)
 
@@ -157,6 +158,7 @@ class Owner:
                     await _say(stream, await self._operate(hello))
                     return
                 settings = self._settings_of(hello)
+                since = _moment(hello.get("since"))
                 connection = Connection(stream, reader)
                 self._open.add(connection)
                 self._news.set()
@@ -166,19 +168,18 @@ class Owner:
             except Exception:
                 logger.exception("a client could not be greeted")
                 return
-            await self._serve_client(stream, connection, settings, hello)
+            info = ConnectionInfo(settings.agent, str(hello.get("version")), since)
+            await self._serve_client(stream, connection, settings, info)
 
     async def _serve_client(
         self,
         stream: anyio.abc.SocketStream,
         connection: Connection,
         settings: Settings,
-        hello: dict[str, Any],
+        info: ConnectionInfo,
     ) -> None:
-        since = datetime.fromtimestamp(float(hello.get("since") or 0.0), UTC)
-        info = ConnectionInfo(settings.agent, str(hello.get("version")), since)
         connection.on_client = info.named
-        server = self.servers.server(settings, since=since)
+        server = self.servers.server(settings, since=info.since)
         self.servers.connections.append(info)
         try:
             await _say(
@@ -208,12 +209,13 @@ class Owner:
             return None
         try:
             hello = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(hello, dict) or hello.get("mcp_memory") != PROTOCOL:
             return None
         secret = self._seat.secret
-        if secret is not None and not hmac.compare_digest(str(hello.get("secret")), secret):
+        said = str(hello.get("secret")).encode("utf-8", "replace")
+        if secret is not None and not hmac.compare_digest(said, secret.encode()):
             return None
         return hello
 
@@ -245,6 +247,13 @@ class Owner:
                     hint="Set the same in every client",
                 )
         return settings
+
+
+def _moment(seconds: object) -> datetime:
+    """Return when a client connected, now if it doesn't say."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(float(str(seconds)), UTC)
+    return datetime.now(UTC)
 
 
 def _fault_in(error: BaseException) -> MemoryFault | None:

@@ -14,9 +14,9 @@ import socket
 import time
 
 from mcp_memory import __version__
-from mcp_memory.errors import MemoryFault, OwnerFault
+from mcp_memory.errors import MemoryFault, OwnerFault, StorageFault
 from mcp_memory.owner.locks import ProcessLock, read_note
-from mcp_memory.owner.places import Address, Places
+from mcp_memory.owner.places import Address, Places, place
 from mcp_memory.owner.wire import MAX_HELLO_BYTES, Message
 
 BACKLOG = 128
@@ -60,6 +60,7 @@ class Seat:
         self.listener = self._listen()
         self._address |= {
             "pid": os.getpid(),
+            "place": place(),
             "version": __version__,
             "kind": self.kind,
             "since": time.time(),
@@ -70,7 +71,9 @@ class Seat:
     def ready(self) -> None:
         """Say that clients are answered from now on."""
         self._address["ready"] = True
-        self.places.write_address(self._address)
+        # It tells them no more than how long to wait: not worth ending for on a full disk.
+        with contextlib.suppress(StorageFault):
+            self.places.write_address(self._address)
 
     def stop_listening(self) -> None:
         """Take the address away; who has connected and was not answered tries the next owner."""

@@ -20,10 +20,11 @@ from contextlib import suppress
 
 from mcp_memory.errors import MemoryFault, OwnerFault
 from mcp_memory.locations import PREFIX, default_db, expanded, own_settings
-from mcp_memory.owner.connect import Reached, reach
+from mcp_memory.owner.connect import Reached, end, reach
 from mcp_memory.owner.lines import lines, parsed
-from mcp_memory.owner.places import Address, Places
-from mcp_memory.owner.wire import MAX_LINE_BYTES, RETRY_CODE, alive, kill
+from mcp_memory.owner.places import Address, Places, is_same
+from mcp_memory.owner.session import HANDSHAKE, Request, Session, answered_id
+from mcp_memory.owner.wire import MAX_LINE_BYTES, RETRY_CODE, alive
 
 SILENT_SECONDS = 20.0
 """A request may wait so long before the owner is asked whether it is there at all."""
@@ -31,25 +32,7 @@ SILENT_SECONDS = 20.0
 _LEAVE_SECONDS = 6.0
 _PING_SECONDS = 5.0
 _CHUNK_BYTES = 65_536
-_ANSWER = re.compile(rb'\{"jsonrpc":"2\.0","id":("(?:[^"\\]|\\.)*"|-?\d+),"(?:result|error)":')
 _ID = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
-
-_HANDSHAKE = "initialize"
-_NEVER_REPEATED = frozenset({"tools/call"})
-"""Everything else asks and changes nothing; of the tools the owner tells which can be repeated."""
-
-Id = str | int
-
-
-class Request:
-    """A request of the client that has no answer yet."""
-
-    def __init__(self, line: bytes, method: str, tool: str | None) -> None:
-        self.line = line
-        self.method = method
-        self.tool = tool
-        self.since = time.monotonic()
-        self.sent = False
 
 
 class Shim:
@@ -77,13 +60,10 @@ class Shim:
         self._writing = threading.Lock()
         self._connection: socket.socket | None = None
         self._address: Address = {}
-        self._repeatable: frozenset[str] = frozenset()
-        self._pending: dict[Id, Request] = {}
-        self._handshake: bytes | None = None
-        self._initialized: bytes | None = None
-        self._level: bytes | None = None
-        self._subscribed: dict[str, bytes] = {}
+        self._session = Session()
         self._ending = False
+        self._sending = threading.Lock()
+        self._asked = threading.Event()
 
     def run(self) -> None:
         """Pass lines until the client closes its end, or takes no more.
@@ -95,10 +75,11 @@ class Shim:
         threading.Thread(target=self._pump_in, name="stdin", daemon=True).start()
         while True:
             self._pump_out()
-            with self._lock:
+            while not self._go_on():
                 if self._ending:
                     return
-                self._go_on()
+                # Nobody can be had at present; the next call tries again.
+                self._asked.wait()
 
     def _reach(self) -> Reached:
         return reach(self._places, self._hello, self._environ)
@@ -107,7 +88,7 @@ class Shim:
         self._connection = reached.connection
         self._address = reached.address
         tools = reached.answer.get("repeatable")
-        self._repeatable = frozenset(tools) if isinstance(tools, list) else frozenset()
+        self._session.repeatable = frozenset(tools) if isinstance(tools, list) else frozenset()
 
     # From the client to the owner.
 
@@ -120,54 +101,28 @@ class Shim:
             pass
         with self._lock:
             self._ending = True
+            self._asked.set()
             connection = self._connection
         if connection is not None:
             # The owner finishes what it is at, answers, and closes.
-            _shut(connection, socket.SHUT_WR)
-            time.sleep(_LEAVE_SECONDS)
+            if self._sending.acquire(timeout=_LEAVE_SECONDS):
+                _shut(connection, socket.SHUT_WR)
+                self._sending.release()
+            waiting = -1
+            while waiting != len(self._session.pending):
+                waiting = len(self._session.pending)
+                time.sleep(_LEAVE_SECONDS)
             _shut(connection, socket.SHUT_RDWR)
 
     def _forward(self, line: bytes) -> None:
-        message = parsed(line)
         with self._lock:
-            request = self._note(line, message)
+            request = self._session.note(line)
             connection = self._connection
-        if connection is None:
-            return
-        if request is not None:
-            # Before it is: whether a line that failed half-way was done, nobody can tell.
-            request.sent = True
-        # If it fails, the other thread sees it too and goes on with the next owner.
-        with suppress(OSError):
-            connection.sendall(line + b"\n")
-
-    def _note(self, line: bytes, message: dict[str, object]) -> Request | None:
-        """Remember what another owner would have to be told."""
-        method, number = message.get("method"), message.get("id")
-        params = message.get("params")
-        params = params if isinstance(params, dict) else {}
-        if not isinstance(method, str):
-            return None
-        if isinstance(number, (str, int)):
-            if method == _HANDSHAKE:
-                self._handshake = line
-            elif method == "logging/setLevel":
-                self._level = line
-            elif method == "resources/subscribe":
-                self._subscribed[str(params.get("uri"))] = line
-            elif method == "resources/unsubscribe":
-                self._subscribed.pop(str(params.get("uri")), None)
-            tool = params.get("name") if method == "tools/call" else None
-            request = Request(line, method, tool if isinstance(tool, str) else None)
-            self._pending[number] = request
-            return request
-        if method == "notifications/initialized":
-            self._initialized = line
-        elif method == "notifications/cancelled":
-            cancelled = params.get("requestId")
-            if isinstance(cancelled, (str, int)):
-                self._pending.pop(cancelled, None)
-        return None
+            if request is not None:
+                self._asked.set()
+        if connection is not None:
+            with self._sending:
+                _send(connection, line, request)
 
     def _refuse_long(self, head: bytes) -> None:
         found = _ID.search(head)
@@ -195,25 +150,16 @@ class Shim:
 
         try:
             for line in lines(read):
-                self._answered(line)
+                number = answered_id(line)
+                if number is not None:
+                    with self._lock:
+                        self._session.answered(number)
                 self._write(line)
         except OSError:
             pass
         finally:
             _shut(connection, socket.SHUT_RDWR)
             connection.close()
-
-    def _answered(self, line: bytes) -> None:
-        found = _ANSWER.match(line)
-        if found is not None:
-            number: object = json.loads(found[1])
-        elif b'"method"' in line[:200]:
-            return
-        else:
-            number = parsed(line).get("id")
-        if isinstance(number, (str, int)):
-            with self._lock:
-                self._pending.pop(number, None)
 
     def _write(self, line: bytes) -> None:
         rest = memoryview(line + b"\n")
@@ -230,74 +176,84 @@ class Shim:
         with self._lock:
             if self._ending:
                 return False
-            waiting = [
-                request.since
-                for request in self._pending.values()
-                if request.method != "subscriptions/listen"
-            ]
+            since = self._session.waits_since()
             address = self._address
-        if not waiting or time.monotonic() - min(waiting) < SILENT_SECONDS:
+        if since is None or time.monotonic() - since < SILENT_SECONDS:
             return False
         if alive(address, _PING_SECONDS):
             return False  # It works at something long.
         if address.get("kind") != "detached":
             return False
-        if self._places.read_address() == address:
-            kill(address)
+        if is_same(self._places.read_address(), address):
+            end(self._places, address)
         return True
 
     # From one owner to the next.
 
-    def _go_on(self) -> None:
-        """Take the next owner and bring it to where the last one was."""
-        self._connection = None
-        again = [item for item in self._pending.items() if self._can_repeat(item[1])]
-        for number, request in list(self._pending.items()):
-            if not self._can_repeat(request):
-                del self._pending[number]
-                self._answer(
-                    number,
-                    RETRY_CODE,
-                    "the memory's process ended during this call: it may or may not have been"
-                    " done. Look whether it was, and call again if not",
-                    retryable=True,
-                )
-        while True:
-            reached = self._reach()
-            try:
-                self._replay(reached.connection)
-                for _, request in again:
-                    request.since = time.monotonic()
-                    reached.connection.sendall(request.line + b"\n")
-                    request.sent = True
-            except OSError:
-                reached.connection.close()
-                continue  # This one has gone as well.
-            self._take(reached)
-            return
+    def _go_on(self) -> bool:
+        """Take the next owner and bring it to where the last one was; return whether there is one.
 
-    def _can_repeat(self, request: Request) -> bool:
-        if not request.sent or request.method not in _NEVER_REPEATED:
-            return True
-        return request.tool in self._repeatable
+        If there is none, all that waits has been answered with the reason.
+        """
+        with self._lock:
+            self._connection = None
+            self._give_up()
+            while not self._ending:
+                try:
+                    reached = self._reach()
+                except MemoryFault as fault:
+                    self._refuse_all(str(fault))
+                    self._asked.clear()
+                    return False
+                try:
+                    self._replay(reached.connection)
+                except OSError:
+                    reached.connection.close()
+                    continue  # This one has gone as well.
+                self._take(reached)
+                # Let go by the thread: what the client says next comes after what is repeated.
+                self._sending.acquire()
+                again = list(self._session.pending.values())
+                threading.Thread(
+                    target=self._repeat, args=(reached.connection, again), daemon=True
+                ).start()
+                return True
+            return False
+
+    def _give_up(self) -> None:
+        """Answer the calls that may have been done and can't be repeated."""
+        for number in self._session.take_lost():
+            self._answer(
+                number,
+                RETRY_CODE,
+                "the memory's process ended during this call: it may or may not have been"
+                " done. Look whether it was, and call again if not",
+                retryable=True,
+            )
+
+    def _refuse_all(self, reason: str) -> None:
+        for number in self._session.take_all():
+            self._answer(number, RETRY_CODE, reason, retryable=True)
+
+    def _repeat(self, connection: socket.socket, requests: list[Request]) -> None:
+        """Ask again what has no answer; the answers are read meanwhile, or both ends would wait."""
+        try:
+            for request in requests:
+                request.since = time.monotonic()
+                _send(connection, request.line, request)
+        finally:
+            self._sending.release()
 
     def _replay(self, connection: socket.socket) -> None:
         """Repeat the client's handshake and subscriptions; the client sees no answer to them."""
-        again: list[bytes] = []
-        if self._handshake is not None and not self._is_pending(self._handshake):
-            again.append(self._handshake)
-        others = (self._level, *self._subscribed.values())
-        again.extend(line for line in others if line is not None and not self._is_pending(line))
         connection.settimeout(_PING_SECONDS * 4)
-        for line in again:
+        for line in self._session.repeated():
             connection.sendall(line + b"\n")
-            self._skip_answer(connection, parsed(line).get("id"))
-            if line is self._handshake and self._initialized is not None:
-                connection.sendall(self._initialized + b"\n")
+            message = parsed(line)
+            self._skip_answer(connection, message.get("id"))
+            if message.get("method") == HANDSHAKE and self._session.initialized is not None:
+                connection.sendall(self._session.initialized + b"\n")
         connection.settimeout(None)
-
-    def _is_pending(self, line: bytes) -> bool:
-        return any(request.line is line for request in self._pending.values())
 
     def _skip_answer(self, connection: socket.socket, number: object) -> None:
         """Read up to the answer to a repeated line; what comes between goes to the client."""
@@ -325,6 +281,15 @@ class Shim:
             error["data"] = {"retryable": retryable}
         reply = {"jsonrpc": "2.0", "id": number, "error": error}
         self._write(json.dumps(reply, ensure_ascii=False).encode())
+
+
+def _send(connection: socket.socket, line: bytes, request: Request | None) -> None:
+    if request is not None:
+        # Before it is: whether a line that failed half-way was done, nobody can tell.
+        request.sent = True
+    # If it fails, whoever reads sees it too and goes on with the next owner.
+    with suppress(OSError):
+        connection.sendall(line + b"\n")
 
 
 def _shut(connection: socket.socket, how: int) -> None:

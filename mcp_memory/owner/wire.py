@@ -6,9 +6,7 @@ carries the client's JSON-RPC messages, a line each, in both directions.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import socket
 import time
 
@@ -60,7 +58,7 @@ def dial(address: Address, timeout: float) -> socket.socket:
             raise
     except (TimeoutError, BlockingIOError):
         raise Silent from None
-    except OSError:
+    except (OSError, ValueError, OverflowError):  # The last two: what stands there is no address.
         raise Gone from None
     return connection
 
@@ -98,16 +96,6 @@ def alive(address: Address, timeout: float) -> bool:
     except (Gone, Silent):
         return False
     return True
-
-
-def kill(address: Address) -> None:
-    """End an owner that does not answer; what it acknowledged is durable."""
-    import signal
-
-    pid = address.get("pid")
-    if isinstance(pid, int) and pid > 0 and pid != os.getpid():
-        with contextlib.suppress(OSError):
-            os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def _read_line(connection: socket.socket) -> bytes:

@@ -24,6 +24,7 @@ from mcp_types import (
     CallToolResult,
     CompleteRequestParams,
     CompleteResult,
+    EmptyResult,
     GetPromptRequestParams,
     GetPromptResult,
     ListPromptsResult,
@@ -33,6 +34,9 @@ from mcp_types import (
     PaginatedRequestParams,
     ReadResourceRequestParams,
     ReadResourceResult,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
 )
 from pydantic import ValidationError
 
@@ -101,9 +105,9 @@ class MemoryServer(Server[Any]):
             on_list_resources=self._list_resources,
             on_list_resource_templates=self._list_templates,
             on_read_resource=self._read_resource,
-            on_subscribe_resource=self.subscriptions.subscribe,
+            on_subscribe_resource=self._subscribe,
             on_unsubscribe_resource=self.subscriptions.unsubscribe,
-            on_subscriptions_listen=self.subscriptions.listen,
+            on_subscriptions_listen=self._listen,
             on_list_prompts=self._list_prompts,
             on_get_prompt=self._get_prompt,
             on_completion=self._complete,
@@ -187,6 +191,23 @@ class MemoryServer(Server[Any]):
             return work(memory, fitter)
 
         return await anyio.to_thread.run_sync(in_thread)
+
+    async def _subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
+        await self._hear_changes()
+        return await self.subscriptions.subscribe(ctx, params)
+
+    async def _listen(
+        self, ctx: Context, params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        await self._hear_changes()
+        return await self.subscriptions.listen(ctx, params)
+
+    async def _hear_changes(self) -> None:
+        """Open the memory: until it is, nobody tells this server what others change."""
+        try:
+            await anyio.to_thread.run_sync(self.memory, abandon_on_cancel=True)
+        except MemoryFault as fault:
+            logger.error("%s", fault)
 
     async def _list_tools(
         self, ctx: Context, params: PaginatedRequestParams | None

@@ -1,8 +1,8 @@
 """Which client a request comes from, and what the handshake has shown it.
 
 A connection of the older era, or an HTTP session, is one client. Requests of
-2026-07-28 belong to no session: there a client is its name and version
-together with whom its token stands for.
+2026-07-28 belong to no session: there a client is its name and version. Whoever
+has a token has a server of its own, so that names are compared within that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.server.session import ServerSession
 from mcp_types import CLIENT_INFO_META_KEY, InitializeRequestParams
@@ -95,8 +94,6 @@ def _key(ctx: Context) -> Hashable:
     params = ctx.session.client_params
     if info is None and params is not None:
         return _Handshake(params)
-    token = get_access_token()
-    principal = None if token is None else (token.client_id, token.subject)
     if not isinstance(info, Mapping):
-        return ("", "", principal)
-    return (str(info.get("name")), str(info.get("version")), principal)
+        return ("", "")
+    return (str(info.get("name")), str(info.get("version")))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.server.tools import TOOLS, ToolSpec
-from mcp_memory.snapshot import read_snapshot
+from mcp_memory.snapshot import read_core
 
 if TYPE_CHECKING:
     from mcp_memory.memory import Memories, Memory
@@ -73,7 +73,7 @@ class Servers:
 
         return MemoryServer(
             open_memory,
-            core=read_snapshot(self.settings.db, own.agent),
+            core=read_core(self.settings.db, own.agent, own.shared_blocks),
             max_reply_tokens=own.max_reply_tokens,
             tools=READ_ONLY_TOOLS if read_only else TOOLS,
         )

@@ -48,9 +48,9 @@ class Site:
     def base(self) -> str:
         return self.url.rpartition("/")[0]
 
-    async def op(self, name: str, **params: Any) -> dict[str, Any]:
+    async def op(self, op: str, /, **params: Any) -> dict[str, Any]:
         """Do what the command line asks of the owner, in the process that listens."""
-        return await anyio.to_thread.run_sync(TOKEN_OPS[name], self.servers, params)
+        return await anyio.to_thread.run_sync(TOKEN_OPS[op], self.servers, params)
 
     async def token(self, agent: str = "ana", scope: str = "write", **params: Any) -> str:
         """Return the text of a new token."""
@@ -115,6 +115,23 @@ async def session(http: httpx.AsyncClient, path: str = "/mcp") -> str:
     done = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     await http.post(path, json=done, headers={"Mcp-Session-Id": number})
     return number
+
+
+async def sse_session(http: httpx.AsyncClient, lines: AsyncIterator[str]) -> str:
+    """Begin a session on an SSE stream; return where its messages go."""
+    path = await sse_endpoint(lines)
+    await http.post(path, json=INITIALIZE)
+    done = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    await http.post(path, json=done)
+    return path
+
+
+async def sse_endpoint(lines: AsyncIterator[str]) -> str:
+    """Return where the messages of an SSE stream go, which is its first event."""
+    async for line in lines:
+        if line.startswith("data: "):
+            return line.removeprefix("data: ")
+    raise AssertionError("the stream has ended")
 
 
 async def insert(client: Client, content: str) -> str:

@@ -10,6 +10,9 @@ from mcp_memory.server.prompts import PROMPTS
 from mcp_memory.server.tools import TOOLS
 
 CONNECTIONS: Final = 2
+TEAM: Final = "team"
+"""A label of everybody's: of an own block, or of a shared one for those who are granted it."""
+
 UNKNOWN_ID: Final = "0000000000"
 
 Draw = Callable[[int], int]
@@ -72,13 +75,13 @@ class Chooser:
         kind = draw(24)
         if kind == 0:
             return Step(connection, None)
-        if kind < 17:
+        if kind < 14:
             return self._tool(actor, other, name, connection, draw)
-        if kind < 20:
+        if kind < 18:
             return Step(connection, "resources/read", {"uri": self._uri(other, name, draw)})
-        if kind < 22:
+        if kind < 20:
             return self._prompt(name, connection, draw)
-        if kind == 22:
+        if kind < 23:
             return self._completion(other, connection, draw)
         method = ("tools/list", "resources/list", "resources/templates/list", "prompts/list")
         return Step(connection, method[draw(4)])
@@ -112,7 +115,7 @@ class Chooser:
     def _core(
         self, tool: str, actor: Actor, name: str, conversation: str, text: str, draw: Draw
     ) -> dict[str, Any]:
-        label = ("human", "persona", "working", f"{name}block{draw(3)}")[draw(4)]
+        label = ("human", "persona", "working", f"{name}block{draw(3)}", TEAM)[draw(5)]
         match tool:
             case "core_memory_append":
                 return {"label": label, "content": text, "conversation": conversation}
@@ -201,5 +204,6 @@ class Chooser:
         value = ("", other.name, other.name[:1], (other.ids or ["0"])[0][:1])[draw(4)]
         ref = {"type": "ref/resource", "uri": "memory://core/{label}"}
         params = {"ref": ref, "argument": {"name": argument, "value": value}}
-        # Ids are random, and so is which begin with a character.
-        return Step(connection, "completion/complete", params, compared=argument != "id")
+        # Ids are random, and so is which of them begin with a character.
+        compared = argument != "id" or not value
+        return Step(connection, "completion/complete", params, compared)

@@ -9,12 +9,19 @@ from typing import Any, Final
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from fakes import HashEmbedder
 from mcp.server.lowlevel import Server
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
+from mcp_memory.engine import Engine
+from mcp_memory.memory import Memories
+from mcp_memory.server.servers import Servers
+from mcp_memory.settings import Settings
+
 LEGACY: Final = "2025-11-25"
 MODERN: Final = "2026-07-28"
+ERAS: Final = (LEGACY, MODERN)
 _PATIENCE_SECONDS: Final = 60
 _LISTEN: Final = 1_000_000
 
@@ -103,6 +110,21 @@ class Wire:
                 else:
                     self._answers[message["id"]] = message
                 self._news.notify_all()
+
+
+class OpenServers(Servers):
+    """Servers of a database whose model is there at once and is exact."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._open = Memories(Engine(settings, embedder=HashEmbedder()))
+
+    def memories(self, warm_agent: str | None = None) -> Memories:
+        return self._open
+
+    def close(self) -> None:
+        super().close()
+        self._open.close()
 
 
 @asynccontextmanager

@@ -7,43 +7,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
+from callers import ERAS, Caller
 from fakes import HashEmbedder, memory_of
 from mcp import Client
-from mcp_types import CallToolResult
 
 from mcp_memory.engine import Engine
 from mcp_memory.memory import Memory
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.settings import Settings
-
-ERAS = ("legacy", "2026-07-28")
-
-
-class Caller:
-    """Calls tools and looks at what every reply must be."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-
-    async def __call__(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """Return the structured content of a call that must succeed."""
-        result = await self.raw(tool, **arguments)
-        assert not result.is_error, result.content[0].text
-        return result.structured_content
-
-    async def refused(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """Return the structured content of a call that must be refused."""
-        result = await self.raw(tool, **arguments)
-        assert result.is_error, result.content[0].text
-        assert result.structured_content["message"] in result.content[0].text
-        return result.structured_content
-
-    async def raw(self, tool: str, **arguments: Any) -> CallToolResult:
-        return await self.client.call_tool(tool, arguments)
-
-    async def read(self, uri: str) -> str:
-        return (await self.client.read_resource(uri)).contents[0].text
-
 
 OpenServer = Callable[..., MemoryServer]
 Connect = Callable[..., AbstractAsyncContextManager[Caller]]

@@ -62,6 +62,7 @@ async def test_a_resource_that_is_not_there_is_an_invalid_parameter(uri, call):
     with pytest.raises(MCPError) as refused:
         await call.client.read_resource(uri)
     assert refused.value.error.code == INVALID_PARAMS
+    assert refused.value.error.data == {"uri": uri}
 
 
 async def test_the_status_says_whether_search_has_its_semantic_half(call):
