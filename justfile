@@ -29,6 +29,10 @@ schemas:
 gate:
     .ci/run
 
+# Real hosts with a scripted model; needs npm
+hosts *args:
+    python tests/hosts/run.py {{ args }}
+
 # Latency, and recall when given the path of locomo10.json
 bench data="":
     python benchmarks/latency.py
