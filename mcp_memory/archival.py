@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from mcp_memory.dates import now
+from mcp_memory.dates import EPOCH, now
 from mcp_memory.errors import InvalidInput, NotFound
 from mcp_memory.ids import new_id, read_id
 from mcp_memory.records import Kind, Memory
 from mcp_memory.search.index import Filter, SearchIndex
 from mcp_memory.storage import Database, Transaction
-from mcp_memory.storage.cache import RowCache
+from mcp_memory.storage.cache import RowCache, Tallies
 from mcp_memory.storage.database import Row
 from mcp_memory.storage.vectors import Pending, Range, Vectors, VectorStore
 from mcp_memory.text import check_text, content_hash, shorten
@@ -44,7 +44,7 @@ class ArchivalMemory:
         self._vectors = vectors
         self._tokenizer = tokenizer
         self._indexes: dict[str, SearchIndex[str]] = {}
-        self._counts: dict[str, int] = {}
+        self._tallies = Tallies(database, "memories", "retired_at IS NULL")
         self._hashes: dict[str, dict[str, str]] = {}
         self._rows_read: RowCache[tuple[str, str], Memory] = RowCache()
         self._generation = database.generation
@@ -156,8 +156,7 @@ class ArchivalMemory:
         if memory.version > 1:
             self._forget_hash(agent, memory.id)
         hashes[draft.content_hash] = memory.id
-        if memory.version == 1 and agent in self._counts:
-            self._counts[agent] += 1
+        self._tallies.add(agent, 1 if memory.version == 1 else 0, memory.recorded_at)
         index = self._indexes.get(agent)
         if index is not None:
             _index_memory(index, memory)
@@ -172,8 +171,7 @@ class ArchivalMemory:
         """Let a committed deletion be seen."""
         self._rows_read.drop((agent, memory_id))
         self._forget_hash(agent, memory_id)
-        if agent in self._counts:
-            self._counts[agent] -= 1
+        self._tallies.add(agent, -1, EPOCH)
         index = self._indexes.get(agent)
         if index is not None:
             index.remove(memory_id)
@@ -181,12 +179,7 @@ class ArchivalMemory:
     def count(self, agent: str) -> int:
         """Return how many memories an agent has."""
         self._check_generation()
-        if agent not in self._counts:
-            rows = self._db.read(
-                "SELECT count(*) FROM memories WHERE agent = $1 AND retired_at IS NULL", agent
-            )
-            self._counts[agent] = int(rows[0][0])
-        return self._counts[agent]
+        return self._tallies.count(agent)
 
     def tags(self, agent: str, limit: int = 100) -> list[str]:
         """Return the tags in use, those of the most memories first."""
@@ -235,6 +228,11 @@ class ArchivalMemory:
         """Return a memory if this is still its version."""
         found = self.get_many(agent, [memory_id]).get(memory_id)
         return found if found is not None and found.version == version else None
+
+    def newest(self, agent: str) -> datetime:
+        """Return when the last memory was recorded; that is to come if the clock was set back."""
+        self._check_generation()
+        return self._tallies.newest(agent)
 
     def listing(
         self,
@@ -291,7 +289,7 @@ class ArchivalMemory:
     def _check_generation(self) -> None:
         if self._generation != self._db.generation:
             self._generation = self._db.generation
-            self._counts.clear()
+            self._tallies.clear()
             self._hashes.clear()
             self._rows_read.clear()
             self.forget_indexes()

@@ -12,6 +12,9 @@ from zoneinfo import ZoneInfo
 
 from mcp_memory.errors import InvalidInput
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before anything that was recorded."""
+
 _DATE_ONLY: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}|\d{4}-?W\d{2}-?\d")
 _DAY: Final = timedelta(days=1)
 _TICK: Final = timedelta(microseconds=1)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -25,6 +23,7 @@ from mcp_memory.events import EventLog
 from mcp_memory.recall import RecallMemory
 from mcp_memory.records import EmbeddingState
 from mcp_memory.render import speaker_prefix
+from mcp_memory.search.questions import Questions
 from mcp_memory.settings import Settings
 from mcp_memory.storage import Database
 from mcp_memory.storage.vectors import ModelRecord, Pending, Range, Vectors, VectorStore
@@ -43,9 +42,7 @@ INLINE_CHUNKS: Final = 64
 
 _BATCH_CHUNKS: Final = 16
 _PENDING_AT_ONCE: Final = 64
-_CACHED_QUERIES: Final = 256
 _RETRY_SECONDS: Final = 30.0
-_QUESTIONS_AT_ONCE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +91,7 @@ class Engine:
                 self.vectors.check_name(embedder.name if embedder else settings.embedding_model)
             if embedder is not None:
                 self.vectors.adopt(_record(embedder))
+            self.database.on_reopened = self._adopt_again
         except BaseException:
             self.database.close()
             raise
@@ -109,8 +107,7 @@ class Engine:
         )
         self._detail: str | None = None
         self._refusal: ModelMismatch | None = None
-        self._queries: OrderedDict[str, Vectors] = OrderedDict()
-        self._questions = ThreadPoolExecutor(_QUESTIONS_AT_ONCE, thread_name_prefix="question")
+        self.questions = Questions(self._embed_query)
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -139,7 +136,7 @@ class Engine:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
-        self._questions.shutdown(wait=False, cancel_futures=True)
+        self.questions.close()
         with self.lock:
             self.database.close()
 
@@ -163,28 +160,9 @@ class Engine:
             self._detail,
         )  # fmt: skip
 
-    def embed_query_later(self, text: str) -> Future[Vectors | None]:
-        """Begin to embed a question, and return what will have its vector (dim,).
-
-        It has None while there is no model.
-        """
-        return self._questions.submit(self._embed_query, text)
-
     def _embed_query(self, text: str) -> Vectors | None:
         embedder = self._embedder
-        if embedder is None:
-            return None
-        with self.lock:
-            held = self._queries.get(text)
-            if held is not None:
-                self._queries.move_to_end(text)
-                return held
-        vector = embedder.embed_query(text)
-        with self.lock:
-            self._queries[text] = vector
-            if len(self._queries) > _CACHED_QUERIES:
-                self._queries.popitem(last=False)
-        return vector
+        return None if embedder is None else embedder.embed_query(text)
 
     def embed_now(
         self, texts: Sequence[str], prefixes: Sequence[str] | None = None
@@ -273,9 +251,7 @@ class Engine:
         try:
             self.tokenizer.count("")
             if warm_agent is not None:
-                with self.lock:
-                    self.archival.index(warm_agent)
-                    self.recall.index(warm_agent)
+                self._warm(warm_agent)
             if self._embedder is None:
                 self._load_model()
             while not self._stop.is_set():
@@ -295,6 +271,26 @@ class Engine:
             if not self._stop.is_set():
                 logger.exception("the background work has failed")
                 self._unavailable("an unexpected error, see the log")
+
+    def _warm(self, agent: str) -> None:
+        try:
+            with self.lock:
+                self.archival.index(agent)
+                self.recall.index(agent)
+        except StorageFault as fault:
+            # Each search says it to its client; the model is loaded all the same.
+            logger.warning("%s", fault)
+
+    def _adopt_again(self) -> None:
+        embedder = self._embedder
+        if embedder is None:
+            return
+        try:
+            self.vectors.adopt(_record(embedder))
+            self._refusal = None
+        except ModelMismatch as fault:
+            self._refusal = fault
+        self.wake()
 
     def _load_model(self) -> None:
         from mcp_memory.embedding import FastEmbedder

@@ -71,6 +71,7 @@ class Pager:
         self._engine = engine
         self._agent = agent
         self._rethink_every = settings.rethink_every
+        self._shared_blocks = settings.shared_blocks
         self.window_tokens = settings.context_window
         self._surface = surface
         self._state = state
@@ -90,7 +91,7 @@ class Pager:
         engine, agent = self._engine, self._agent
         queue = engine.recall.queue(agent, conversation)
         summary = engine.recall.summary(agent, conversation)
-        core, working = engine.core.tokens(agent, conversation)
+        core, working = engine.core.tokens(agent, conversation, self._shared_blocks)
         instructions, tools = self._counted_surface()
         parts = Parts(
             instructions=instructions,

@@ -18,7 +18,7 @@ from mcp_memory.records import ROLES, Author, Message, NewMessage, Role, Summary
 from mcp_memory.render import is_searchable, render_message
 from mcp_memory.search.index import Filter, SearchIndex
 from mcp_memory.storage import Database, Transaction
-from mcp_memory.storage.cache import RowCache
+from mcp_memory.storage.cache import RowCache, Tallies
 from mcp_memory.storage.database import Row
 from mcp_memory.storage.vectors import Pending, Range, Vectors, VectorStore
 from mcp_memory.text import check_name, check_text
@@ -58,7 +58,7 @@ class RecallMemory:
         self._tokenizer = tokenizer
         self._queues: dict[tuple[str, str], Queue] = {}
         self._summaries: dict[tuple[str, str], Summary | None] = {}
-        self._counts: dict[str, int] = {}
+        self._tallies = Tallies(database, "messages")
         self._rows_read: RowCache[tuple[str, Place], Message] = RowCache()
         self._indexes: dict[str, SearchIndex[Place]] = {}
         self._places: dict[str, dict[str, Place]] = {}
@@ -146,8 +146,7 @@ class RecallMemory:
                 messages[-1].index + 1,
                 queue.tokens + sum(message.tokens for message in messages),
             )
-            if agent in self._counts:
-                self._counts[agent] += len(messages)
+            self._tallies.add(agent, len(messages), messages[-1].recorded_at)
         index = self._indexes.get(agent)
         if index is None:
             return
@@ -214,10 +213,12 @@ class RecallMemory:
     def count(self, agent: str) -> int:
         """Return the number of messages of all conversations of an agent."""
         self._check_generation()
-        if agent not in self._counts:
-            rows = self._db.read("SELECT count(*) FROM messages WHERE agent = $1", agent)
-            self._counts[agent] = int(rows[0][0])
-        return self._counts[agent]
+        return self._tallies.count(agent)
+
+    def newest(self, agent: str) -> datetime:
+        """Return when the last message was recorded; that is to come if the clock was set back."""
+        self._check_generation()
+        return self._tallies.newest(agent)
 
     def user_turns_since(self, agent: str, moment: datetime | None) -> int:
         """Return how many messages the user has sent since `moment`."""
@@ -360,7 +361,7 @@ class RecallMemory:
             self._generation = self._db.generation
             self._queues.clear()
             self._summaries.clear()
-            self._counts.clear()
+            self._tallies.clear()
             self._rows_read.clear()
             self.forget_indexes()
 

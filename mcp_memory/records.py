@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -16,6 +16,9 @@ Role = Literal["user", "assistant", "system", "tool"]
 ROLES: tuple[Role, ...] = ("user", "assistant", "system", "tool")
 
 Scope = Literal["agent", "conversation", "shared"]
+SHARED: Final = ""
+"""The agent in whose name shared blocks are kept; no agent can be called so."""
+
 TagMatch = Literal["any", "all"]
 Level = Literal["ok", "warning", "flush"]
 SearchKind = Literal["hybrid", "lexical", "listing"]

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mcp_memory.errors import InvalidInput, SettingsFault
 from mcp_memory.locations import APP_NAME, PREFIX, default_db, expanded
-from mcp_memory.text import check_name
+from mcp_memory.text import check_label, check_name
 
 DEFAULT_MODEL: Final = "snowflake/snowflake-arctic-embed-s-int8"
 DEFAULT_CONVERSATION: Final = "main"
@@ -76,6 +76,16 @@ def _split(names: object) -> object:
     return names
 
 
+def _shared_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        checked = sorted({check_label(label) for label in labels})
+    except InvalidInput as error:
+        raise ValueError(str(error)) from error
+    if "working" in checked:
+        raise ValueError("the block 'working' belongs to a conversation and can't be shared")
+    return tuple(checked)
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Several names, separated by commas."""
 
@@ -99,6 +109,7 @@ class Settings(BaseSettings):
     flush_at: float = Field(default=1.0, gt=0, le=1)
     keep_after_flush: float = Field(default=0.5, ge=0, lt=1)
     rethink_every: int = Field(default=5, ge=0)
+    shared_blocks: Annotated[Names, AfterValidator(_shared_labels)] = ()
     offline: bool = False
     cache_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=_default_cache)
     threads: int | None = Field(default=None, ge=1)
@@ -116,7 +127,7 @@ class Settings(BaseSettings):
     http_agent_claim: str = Field(default="sub", min_length=1)
     http_max_body_bytes: int = Field(default=72 * 1024 * 1024, ge=1_024)
     http_requests_per_minute: int = Field(default=3_000, ge=1)
-    http_sessions_per_token: int = Field(default=64, ge=1)
+    http_sessions_per_token: int = Field(default=256, ge=1)
     http_session_idle_seconds: float = Field(default=1_800.0, ge=1, le=1e9)
 
     @model_validator(mode="after")

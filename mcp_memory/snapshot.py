@@ -13,14 +13,37 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
+
+from mcp_memory.records import SHARED
 
 logger = logging.getLogger(__name__)
 
+_BLOCK: Final = re.compile(r'^<block label="([^"]*)" .*?^</block>$', re.DOTALL | re.MULTILINE)
+"""One compiled block with its label; values are escaped, so that none looks like the end."""
+
+
+def read_core(database: Path, agent: str, shared: Sequence[str] = ()) -> str | None:
+    """Return what an agent has in view, None if there is no copy of this database.
+
+    Args:
+        shared: The labels of the shared blocks it is granted; they hide its own of the same.
+    """
+    own = read_snapshot(database, agent)
+    if own is None or not shared:
+        return own
+    blocks = {block[1]: block[0] for block in _BLOCK.finditer(own) if block[1] not in shared}
+    theirs = _BLOCK.finditer(read_snapshot(database, SHARED) or "")
+    blocks |= {block[1]: block[0] for block in theirs if block[1] in shared}
+    return "\n".join(blocks.values())
+
 
 def read_snapshot(database: Path, agent: str) -> str | None:
-    """Return the compiled core memory of an agent, None if there is no copy of this database."""
+    """Return the compiled blocks of an agent, None if there is no copy of this database."""
     try:
         content = json.loads(_path(database, agent).read_text("utf-8"))
         inode = database.stat().st_ino

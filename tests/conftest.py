@@ -10,8 +10,9 @@ import pytest
 from fakes import HashEmbedder, memory_of
 
 from mcp_memory.engine import Engine
+from mcp_memory.locations import PREFIX
 from mcp_memory.memory import Memory
-from mcp_memory.settings import PREFIX, Settings, load_settings
+from mcp_memory.settings import Settings, load_settings
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mcp_memory.errors import SettingsFault
-from mcp_memory.settings import PREFIX, Settings, load_settings, settings_of
+from mcp_memory.locations import PREFIX
+from mcp_memory.settings import Settings, load_settings, settings_of
 
 
 def test_without_an_environment_the_defaults_hold():
@@ -32,10 +33,21 @@ def test_without_an_environment_the_defaults_hold():
         ("KEEP_AFTER_FLUSH", "0.25", "keep_after_flush", 0.25),
         ("OFFLINE", "1", "offline", True),
         ("RETHINK_EVERY", "0", "rethink_every", 0),
+        ("SHARED_BLOCKS", "team, human,team", "shared_blocks", ("human", "team")),
         ("CACHE_DIR", "/data/cache", "cache_dir", Path("/data/cache")),
         ("EMBEDDING_MODEL", "org/model", "embedding_model", "org/model"),
         ("SEARCH_MODE", "lexical", "search_mode", "lexical"),
         ("LOG_LEVEL", "debug", "log_level", "debug"),
+        ("HTTP_PUBLIC_URL", "https://a.example/m/", "http_public_url", "https://a.example/m"),
+        (
+            "HTTP_ALLOWED_HOSTS",
+            "a.example, b.example:8",
+            "http_allowed_hosts",
+            ("a.example", "b.example:8"),
+        ),
+        ("HTTP_ALLOWED_ORIGINS", "", "http_allowed_origins", ()),
+        ("HTTP_ISSUER", "https://id.example/", "http_issuer", "https://id.example/"),
+        ("HTTP_REQUESTS_PER_MINUTE", "60", "http_requests_per_minute", 60),
     ],
 )
 def test_a_setting_is_read_from_its_variable(monkeypatch, name, value, field, read):
@@ -55,6 +67,8 @@ def test_a_setting_is_read_from_its_variable(monkeypatch, name, value, field, re
         ("TIMEZONE", ""),
         ("TIMEZONE", "../../etc/passwd"),
         ("MAX_REPLY_TOKENS", "-1"),
+        ("SHARED_BLOCKS", "a b"),
+        ("SHARED_BLOCKS", "team,working"),
         ("WARN_AT", "70%"),
         ("WARN_AT", "nan"),
         ("WARN_AT", "0"),
@@ -76,6 +90,12 @@ def test_a_setting_is_read_from_its_variable(monkeypatch, name, value, field, re
         ("THREADS", "0"),
         ("SEARCH_MODE", "magic"),
         ("LOG_LEVEL", "loud"),
+        ("HTTP_PUBLIC_URL", "memory.example.org"),
+        ("HTTP_ISSUER", "ftp://id.example"),
+        ("HTTP_JWKS_URL", "https://"),
+        ("HTTP_MAX_BODY_BYTES", "0"),
+        ("HTTP_REQUESTS_PER_MINUTE", "0"),
+        ("HTTP_SESSION_IDLE_SECONDS", "0"),
     ],
 )
 def test_a_value_that_cannot_be_taken_is_named_by_its_variable(monkeypatch, name, value):

@@ -7,7 +7,7 @@ import sys
 import click
 
 from mcp_memory.owner.client import ask
-from mcp_memory.settings import load_settings
+from mcp_memory.settings import Settings, load_settings
 
 
 @click.group()
@@ -15,11 +15,15 @@ def block() -> None:
     """List the blocks of core memory, or set one."""
 
 
+def _whose(settings: Settings) -> dict[str, object]:
+    return {"agent": settings.agent, "shared_blocks": list(settings.shared_blocks)}
+
+
 @block.command("list")
 def list_blocks() -> None:
     """Print every block with its value."""
     settings = load_settings()
-    click.echo(ask(settings, "block.list", {"agent": settings.agent})["text"])
+    click.echo(ask(settings, "block.list", _whose(settings))["text"])
 
 
 @block.command("set")
@@ -37,7 +41,7 @@ def set_block(
         settings,
         "block.set",
         {
-            "agent": settings.agent,
+            **_whose(settings),
             "label": label,
             "value": sys.stdin.buffer.read().decode("utf-8") if value == "-" else value,
             "description": description,

@@ -28,6 +28,7 @@ Settings (environment variables, all optional):
   MCP_MEMORY_FLUSH_AT          evict the oldest messages then; default: 1.0
   MCP_MEMORY_KEEP_AFTER_FLUSH  keep so much of the window; default: 0.5
   MCP_MEMORY_RETHINK_EVERY     remind of core memory after so many user turns; default: 5
+  MCP_MEMORY_SHARED_BLOCKS     labels of blocks shared with other agents, separated by commas
   MCP_MEMORY_OWNER             auto: all clients share one process; off: this one alone
   MCP_MEMORY_OWNER_IDLE_SECONDS  that process ends so long after the last client; default: 300
   MCP_MEMORY_OFFLINE           1: never touch the network
@@ -47,7 +48,7 @@ For --transport http and sse (docs/team.md):
   MCP_MEMORY_HTTP_AGENT_CLAIM          the claim that names the agent; default: sub
   MCP_MEMORY_HTTP_MAX_BODY_BYTES       largest request; default: 75497472
   MCP_MEMORY_HTTP_REQUESTS_PER_MINUTE  of one token; default: 3000
-  MCP_MEMORY_HTTP_SESSIONS_PER_TOKEN   open at once; default: 64
+  MCP_MEMORY_HTTP_SESSIONS_PER_TOKEN   open at once; default: 256
   MCP_MEMORY_HTTP_SESSION_IDLE_SECONDS a session ends then; default: 1800
 """
 

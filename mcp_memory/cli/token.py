@@ -79,6 +79,10 @@ def revoke(token_id: str) -> None:
 
 
 def _ask(op: str, params: dict[str, Any]) -> dict[str, Any]:
+    import logging
+
     from mcp_memory.owner.client import ask
 
+    # Whether the model is there is no matter of tokens.
+    logging.getLogger("mcp_memory").setLevel(logging.ERROR)
     return ask(load_settings(), op, params)

@@ -107,7 +107,7 @@ class Metrics:
         self.running += 1
         try:
             result = await call_next(ctx)
-            outcome = "refused" if isinstance(result, CallToolResult) and result.is_error else "ok"
+            outcome = "refused" if _is_error(result) else "ok"
             return result
         finally:
             self.running -= 1
@@ -123,6 +123,12 @@ class Metrics:
             self._pending.set(engine.vectors.pending_count())
         self._ready.set(engine.embedding == "ready")
         return generate_latest(self.registry)
+
+
+def _is_error(result: HandlerResult) -> bool:
+    if isinstance(result, CallToolResult):
+        return bool(result.is_error)
+    return isinstance(result, dict) and result.get("isError") is True
 
 
 def _known(method: str) -> str:

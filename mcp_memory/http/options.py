@@ -41,7 +41,7 @@ class HttpOptions:
     agent_claim: str = "sub"
     max_body_bytes: int = MAX_BODY_BYTES
     requests_per_minute: int = 3_000
-    sessions_per_token: int = 64
+    sessions_per_token: int = 256
     session_idle_seconds: float = 30 * 60
     jwks_refetch_seconds: float = 10
     """A token with an unknown key makes the keys be fetched again, this often at most."""

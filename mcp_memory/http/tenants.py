@@ -16,13 +16,18 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 from mcp.server.sse import SseServerTransport
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.streamable_http_manager import (
+    DEFAULT_MAX_SESSIONS,
+    StreamableHTTPSessionManager,
+)
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from mcp_memory.access import Scope as AccessScope
+from mcp_memory.errors import MemoryFault
 from mcp_memory.http.metrics import LISTEN, Metrics
+from mcp_memory.http.openrequest import OpenRequest
 from mcp_memory.http.options import HttpOptions
 from mcp_memory.http.principals import Authenticator, Principal
 from mcp_memory.http.rate import Rate
@@ -43,11 +48,12 @@ class Tenant:
     def __init__(self, principal: Principal, servers: Servers, options: HttpOptions) -> None:
         self.principal = principal
         self.rate = Rate(options.requests_per_minute)
-        self.requests: set[anyio.CancelScope] = set()
+        self.requests: set[OpenRequest] = set()
         self.streams = 0
         self.used_at = 0.0
         self.started = anyio.Event()
         self.ended = anyio.Event()
+        self.most = DEFAULT_MAX_SESSIONS if principal.is_open else options.sessions_per_token
         self._servers = servers
         self._options = options
         prefix = urlsplit(options.public_url or "").path
@@ -79,9 +85,10 @@ class Tenant:
             server,
             session_idle_timeout=self._options.session_idle_seconds,
             max_request_body_size=self._options.max_body_bytes,
-            max_sessions=self._options.sessions_per_token,
+            max_sessions=self.most,
         )
         try:
+            await _open(server)
             async with self._manager.run():
                 task_status.started()
                 await self.ended.wait()
@@ -101,10 +108,12 @@ class Tenant:
         """Serve one client of the SSE transport, with a server of its own, until it leaves."""
         server = self.server(metrics)
         try:
+            await _open(server)
             async with self._sse.connect_sse(scope, receive, send) as (read, write):
                 metrics.sessions.inc()
                 try:
-                    await server.run(read, write, server.create_initialization_options())
+                    async with read, write:
+                        await server.run(read, write, server.create_initialization_options())
                 finally:
                     metrics.sessions.dec()
         finally:
@@ -165,7 +174,7 @@ class Tenants:
         """End every request and stream that is still open."""
         for tenant in list(self._here.values()):
             for request in list(tenant.requests):
-                request.cancel()
+                request.end()
 
     async def of(self, principal: Principal) -> Tenant:
         """Return a caller's part, made now if it is the first request."""
@@ -203,24 +212,24 @@ class Tenants:
     ) -> None:
         """Answer one request; it is ended when its caller is no longer let in."""
         stream = is_stream(Request(scope))
-        if stream and tenant.streams >= self._options.sessions_per_token:
+        if stream and tenant.streams >= tenant.most:
             refusal = JSONResponse(
                 {"error": "too many open streams"}, 503, headers={"Retry-After": "10"}
             )
             await refusal(scope, receive, send)
             return
-        answer = _Answer(send)
-        with anyio.CancelScope() as request:
-            tenant.requests.add(request)
-            self._count(tenant, stream, 1)
-            try:
-                await handle(scope, receive, answer.send)
-            finally:
-                tenant.requests.discard(request)
-                self._count(tenant, stream, -1)
-                tenant.used_at = anyio.current_time()
-        if request.cancelled_caught:
-            await answer.cut(scope, receive)
+        request = OpenRequest(send, receive if stream else None)
+        tenant.requests.add(request)
+        self._count(tenant, stream, 1)
+        try:
+            with request.cancelling:
+                await handle(scope, request.receive if stream else receive, request.send)
+        finally:
+            tenant.requests.discard(request)
+            self._count(tenant, stream, -1)
+            tenant.used_at = anyio.current_time()
+        if request.ended_early:
+            await request.say_so(scope, receive)
 
     def _count(self, tenant: Tenant, stream: bool, change: int) -> None:
         if stream:
@@ -247,33 +256,17 @@ class Tenants:
             del self._here[key]
             self._auth.forget(tenant.principal)
             for request in list(tenant.requests):
-                request.cancel()
+                request.end()
             tenant.ended.set()
 
 
-class _Answer:
-    """What has been sent of an answer, so that one that is cut short still has an end."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._started = False
-        self._ended = False
-
-    async def send(self, message: Message) -> None:
-        """Send a part of the answer."""
-        if message["type"] == "http.response.start":
-            self._started = True
-        elif message["type"] == "http.response.body":
-            self._ended = not message.get("more_body", False)
-        await self._send(message)
-
-    async def cut(self, scope: Scope, receive: Receive) -> None:
-        """End the answer, or give one that says it can't be had."""
-        if not self._started:
-            refusal = Response("the request was ended by the server", 503)
-            await refusal(scope, receive, self._send)
-        elif not self._ended:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+async def _open(server: MemoryServer) -> None:
+    """Open the memory, so that no change is missed between a subscription and the first call."""
+    try:
+        await anyio.to_thread.run_sync(server.memory)
+    except MemoryFault as fault:
+        # Each call tries again, and says it to the client.
+        logger.error("%s", fault)
 
 
 def is_stream(request: Request) -> bool:

@@ -86,7 +86,7 @@ class Part:
         """
         engine, agent, mode = self._engine, self._agent, self._settings.search_mode
         # The words are looked up while the model reads the question.
-        waiting = None if mode is SearchMode.LEXICAL else engine.embed_query_later(query)
+        waiting = None if mode is SearchMode.LEXICAL else engine.questions.ask(query)
         with engine.lock:
             prepared = index(agent).prepare(query, where, lexical=mode is not SearchMode.DENSE)
         vector = None if waiting is None else waiting.result()

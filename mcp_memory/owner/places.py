@@ -57,13 +57,18 @@ class Places:
             raise unwritable(self.folder, error) from error
 
     def read_address(self) -> Address | None:
-        """Return where the owner listens, None if there is none or it can't be read."""
+        """Return where the owner listens, None if there is none or it can't be read.
+
+        One that was copied with its folder is none: it leads to the owner of the original.
+        """
         try:
             with open(self.address, encoding="utf-8") as file:
                 found = json.load(file)
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) else None
+        if not isinstance(found, dict) or found.get("folder") not in {None, self._identity()}:
+            return None
+        return found
 
     def write_address(self, address: Address) -> None:
         """Tell clients where the owner listens, in one step.
@@ -75,12 +80,19 @@ class Places:
         try:
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
             with os.fdopen(file, "w", encoding="utf-8") as out:
-                json.dump(address, out)
+                json.dump({**address, "folder": self._identity()}, out)
             os.replace(temporary, self.address)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise unwritable(self.folder, error) from error
+
+    def _identity(self) -> int | None:
+        """Return what tells this folder from its copies; it is the same by whatever path."""
+        try:
+            return os.stat(self.folder).st_ino
+        except OSError:
+            return None
 
     def remove_address(self, pid: int) -> None:
         """Take the address away if it is that of process `pid`."""

@@ -110,7 +110,7 @@ class Owner:
         if self._seat.listener is None:
             raise OwnerFault("the owner's place was not taken")
         listener = await _listener(self._seat.listener)
-        async with anyio.create_task_group() as group, listener:
+        async with listener, anyio.create_task_group() as group:
             group.start_soon(self._leave_on_signal)
             group.start_soon(listener.serve, self._serve)
             if self._listen is not None:

@@ -19,7 +19,7 @@ def parse_error(error: Exception) -> JSONRPCError:
     if isinstance(line, (str, bytes)):
         try:
             message = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         if isinstance(message, dict) and isinstance(message.get("id"), (str, int)):
             request = message["id"]

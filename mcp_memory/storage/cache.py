@@ -1,10 +1,14 @@
-"""Rows that were read lately, kept up to a size: a search shows ten of them, at once."""
+"""What was read of the database and is kept: rows, up to a size, and how many there are."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from datetime import datetime
 from typing import Final, Generic, TypeVar
+
+from mcp_memory.dates import EPOCH
+from mcp_memory.storage.database import Database
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -52,3 +56,45 @@ class RowCache(Generic[Key, Value]):
         """Forget every row."""
         self._rows.clear()
         self._chars = 0
+
+
+class Tallies:
+    """How many rows each agent has in a table, and when the last of them was recorded.
+
+    Args:
+        database: Where they are.
+        table: Its name; it has the columns `agent` and `recorded_at`.
+        counted: The condition on the rows that count.
+    """
+
+    def __init__(self, database: Database, table: str, counted: str = "true") -> None:
+        self._db = database
+        self._sql = (
+            f"SELECT count(*) FILTER ({counted}), max(recorded_at)"  # noqa: S608  constants
+            f" FROM {table} WHERE agent = $1"
+        )
+        self._held: dict[str, tuple[int, datetime]] = {}
+
+    def count(self, agent: str) -> int:
+        """Return the number of rows."""
+        return self._tally(agent)[0]
+
+    def newest(self, agent: str) -> datetime:
+        """Return when the last was recorded; that is to come if the clock was set back."""
+        return self._tally(agent)[1]
+
+    def add(self, agent: str, rows: int, recorded_at: datetime) -> None:
+        """Count rows that were committed; a negative number for those that have gone."""
+        if agent in self._held:
+            count, newest = self._held[agent]
+            self._held[agent] = (count + rows, max(newest, recorded_at))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._held.clear()
+
+    def _tally(self, agent: str) -> tuple[int, datetime]:
+        if agent not in self._held:
+            count, newest = self._db.read(self._sql, agent)[0]
+            self._held[agent] = (int(count), newest or EPOCH)
+        return self._held[agent]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.errors import StorageFault
+from mcp_memory.errors import DatabaseCorrupt, StorageFault
 from mcp_memory.storage.faults import translate
 from mcp_memory.storage.migrations import migrate
 
@@ -74,10 +75,15 @@ class Database:
         self.path = ":memory:" if path is None else str(path)
         self.generation = 0
         """Counts up whenever the file had to be opened again; caches of before are void."""
+        self.on_reopened: Callable[[], None] | None = None
+        """Called after that: the file may be another one, such as a backup that was restored."""
         self._write = threading.RLock()
         self._local = threading.local()
+        self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._broken = False
         self._closed = False
+        self._opened: tuple[int, int] | None = None
+        """Which file was opened; by the path it may be another one later."""
         if path is not None:
             _prepare(path)
         self._connection = self._connect()
@@ -161,6 +167,7 @@ class Database:
             connection.close()
             raise
         self._keep_private()
+        self._opened = self._identity()
         return connection
 
     def _keep_private(self) -> None:
@@ -172,6 +179,14 @@ class Database:
                 if os.stat(path).st_mode & 0o077:
                     os.chmod(path, _FILE_MODE)
 
+    def _identity(self) -> tuple[int, int] | None:
+        # Only the metadata is read: opening the file would drop the driver's lock.
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._broken:
             with self._write:
@@ -180,7 +195,9 @@ class Database:
         if held is None or held[0] != self.generation:
             if self._closed:
                 raise StorageFault("the database is closed", hint="Start the server again")
-            held = (self.generation, self._connection.cursor())
+            with self._write:
+                held = (self.generation, self._connection.cursor())
+                self._cursors.add(held[1])
             self._local.held = held
         return held[1]
 
@@ -193,22 +210,41 @@ class Database:
             self._broken = True
 
     def _fault(self, error: duckdb.Error) -> StorageFault:
-        # After a fatal error every statement fails until the file is opened again;
-        # all that was acknowledged is there then.
-        if isinstance(error, duckdb.FatalException | duckdb.InternalException):
-            self._broken = True
         fault = translate(error, self.path)
+        # After a fatal error every statement fails until the file is opened again;
+        # all that was acknowledged is there then. A damaged file may have been replaced.
+        fatal = isinstance(error, duckdb.FatalException | duckdb.InternalException)
+        if fatal or isinstance(fault, DatabaseCorrupt):
+            self._broken = True
         return fault if isinstance(fault, StorageFault) else StorageFault(str(fault))
 
     def _revive(self) -> None:
         if self._closed:
             raise StorageFault("the database is closed", hint="Start the server again")
-        if self._broken and self.path != ":memory:":
+        if self.path == ":memory:":
+            return
+        present = self._identity()
+        if self._broken or present != self._opened:
+            self._broken = True
+            if present is None:
+                # A new one in its place would be in the way of whoever is restoring a backup.
+                raise StorageFault(
+                    f"the database {self.path} was moved away or deleted while it was open:"
+                    " nothing was stored",
+                    hint="Put it back, or close all clients to begin with an empty one",
+                )
             with contextlib.suppress(duckdb.Error):
-                self._connection.close()
+                # The log holds what was acknowledged; by now it may be another file's.
+                self._connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+            # While one cursor is left, the driver keeps the file as it was open, and its lock.
+            for connection in (*self._cursors, self._connection):
+                with contextlib.suppress(duckdb.Error):
+                    connection.close()
             self._connection = self._connect()
             self._broken = False
             self.generation += 1
+            if self.on_reopened is not None:
+                self.on_reopened()
 
 
 def _prepare(path: Path) -> None:

@@ -9,6 +9,7 @@ import make_fixture
 import pytest
 from fakes import HashEmbedder, memory_of
 
+from mcp_memory.access import Scope
 from mcp_memory.engine import Engine
 from mcp_memory.errors import SchemaTooNew, StorageFault
 from mcp_memory.records import Kind, NewMessage
@@ -64,7 +65,7 @@ def test_a_database_of_any_earlier_schema_becomes_what_a_new_one_is(path, tmp_pa
     )
     assert versions(old) == versions(new)
     assert old.read(columns) == new.read(columns)
-    assert tables(old) >= {"blocks", "messages", "memories", "summaries", "events"}
+    assert tables(old) >= {"blocks", "messages", "memories", "summaries", "events", "tokens"}
     old.close()
     new.close()
 
@@ -185,6 +186,13 @@ def test_a_database_of_schema_1_is_read_by_the_memory_of_today(opened):
     assert memory.archive.tags() == ["db", "food", "infra"]
     assert memory.embedding_state().pending == 1
     assert [block.value for block in opened("other").core.all()][1] == "Name: Ben"
+
+
+def test_a_database_of_schema_1_takes_access_tokens(opened):
+    access = opened()._engine.access
+    assert not access.exist()
+    _, text = access.create("default", Scope.READ)
+    assert access.check(text).agent == "default"
 
 
 def test_a_database_of_schema_1_is_searched_by_words_and_by_meaning(opened):

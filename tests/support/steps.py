@@ -160,7 +160,9 @@ class Chooser:
             case "archival_memory_insert":
                 actor.written += 1
                 at = said("user", "", actor.written)["created_at"]
-                return {"content": text, "tags": [f"{name}tag{draw(3)}"], "happened_at": at}
+                # A text too long to be embedded while the caller waits is pending.
+                content = text if draw(12) else f"{text} " * 600
+                return {"content": content, "tags": [f"{name}tag{draw(3)}"], "happened_at": at}
             case "archival_memory_search":
                 query = {"query": ("cat", text, name)[draw(3)]} if draw(3) else {}
                 tags = {"tags": [f"{name}tag{draw(3)}"]} if draw(3) == 0 else {}

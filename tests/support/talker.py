@@ -274,10 +274,12 @@ class Household:
             program("mcp_memory.owner", self.places.db, prelude=prelude),
             env=environment(self.home, **self.settings | settings),
             stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         self._owners.append(process)
 
         def answers() -> bool:
+            assert process.poll() is None, f"the owner has ended: {self.log()}"
             address = self.places.read_address() or {}
             return address.get("pid") == process.pid and bool(address.get("ready"))
 
@@ -320,7 +322,7 @@ class Household:
         found = []
         for process in self.processes():
             with suppress(psutil.Error):
-                if any(str(self.home) in part for part in process.cmdline()):
+                if process.cmdline()[-1].startswith(str(self.home)):
                     found.append(process.pid)
         return found
 
@@ -347,6 +349,6 @@ class Household:
         try:
             if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 return False
-            return process.environ().get("HOME") == str(self.home)
+            return bool(process.environ().get("HOME") == str(self.home))
         except psutil.Error:
             return False

@@ -289,7 +289,7 @@ def test_whatever_agents_do_each_is_as_if_alone(small, data):
     def draw(below: int) -> int:
         return data.draw(st.integers(0, below - 1))
 
-    anyio.run(lambda: play(settings, draw, steps=50))
+    anyio.run(lambda: play(settings, draw, steps=40))
 
 
 _numbers = itertools.count()
