@@ -14,13 +14,14 @@ import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
 from mcp import Client, StdioServerParameters
-from mcp.client.stdio import stdio_client
+from mcp.client.stdio import get_default_environment, stdio_client
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -36,6 +37,9 @@ PASSED_ON: Final = (
     "XDG_CACHE_HOME",
 )
 
+SERVER: Final = (sys.executable, "-m", "mcp_memory")
+"""The installed server, as a client starts it."""
+
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
@@ -50,6 +54,19 @@ class BenchmarkFault(Exception):
     """The benchmark can't go on; the message is for the person who runs it."""
 
 
+def environment(db: Path, **settings: object) -> dict[str, str]:
+    """Return the environment of a server on `db`, and nothing else of this machine's settings.
+
+    Args:
+        db: The database file.
+        settings: Settings of the server by their name without prefix, in lower case.
+    """
+    env = get_default_environment()
+    env |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    env["MCP_MEMORY_DB"] = str(db)
+    return env | {f"MCP_MEMORY_{name.upper()}": str(value) for name, value in settings.items()}
+
+
 @asynccontextmanager
 async def serve(db: Path, **settings: str) -> AsyncGenerator[Client]:
     """Start a server on `db` and yield a client that is connected to it.
@@ -61,13 +78,10 @@ async def serve(db: Path, **settings: str) -> AsyncGenerator[Client]:
     Raises:
         BenchmarkFault: The server failed; the message has the end of its log.
     """
-    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    env |= {"MCP_MEMORY_DB": str(db), "MCP_MEMORY_OWNER": "off"}
-    env |= {f"MCP_MEMORY_{name.upper()}": value for name, value in settings.items()}
     parameters = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "mcp_memory", "serve"],
-        env=env,
+        command=SERVER[0],
+        args=[*SERVER[1:], "serve"],
+        env=environment(db, **{"owner": "off", **settings}),
         # Not the current folder: `-m` would prefer a checkout there to what is installed.
         cwd=db.parent,
     )
@@ -172,8 +186,13 @@ def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
 
 def run(benchmark: Callable[[], Awaitable[None]]) -> int:
     """Run a benchmark and return its exit status; Ctrl-C stops the servers, too."""
+    return run_blocking(partial(anyio.run, benchmark))
+
+
+def run_blocking(benchmark: Callable[[], object]) -> int:
+    """Run a benchmark that is no coroutine, as `run` does."""
     try:
-        anyio.run(benchmark)
+        benchmark()
     except KeyboardInterrupt:
         err.print("interrupted")
         return EXIT_INTERRUPTED

@@ -195,8 +195,8 @@ async def measure(sizes: Sequence[int]) -> tuple[list[Row], str]:
     """Return a row for each size, ascending, and the model's name."""
     rng = random.Random(SEED)
     # The server remembers the vectors of recent queries, so none may come twice.
-    queries = iter(_distinct(partial(texts.query, rng), CALLS * len(sizes)))
-    contents = iter(_distinct(partial(texts.memory, rng), max(sizes) + CALLS * len(sizes)))
+    queries = iter(texts.distinct(partial(texts.query, rng), CALLS * len(sizes)))
+    contents = iter(texts.distinct(partial(texts.memory, rng), max(sizes) + CALLS * len(sizes)))
     rows: list[Row] = []
     stored = 0
     with progress() as bar, tempfile.TemporaryDirectory(prefix="mcp-memory-latency-") as folder:
@@ -222,13 +222,6 @@ async def _wait(client: Client, bar: Progress) -> str:
     )
     bar.remove_task(task)
     return model
-
-
-def _distinct(make: Callable[[], str], count: int) -> list[str]:
-    made: dict[str, None] = {}
-    while len(made) < count:
-        made[make()] = None
-    return list(made)
 
 
 def show(rows: Sequence[Row]) -> None:

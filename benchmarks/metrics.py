@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 CUTS: Final = (5, 10, 20)
+SHARES: Final = (0.50, 0.95, 0.99)
+"""The percentiles of a latency."""
 
 
 def recall_at(ranking: Sequence[Hashable], gold: AbstractSet[Hashable], k: int) -> float:
@@ -93,13 +95,16 @@ class Latency:
     calls: int
     p50_ms: float
     p95_ms: float
+    p99_ms: float
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Latency:
-        """Return the latency of calls that took `seconds` each."""
-        return cls(
-            len(seconds), percentile(seconds, 0.50) * 1_000, percentile(seconds, 0.95) * 1_000
-        )
+        """Return the latency of calls that took `seconds` each.
+
+        Raises:
+            ValueError: There were no calls.
+        """
+        return cls(len(seconds), *(percentile(seconds, frac) * 1_000 for frac in SHARES))
 
     def as_dict(self) -> dict[str, float]:
         """Return the figures by name, as they stand in the JSON."""
@@ -107,4 +112,5 @@ class Latency:
             "calls": self.calls,
             "p50_ms": round(self.p50_ms, 3),
             "p95_ms": round(self.p95_ms, 3),
+            "p99_ms": round(self.p99_ms, 3),
         }

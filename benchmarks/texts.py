@@ -7,6 +7,7 @@ ordinary words, each text carries names, numbers and identifiers of its own.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Final
 
 _ROLES: Final = (
@@ -127,3 +128,11 @@ def query(rng: random.Random) -> str:
             f"Which {rng.choice(_ROLES)} knows {name(rng)} and owns a {thing}?",
         )
     )
+
+
+def distinct(make: Callable[[], str], count: int) -> list[str]:
+    """Return `count` texts of `make`, none of them twice."""
+    made: dict[str, None] = {}
+    while len(made) < count:
+        made[make()] = None
+    return list(made)

@@ -148,7 +148,7 @@ def test_a_percentile_lies_between_the_extremes(values, frac):
 
 def test_latency_is_told_in_milliseconds():
     latency = Latency.of([0.001, 0.002, 0.003])
-    assert latency.as_dict() == {"calls": 3, "p50_ms": 2.0, "p95_ms": 2.9}
+    assert latency.as_dict() == {"calls": 3, "p50_ms": 2.0, "p95_ms": 2.9, "p99_ms": 2.98}
 
 
 def test_made_up_texts_are_of_natural_length_and_all_different():

@@ -1,0 +1,363 @@
+"""Does a memory stay whole and level when its owner is killed again and again?
+
+Clients on stdio (both protocol eras), streamable HTTP and SSE work on one
+database for several agents. The owner is killed every 20 seconds. In the end
+everything that was acknowledged is read back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import secrets
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+from common import BenchmarkFault, call, embedding_status, err, machine, out, run, write_json
+from mcp import Client
+from mcp.client.stdio import stdio_client
+from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
+from metrics import Latency
+from procfs import Usage, children, kill, kill_owner, owner_pid, usage
+from rich.table import Table
+from soakbook import Ledger, growth, logged_errors
+from soakload import WORKING, Shared, Tally, Worker
+from soakwires import CALL_SECONDS, KINDS, connection, parameters, server_environment
+from supervise import Supervisor, create_token
+
+from mcp_memory.owner.places import Places
+
+MINUTES: Final = 10.0
+KILL_EVERY_SECONDS: Final = 20.0
+WARM_UP_SECONDS: Final = 60.0
+PROBE_SECONDS: Final = 10.0
+SEED: Final = 20_231_012
+AGENTS: Final = ("anna", "bela", "cleo")
+GOAL_GROWTH: Final = 1.10
+PAGE: Final = 50
+READ_REPLY_TOKENS: Final = 100_000
+
+MEASURES: Final = {
+    "owner, resident": lambda sample: sample.owner.rss_kb,
+    "owner, descriptors": lambda sample: sample.owner.descriptors,
+    "shims, resident": lambda sample: sum(shim.rss_kb for shim in sample.shims),
+    "shims, descriptors": lambda sample: sum(shim.descriptors for shim in sample.shims),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the owner and the shims hold just before the owner is killed.
+
+    `ready` says whether the owner had its model, which is most of what it holds.
+    """
+
+    at_seconds: float
+    listening: str | None
+    ready: bool
+    owner: Usage
+    shims: tuple[Usage, ...]
+    zombies: int
+
+
+@dataclass(slots=True)
+class Soak:
+    """A run, filled as it goes."""
+
+    shared: Shared
+    tallies: dict[str, Tally]
+    samples: list[Sample] = field(default_factory=list)
+    kills: int = 0
+    starts: int = 0
+    problems: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+async def soak(db: Path, minutes: float, log: Any) -> Soak:
+    """Let all kinds of clients of all agents work for so many minutes; kill owners meanwhile.
+
+    Raises:
+        BenchmarkFault: The server can't be started, or no token can be made.
+    """
+    ledgers = {agent: Ledger(f"{agent}{secrets.token_hex(4)}") for agent in AGENTS}
+    done = Soak(Shared(ledgers), {kind: Tally() for kind in KINDS})
+    settings = server_environment(db)
+    tokens = {
+        agent: await anyio.to_thread.run_sync(create_token, settings, db.parent, agent)
+        for agent in AGENTS
+    }
+    supervisor = Supervisor(settings, db.parent)
+    async with anyio.create_task_group() as group:
+        group.start_soon(supervisor.run)
+        for number, kind in enumerate(KINDS):
+            # Two agents a kind, so that each meets others on every transport.
+            for agent in (AGENTS[number % len(AGENTS)], AGENTS[(number + 1) % len(AGENTS)]):
+                stays = kind.startswith("stdio")
+                worker = Worker(
+                    name=f"{kind.replace(' ', '-')}-{agent}",
+                    agent=agent,
+                    connect=connection(kind, db, agent, tokens[agent], supervisor, log),
+                    stays=stays,
+                    shared=done.shared,
+                    tally=done.tallies[kind],
+                    seed=SEED + number,
+                )
+                transport = kind.split()[0]
+                group.start_soon(
+                    worker.run,
+                    (lambda: True)
+                    if stays
+                    else partial(lambda wanted: supervisor.listening == wanted, transport),
+                )
+        started = parameters(db, AGENTS[0])
+        async with Client(
+            stdio_client(started, errlog=log), read_timeout_seconds=PROBE_SECONDS
+        ) as probe:
+            await kill_regularly(db, minutes * 60, supervisor, probe, done)
+        group.cancel_scope.cancel()
+    done.starts = supervisor.starts
+    for log_of in (supervisor.log, Path(Places(str(db)).log)):
+        if log_of.exists():
+            done.errors += logged_errors(log_of.read_text(encoding="utf-8", errors="replace"))
+    return done
+
+
+async def kill_regularly(
+    db: Path, seconds: float, supervisor: Supervisor, probe: Client, done: Soak
+) -> None:
+    """Kill the owner every 20 seconds until the time is over; take a sample before each."""
+    began = anyio.current_time()
+    for number in range(1, int(seconds / KILL_EVERY_SECONDS) + 1):
+        await anyio.sleep_until(began + number * KILL_EVERY_SECONDS)
+        ready = await has_model(probe)
+        pid = owner_pid(db)
+        if pid is None:
+            err.print("no owner runs that could be killed")
+            continue
+        sample = take_sample(anyio.current_time() - began, pid, supervisor, ready=ready)
+        if sample is not None:
+            done.samples.append(sample)
+            err.print(
+                f"{sample.at_seconds:4.0f} s: owner {sample.owner.rss_kb / 1_024:.0f} MB, "
+                f"{sample.owner.descriptors} descriptors, {sample.listening or 'detached'}, "
+                f"model {'ready' if sample.ready else 'not ready'}; killed"
+            )
+        await anyio.to_thread.run_sync(kill, pid)
+        done.kills += 1
+    await anyio.sleep_until(began + seconds)
+
+
+async def has_model(client: Client) -> bool:
+    """Return whether the owner says that its embedding model is loaded."""
+    try:
+        return bool((await embedding_status(client))["state"] == "ready")
+    except MCPError:
+        return False
+
+
+def take_sample(
+    at_seconds: float, owner: int, supervisor: Supervisor, *, ready: bool
+) -> Sample | None:
+    """Return what the owner and the shims hold, or None where that can't be seen."""
+    held = usage(owner)
+    if held is None:
+        return None
+    shims = [pid for pid in children(os.getpid())[0] if pid not in {supervisor.pid, owner}]
+    return Sample(
+        at_seconds=at_seconds,
+        listening=supervisor.listening,
+        ready=ready,
+        owner=held,
+        shims=tuple(filter(None, map(usage, shims))),
+        zombies=sum(children(pid)[1] for pid in shims),
+    )
+
+
+async def verify(db: Path, done: Soak, log: Any) -> None:
+    """Read everything back, for each agent through a new client, and note what is wrong."""
+    for agent, ledger in done.shared.ledgers.items():
+        started = parameters(db, agent, max_reply_tokens=READ_REPLY_TOKENS)
+        async with Client(
+            stdio_client(started, errlog=log), read_timeout_seconds=CALL_SECONDS
+        ) as client:
+            found = {
+                hit["id"]: hit["text"]
+                for hit in await _all(client, "archival_memory_search", {"top_k": PAGE})
+            }
+            done.problems += ledger.wrong_memories(found) + ledger.doubled_memories(found)
+            done.shared.look(str(found), agent, "the memories at the end")
+            for conversation in ledger.messages:
+                asked = {"conversation": conversation, "limit": PAGE}
+                hits = await _all(client, "conversation_search", asked)
+                done.problems += ledger.lost_messages(conversation, (hit["id"] for hit in hits))
+                done.shared.look(str(hits), agent, "the messages at the end")
+            for conversation in ledger.blocks:
+                asked = {"conversation": conversation}
+                blocks = await _all(client, "core_memory_view", asked, field="blocks")
+                values = [item["value"] for item in blocks if item["label"] == WORKING]
+                done.problems += ledger.wrong_block(conversation, "".join(values))
+                done.shared.look(str(blocks), agent, "the blocks at the end")
+
+
+async def _all(
+    client: Client, tool: str, arguments: dict[str, Any], *, field: str = "results"
+) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor: dict[str, Any] = {}
+    while True:
+        page = await call(client, tool, {**arguments, **cursor})
+        found += page[field]
+        if not page.get("next_cursor"):
+            return found
+        cursor = {"cursor": page["next_cursor"]}
+
+
+def verdicts(done: Soak) -> list[str]:
+    """Return a line for each goal."""
+    promised = sum(ledger.promised for ledger in done.shared.ledgers.values())
+    lost_clients = sum(tally.lost_clients for tally in done.tallies.values())
+    unanswered = sum(tally.unanswered for tally in done.tallies.values())
+    idle = [kind for kind, tally in done.tallies.items() if not tally.seconds]
+    lines = [
+        f"kept: {promised} acknowledged, {len(done.problems)} lost or doubled, "
+        f"{done.kills} kills: {_met(not done.problems)}",
+        f"isolated: {len(done.shared.leaks)} marks seen by others: {_met(not done.shared.leaks)}",
+        f"stdio clients that had to be started again: {lost_clients}: {_met(not lost_clients)}",
+        f"calls without any answer in {CALL_SECONDS:.0f} s: {unanswered}: {_met(not unanswered)}",
+        f"errors in the servers' logs: {len(done.errors)}: {_met(not done.errors)}",
+        f"kinds of clients that never got an answer: {', '.join(idle) or 'none'}: {_met(not idle)}",
+    ]
+    # Like points: an owner that listens and has its model, at the end of its time.
+    alike = [sample for sample in done.samples if sample.listening and sample.ready]
+    times = [sample.at_seconds for sample in alike]
+    for name, of in MEASURES.items():
+        ratio = growth(times, list(map(of, alike)), after_seconds=WARM_UP_SECONDS)
+        lines.append(
+            f"{name}: no verdict, the run was too short or there is no /proc"
+            if ratio is None
+            else f"{name}, end / after {WARM_UP_SECONDS:.0f} s: {ratio:.3f}, "
+            f"goal {GOAL_GROWTH:g}: {_met(ratio <= GOAL_GROWTH)}"
+        )
+    if done.samples:
+        zombies = done.samples[-1].zombies
+        lines.append(f"dead owners that nobody has reaped: {zombies}: {_met(not zombies)}")
+    return lines
+
+
+def _met(reached: bool) -> str:
+    return "met" if reached else "MISSED"
+
+
+def show(done: Soak) -> None:
+    """Print the table of the calls."""
+    table = Table(title="Calls by kind of client; milliseconds, p50 / p95 / p99")
+    for name in ("", "answered", "failed", "refused", "connected", "latency"):
+        table.add_column(name, justify="right" if name else "left")
+    for kind, tally in done.tallies.items():
+        latency = Latency.of(tally.seconds) if tally.seconds else None
+        table.add_row(
+            " ".join([kind.split()[0], *sorted(tally.versions)]),
+            str(len(tally.seconds)),
+            str(tally.failed),
+            str(tally.refused.total()),
+            str(tally.connections),
+            "-"
+            if latency is None
+            else f"{latency.p50_ms:.0f} / {latency.p95_ms:.0f} / {latency.p99_ms:.0f}",
+        )
+    out.print(table)
+
+
+def report(done: Soak, lines: Sequence[str], minutes: float) -> dict[str, Any]:
+    """Return the whole run as it stands in the JSON."""
+    return {
+        "benchmark": "soak",
+        **machine(),
+        "minutes": minutes,
+        "kills": done.kills,
+        "listener_starts": done.starts,
+        "calls": {
+            kind: {
+                **(Latency.of(tally.seconds).as_dict() if tally.seconds else {"calls": 0}),
+                "failed": tally.failed,
+                "unanswered": tally.unanswered,
+                "connections": tally.connections,
+                "lost_clients": tally.lost_clients,
+                "notifications": tally.notifications,
+                "protocol_versions": sorted(tally.versions),
+                "refused": dict(tally.refused),
+            }
+            for kind, tally in done.tallies.items()
+        },
+        "samples": [asdict(sample) for sample in done.samples],
+        "problems": done.problems,
+        "leaks": done.shared.leaks,
+        "logged_errors": done.errors,
+        "verdicts": list(lines),
+    }
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes <= 24 * 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes, up to a day")
+    return minutes
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="default: 10")
+    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
+    return parser.parse_args(argv)
+
+
+async def _benchmark(minutes: float, out_path: Path | None) -> None:
+    with tempfile.TemporaryDirectory(prefix="mcp-memory-soak-") as folder:
+        db = Path(folder) / "memory.duckdb"
+        with (Path(folder) / "clients.log").open("w+", encoding="utf-8", errors="replace") as log:
+            try:
+                done = await soak(db, minutes, log)
+                # From here on what is read comes from the file.
+                kill_owner(db)
+                await verify(db, done, log)
+            finally:
+                kill_owner(db)
+    show(done)
+    lines = verdicts(done)
+    for line in lines:
+        out.print(line, highlight=False)
+    for kind, tally in done.tallies.items():
+        for reason, times in tally.refused.items():
+            err.print(f"{kind}, refused {times} times: {reason}", markup=False)
+    for line in (done.problems + done.shared.leaks)[:20] + done.errors[-2:]:
+        err.print(line, markup=False)
+    write_json(out_path, report(done, lines, minutes))
+    if done.problems or done.shared.leaks:
+        raise BenchmarkFault("something acknowledged was lost, or something leaked")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return its exit status."""
+    # The SDK's client logs each connection that breaks, and here they break on purpose.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    # Subscriptions of the handshake era are what has to go on working.
+    warnings.simplefilter("ignore", MCPDeprecationWarning)
+    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    return run(partial(_benchmark, options.minutes, options.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
