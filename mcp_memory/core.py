@@ -221,10 +221,11 @@ class CoreMemory:
     def store(self, tx: Transaction, agent: str, conversation: str, block: Block) -> None:
         """Write the new version of a block; call `stored` after the commit."""
         tx.run(
-            "INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            "INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
             _keeper(block, agent), _owner(block, conversation), block.label, block.version,
             block.value,
             block.tokens, block.limit, block.description, block.read_only, block.changed_at,
+            block.editor,
         )  # fmt: skip
 
     def stored(self, agent: str, conversation: str, block: Block) -> None:
@@ -282,7 +283,7 @@ class CoreMemory:
     def _load(self, agent: str) -> dict[tuple[str, str], Block]:
         rows = self._db.read(
             "SELECT DISTINCT ON (conversation, label) conversation, label, value, tokens,"
-            " limit_tokens, description, read_only, version, changed_at FROM blocks"
+            " limit_tokens, description, read_only, version, changed_at, editor FROM blocks"
             " WHERE agent = $1 ORDER BY conversation, label, version DESC",
             agent,
         )
@@ -290,6 +291,7 @@ class CoreMemory:
             (row[0], row[1]): Block(
                 label=row[1], value=row[2], tokens=row[3], limit=row[4], description=row[5],
                 read_only=row[6], scope=_scope(agent, row[0]), version=row[7], changed_at=row[8],
+                editor=row[9],
             )
             for row in rows
         }  # fmt: skip

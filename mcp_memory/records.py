@@ -49,6 +49,8 @@ class Block:
     scope: Scope
     version: int
     changed_at: datetime
+    editor: str | None = None
+    """The connection that wrote it; None for the user's own edit."""
 
 
 @dataclass(frozen=True, slots=True)

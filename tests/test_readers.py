@@ -253,6 +253,19 @@ def test_after_a_take_over_a_client_has_not_seen_what_changed_since_it_connected
             ana.core.rethink(label, "Blind", conversation=conversation)
 
 
+def test_after_a_take_over_a_client_knows_its_own_edits(memories):
+    since = now()
+    first = memories.open("default", since=since, connection="ana's").as_reader("ana", shown="")
+    first.core.rethink("working", "Pack", conversation="trip")
+    first.core.rethink("human", "Lives in Porto")
+    other = memories.open("default", since=since, connection="ben's").as_reader("ben", shown="")
+    other.core.append("human", "Likes tea")
+    moved = memories.open("default", since=since, connection="ana's").as_reader("ana", shown="")
+    assert moved.core.rethink("working", "Pack more", conversation="trip").version == 2
+    with pytest.raises(Conflict):
+        moved.core.rethink("human", "Blind")
+
+
 def test_a_value_shown_in_parts_is_seen_with_the_last_unless_it_changed_between(memory, ana, ben):
     block = ben.core.rethink("human", "0123456789")
     ana.core.saw(block, start=5)

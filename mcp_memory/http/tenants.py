@@ -7,8 +7,8 @@ event of one means nothing to another.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,7 +24,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from mcp_memory import __version__
 from mcp_memory.access import Scope as AccessScope
+from mcp_memory.dates import now
 from mcp_memory.errors import MemoryFault
 from mcp_memory.http.metrics import LISTEN, Metrics
 from mcp_memory.http.openrequest import OpenRequest
@@ -32,7 +34,7 @@ from mcp_memory.http.options import HttpOptions
 from mcp_memory.http.principals import Authenticator, Principal
 from mcp_memory.http.rate import Rate
 from mcp_memory.server.app import MemoryServer
-from mcp_memory.server.servers import Servers
+from mcp_memory.server.servers import ConnectionInfo, Servers
 
 logger = logging.getLogger(__name__)
 
@@ -89,12 +91,25 @@ class Tenant:
         )
         try:
             await _open(server)
-            async with self._manager.run():
-                task_status.started()
-                await self.ended.wait()
+            with self._listed():
+                async with self._manager.run():
+                    task_status.started()
+                    await self.ended.wait()
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(server.close)
+
+    @contextmanager
+    def _listed(self) -> Iterator[None]:
+        """Let the user of the machine see in `status` that this caller is here."""
+        info = ConnectionInfo(
+            self.principal.agent, __version__, now(), client=f"HTTP, {self.principal.key[0]}"
+        )
+        self._servers.connections.append(info)
+        try:
+            yield
+        finally:
+            self._servers.connections.remove(info)
 
     async def streamable_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to `/mcp`."""
@@ -113,7 +128,8 @@ class Tenant:
                 metrics.sessions.inc()
                 try:
                     async with read, write:
-                        await server.run(read, write, server.create_initialization_options())
+                        with self._listed():
+                            await server.run(read, write, server.create_initialization_options())
                 finally:
                     metrics.sessions.dec()
         finally:

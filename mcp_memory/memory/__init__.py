@@ -63,6 +63,7 @@ class Memories:
         settings: Settings | None = None,
         surface: Surface | None = None,
         since: datetime | None = None,
+        connection: str | None = None,
     ) -> Memory:
         """Return one connection's way to the memory of an agent.
 
@@ -70,13 +71,14 @@ class Memories:
             settings: Those of the connection; the engine's without.
             surface: What the server itself puts into the window.
             since: When the client connected, be it to a process before this one: it has
-                not seen what has changed in core memory since.
+                not seen what others have changed in core memory since.
+            connection: What names the connection, also to the process after this one.
         """
         with self._opening:
             shared = self._shared.setdefault(agent, _Shared())
         settings = settings or self.engine.settings
         pager = Pager(self.engine, agent, settings, surface or Surface(), shared.state)
-        readers = Readers(agent, since)
+        readers = Readers(agent, since, connection)
         return Memory(
             Access(
                 self.engine, agent, settings, pager, shared.listeners, readers, self._readers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from mcp_memory import events
@@ -193,7 +194,8 @@ class Blocks(Part):
     def unseen(self, shown: str | None) -> set[BlockKey]:
         """Return the blocks that a client which is new here has not seen.
 
-        Those changed since it connected; without that moment and without a text, all.
+        Those that others have changed since it connected; without that moment and without
+        a text, all.
 
         Args:
             shown: The text with compiled blocks that it was given; None if it was given none.
@@ -206,6 +208,7 @@ class Blocks(Part):
                     for conversation, block in self._engine.core.changed_since(
                         self._agent, since, self._shared
                     )
+                    if block.editor is None or block.editor != self._readers.connection
                 }
             if shown is not None:
                 unseen |= {
@@ -227,6 +230,7 @@ class Blocks(Part):
 
     def _store(self, conversation: str, block: Block) -> Block:
         before = self._present(conversation, block.label)
+        block = replace(block, editor=self._readers.connection if self._call else None)
         with self._engine.database.transaction() as tx:
             self._engine.core.store(tx, self._agent, conversation, block)
         self._engine.core.stored(self._agent, conversation, block)

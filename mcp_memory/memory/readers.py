@@ -47,11 +47,15 @@ class Readers:
     Args:
         agent: Whose memory they see.
         since: When the client connected, if it is one and has said so.
+        connection: What names the connection, also to the owner after this one.
     """
 
-    def __init__(self, agent: str, since: datetime | None = None) -> None:
+    def __init__(
+        self, agent: str, since: datetime | None = None, connection: str | None = None
+    ) -> None:
         self.agent = agent
         self.since = since
+        self.connection = connection
         self.tick = 0
         self._readers: OrderedDict[Hashable, Reader] = OrderedDict()
 

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +23,6 @@ import anyio.to_thread
 from mcp_memory import __version__
 from mcp_memory.errors import MemoryFault, OwnerFault, SettingsFault
 from mcp_memory.owner.connection import Connection, LineReader
-from mcp_memory.owner.ops import OPS
 from mcp_memory.owner.seat import Seat, error_message
 from mcp_memory.owner.wire import MAX_HELLO_BYTES, PROTOCOL
 from mcp_memory.server.servers import ConnectionInfo, Servers
@@ -119,6 +119,7 @@ class Owner:
                 group.start_soon(self._leave_when_idle)
             self._seat.ready()
             await self._stop.wait()
+            _leave_in_any_case()
             self._seat.stop_listening()
             async with anyio.create_task_group() as settling:
                 for connection in self._open:
@@ -168,7 +169,8 @@ class Owner:
             except Exception:
                 logger.exception("a client could not be greeted")
                 return
-            info = ConnectionInfo(settings.agent, str(hello.get("version")), since)
+            name = str(hello.get("connection") or "") or None
+            info = ConnectionInfo(settings.agent, str(hello.get("version")), since, name)
             await self._serve_client(stream, connection, settings, info)
 
     async def _serve_client(
@@ -179,7 +181,7 @@ class Owner:
         info: ConnectionInfo,
     ) -> None:
         connection.on_client = info.named
-        server = self.servers.server(settings, since=info.since)
+        server = self.servers.server(settings, since=info.since, connection=info.name)
         self.servers.connections.append(info)
         try:
             await _say(
@@ -225,6 +227,9 @@ class Owner:
         if hello["op"] == "retire":
             self._stop.set()
             return {"result": {}}
+        # Not before the first client is answered: it brings the database driver.
+        from mcp_memory.owner.ops import OPS
+
         operation = OPS.get(str(hello["op"]))
         if operation is None:
             raise OwnerFault(
@@ -247,6 +252,13 @@ class Owner:
                     hint="Set the same in every client",
                 )
         return settings
+
+
+def _leave_in_any_case() -> None:
+    """End the process before long, even if a call that can't be cut holds everything up."""
+    timer = threading.Timer(_CLOSE_SECONDS, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def _moment(seconds: object) -> datetime:

@@ -53,6 +53,7 @@ class Shim:
         self._hello: dict[str, object] = {
             "settings": own_settings(self._environ),
             "since": time.time(),
+            "connection": os.urandom(8).hex(),
         }
         self._stdin = stdin
         self._stdout = stdout

@@ -30,6 +30,9 @@ class ConnectionInfo:
     """The shim's."""
 
     since: datetime
+    name: str | None = None
+    """What names the connection, also to another owner."""
+
     client: str | None = None
     """What the client calls itself, once it has said so."""
 
@@ -58,6 +61,7 @@ class Servers:
         *,
         read_only: bool = False,
         since: datetime | None = None,
+        connection: str | None = None,
     ) -> MemoryServer:
         """Return a new server of the agent that is set; close it with its connection.
 
@@ -65,11 +69,12 @@ class Servers:
             settings: Those of the connection; the process's without.
             read_only: Whether to offer only the tools that change nothing.
             since: When the client connected, if that was to an owner before this one.
+            connection: What names the connection, also to the owner after this one.
         """
         own = settings or self.settings
 
         def open_memory(surface: Surface) -> Memory:
-            return self.memories(own.agent).open(own.agent, own, surface, since)
+            return self.memories(own.agent).open(own.agent, own, surface, since, connection)
 
         return MemoryServer(
             open_memory,

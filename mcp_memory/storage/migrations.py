@@ -82,6 +82,7 @@ MIGRATIONS: Final = (
                 PRIMARY KEY (agent, id))""",
         ),
     ),
+    Migration(4, "who edited a block", ("ALTER TABLE blocks ADD COLUMN editor text",)),
 )
 
 SCHEMA_VERSION: Final = MIGRATIONS[-1].version
