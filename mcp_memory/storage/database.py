@@ -121,7 +121,12 @@ class Database:
             StorageFault: The driver could not write; nothing of it was kept.
         """
         with self._write:
-            self._revive()
+            if self._revive():
+                # What the caller has prepared was read from the old one.
+                raise StorageFault(
+                    f"the database {self.path} was replaced while it was open: nothing was stored",
+                    hint="Repeat the call; from now on the new one is used",
+                )
             connection = self._connection
             try:
                 connection.begin()
@@ -218,13 +223,15 @@ class Database:
             self._broken = True
         return fault if isinstance(fault, StorageFault) else StorageFault(str(fault))
 
-    def _revive(self) -> None:
+    def _revive(self) -> bool:
+        """Open the file again if it has to be; return whether it is another one now."""
         if self._closed:
             raise StorageFault("the database is closed", hint="Start the server again")
         if self.path == ":memory:":
-            return
+            return False
         present = self._identity()
-        if self._broken or present != self._opened:
+        replaced = present != self._opened
+        if self._broken or replaced:
             self._broken = True
             if present is None:
                 # A new one in its place would be in the way of whoever is restoring a backup.
@@ -245,6 +252,7 @@ class Database:
             self.generation += 1
             if self.on_reopened is not None:
                 self.on_reopened()
+        return replaced
 
 
 def _prepare(path: Path) -> None:

@@ -160,8 +160,8 @@ def test_every_row_of_a_database_of_schema_1_is_there_today(old):
     def rows(table, columns="*"):
         return database.read(f"SELECT {columns} FROM {table} ORDER BY ALL")
 
-        # Who edited a block is known since schema 4.
-        assert sorted(rows("blocks")) == sorted((*row, None) for row in make_fixture.BLOCKS)
+    # Who edited a block is known since schema 4.
+    assert sorted(rows("blocks")) == sorted((*row, None) for row in make_fixture.BLOCKS)
 
     assert rows("messages", "* EXCLUDE recorded_at") == sorted(make_fixture.MESSAGES)
     assert rows("summaries") == sorted(make_fixture.SUMMARIES)
