@@ -22,16 +22,18 @@ _SEE_MODULES = """
 import sys, anyio
 from mcp import Client
 from mcp_memory.settings import load_settings
-from mcp_memory.transports import make_server
+from mcp_memory.owner import process  # What the owner is made of brings nothing heavy either.
+from mcp_memory.server.servers import Servers
 
 async def main():
-    server = make_server(load_settings())
+    servers = Servers(load_settings())
+    server = servers.server()
     async with Client(server, mode=sys.argv[1]) as client:
         await client.list_tools()
         print([name for name in sys.argv[2:] if name in sys.modules])
         await client.call_tool("core_memory_view", {})
         print([name for name in sys.argv[2:] if name in sys.modules])
-    server.close()
+    servers.close()
 
 anyio.run(main)
 """
