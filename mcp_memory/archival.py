@@ -138,11 +138,11 @@ class ArchivalMemory:
         memory = draft.memory
         if memory.version > 1:
             self._retire(tx, agent, memory.id, memory.recorded_at)
-        tx.run(
+        tx.insert(
             "INSERT INTO memories VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)",
-            agent, memory.id, memory.version, memory.content, draft.content_hash,
-            memory.kind.value, list(memory.tags), memory.tokens, memory.happened_at,
-            memory.recorded_at,
+            (agent, memory.id, memory.version, memory.content, draft.content_hash,
+             memory.kind.value, list(memory.tags), memory.tokens, memory.happened_at,
+             memory.recorded_at),
         )  # fmt: skip
         if embedded is not None:
             self._vectors.save(tx, agent, "memory", memory.id, memory.version, *embedded)

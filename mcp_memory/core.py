@@ -220,12 +220,11 @@ class CoreMemory:
 
     def store(self, tx: Transaction, agent: str, conversation: str, block: Block) -> None:
         """Write the new version of a block; call `stored` after the commit."""
-        tx.run(
+        tx.insert(
             "INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-            _keeper(block, agent), _owner(block, conversation), block.label, block.version,
-            block.value,
-            block.tokens, block.limit, block.description, block.read_only, block.changed_at,
-            block.editor,
+            (_keeper(block, agent), _owner(block, conversation), block.label, block.version,
+             block.value, block.tokens, block.limit, block.description, block.read_only,
+             block.changed_at, block.editor),
         )  # fmt: skip
 
     def stored(self, agent: str, conversation: str, block: Block) -> None:

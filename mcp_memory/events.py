@@ -35,10 +35,10 @@ class EventLog:
     ) -> Event:
         """Write an event; `data` must be fit for JSON."""
         event = Event(new_id(), kind, conversation, text, now(), data or {})
-        tx.run(
+        tx.insert(
             "INSERT INTO events VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            agent, event.id, kind, conversation, text,
-            json.dumps(event.data, ensure_ascii=False), event.created_at,
+            (agent, event.id, kind, conversation, text,
+             json.dumps(event.data, ensure_ascii=False), event.created_at),
         )  # fmt: skip
         return event
 

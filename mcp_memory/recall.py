@@ -124,11 +124,11 @@ class RecallMemory:
         """Write numbered messages; call `stored` after the commit."""
         for message, vectors in zip(messages, embedded, strict=True):
             searchable = is_searchable(message)
-            tx.run(
+            tx.insert(
                 "INSERT INTO messages VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-                agent, message.conversation, message.index, message.id, message.role,
-                message.name, message.content, message.tokens, searchable,
-                message.created_at, message.recorded_at,
+                (agent, message.conversation, message.index, message.id, message.role,
+                 message.name, message.content, message.tokens, searchable,
+                 message.created_at, message.recorded_at),
             )  # fmt: skip
             if searchable and vectors is not None:
                 self._vectors.save(tx, agent, "message", message.id, 1, *vectors)
@@ -261,10 +261,10 @@ class RecallMemory:
 
     def store_summary(self, tx: Transaction, agent: str, summary: Summary) -> None:
         """Write a summary, which takes its messages off the queue; call `summarized` after it."""
-        tx.run(
+        tx.insert(
             "INSERT INTO summaries VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            agent, summary.conversation, summary.id, summary.parent, summary.first, summary.last,
-            summary.content, summary.tokens, summary.author, summary.created_at,
+            (agent, summary.conversation, summary.id, summary.parent, summary.first, summary.last,
+             summary.content, summary.tokens, summary.author, summary.created_at),
         )  # fmt: skip
 
     def summarized(self, agent: str, conversation: str) -> None:

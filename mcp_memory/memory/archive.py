@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 from datetime import datetime
 from typing import Final
 
@@ -187,23 +186,19 @@ class Archive(Part):
         with self._engine.lock:
             near = [self._nearest(vectors) for vectors in embedded]
             results: list[tuple[Draft, Embedded | None, Memory | None]] = []
-            try:
-                with self._engine.database.transaction() as tx:
-                    seen: dict[str, Memory] = {}
-                    for draft, vectors in zip(drafts, embedded, strict=True):
-                        twin = seen.get(draft.content_hash) or archival.same(self._agent, draft)
-                        kept = draft if twin is None else self._merged(twin, draft)
-                        if kept.memory.content != draft.memory.content:
-                            vectors = None  # It differs in the space around it: other ranges.
-                        if kept.memory != twin:
-                            archival.store(tx, self._agent, kept, vectors)
-                        seen[draft.content_hash] = kept.memory
-                        results.append((kept, vectors, twin))
-            finally:
-                # The index may not change before they are done, whatever became of the rest.
-                found = [None if later is None else later.result() for later in near]
-            for (kept, vectors, twin), close in zip(results, found, strict=True):
-                named = self._named(kept.memory, close or []) if twin is None else ()
+            with self._engine.database.transaction() as tx:
+                seen: dict[str, Memory] = {}
+                for draft, vectors in zip(drafts, embedded, strict=True):
+                    twin = seen.get(draft.content_hash) or archival.same(self._agent, draft)
+                    kept = draft if twin is None else self._merged(twin, draft)
+                    if kept.memory.content != draft.memory.content:
+                        vectors = None  # It differs in the space around it: other ranges.
+                    if kept.memory != twin:
+                        archival.store(tx, self._agent, kept, vectors)
+                    seen[draft.content_hash] = kept.memory
+                    results.append((kept, vectors, twin))
+            for (kept, vectors, twin), close in zip(results, near, strict=True):
+                named = self._named(kept.memory, close) if twin is None else ()
                 if kept.memory != twin:
                     archival.stored(self._agent, kept, vectors)
                     done_now = vectors is not None
@@ -222,13 +217,13 @@ class Archive(Part):
             return Draft(twin, draft.content_hash)
         return self._engine.archival.revise(twin, tags=tags)
 
-    def _nearest(self, vectors: Embedded | None) -> Future[list[Found[str]]] | None:
-        """Begin to look for memories that say nearly the same as a new one."""
+    def _nearest(self, vectors: Embedded | None) -> list[Found[str]]:
+        """Return memories that say nearly the same as a new one."""
         at_least = self._engine.near_duplicate_at()
         if vectors is None or at_least is None:
-            return None
+            return []
         index = self._engine.archival.index(self._agent)
-        return index.nearest_later(vectors[1][0], at_least=at_least, limit=_NEAR_DUPLICATES)
+        return index.nearest(vectors[1][0], at_least=at_least, limit=_NEAR_DUPLICATES)
 
     def _named(self, memory: Memory, found: Sequence[Found[str]]) -> tuple[NearDuplicate, ...]:
         texts = self._engine.archival.get_many(self._agent, [item.key for item in found])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Hashable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Generic, TypeVar
@@ -26,8 +25,6 @@ Range = tuple[int, int]
 
 DEPTH: Final = 200
 """How many of each half are fused; what lies deeper follows by similarity alone."""
-
-_worker: Final = ThreadPoolExecutor(1, thread_name_prefix="vectors")
 
 PASSAGE_CHARS: Final = 1_600
 PASSAGE_OVERLAP_CHARS: Final = 200
@@ -203,12 +200,6 @@ class SearchIndex(Generic[Key]):
             ),
             total,
         )
-
-    def nearest_later(
-        self, vector: Vectors, *, at_least: float, limit: int
-    ) -> Future[list[Found[Key]]]:
-        """Begin `nearest` beside other work; nothing may be added or removed before its result."""
-        return _worker.submit(self.nearest, vector, at_least=at_least, limit=limit)
 
     def nearest(self, vector: Vectors, *, at_least: float, limit: int) -> list[Found[Key]]:
         """Return the documents whose cosine with `vector` is `at_least` that, nearest first."""

@@ -123,12 +123,12 @@ class VectorStore:
         vectors: Vectors,
     ) -> None:
         """Keep the vectors (n, dim) of one text, one for each range of characters."""
-        tx.run_many(
+        tx.insert(
             "INSERT INTO vectors VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            [
+            *(
                 (agent, source, text_id, version, number, start, end, vector)
                 for number, ((start, end), vector) in enumerate(zip(ranges, vectors, strict=True))
-            ],
+            ),
         )
 
     def saved_count(self, item: Pending) -> int:
@@ -152,21 +152,21 @@ class VectorStore:
     ) -> None:
         """Keep vectors `first` and up of a pending text; with the last ones it is done."""
         with self._db.transaction() as tx:
-            tx.run_many(
+            tx.insert(
                 "INSERT INTO vectors VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-                [
+                *(
                     (item.agent, item.source, item.id, item.version, first + number, *span, vector)
                     for number, (span, vector) in enumerate(zip(ranges, vectors, strict=True))
-                ],
+                ),
             )
             if last:
                 self.settle(tx, item)
 
     def defer(self, tx: Transaction, items: Sequence[Pending]) -> None:
         """List texts as pending."""
-        tx.run_many(
+        tx.insert(
             "INSERT INTO pending_vectors VALUES ($1, $2, $3, $4)",
-            [(item.agent, item.source, item.id, item.version) for item in items],
+            *((item.agent, item.source, item.id, item.version) for item in items),
         )
 
     def settle(self, tx: Transaction, item: Pending) -> None:

@@ -98,11 +98,11 @@ def test_what_is_not_committed_is_read_by_nobody(database):
 
 def test_many_rows_are_written_by_one_statement_or_none_of_them(database):
     with database.transaction() as tx:
-        tx.run_many("INSERT INTO settings VALUES ($1, $2)", [("a", "1"), ("b", "2")])
-        tx.run_many("INSERT INTO settings VALUES ($1, $2)", [])
+        tx.insert("INSERT INTO settings VALUES ($1, $2)", ("a", "1"), ("b", "2"))
+        tx.insert("INSERT INTO settings VALUES ($1, $2)")
     assert keys(database) == ["a", "b"]
     with pytest.raises(StorageFault), database.transaction() as tx:
-        tx.run_many("INSERT INTO settings VALUES ($1, $2)", [("c", "3"), ("a", "4")])
+        tx.insert("INSERT INTO settings VALUES ($1, $2)", ("c", "3"), ("a", "4"))
     assert keys(database) == ["a", "b"]
 
 
