@@ -84,7 +84,10 @@ def test_a_file_that_may_not_grow_refuses_and_loses_nothing(house: Household):
 def test_an_owner_that_finds_no_room_is_not_started_and_the_client_says_why(
     small_house: Household,
 ):
-    small_house.client().call("core_memory_append", label="human", content="of before")
+    client = small_house.client()
+    client.call("core_memory_append", label="human", content="of before")
+    # It would start the next owner before the disk is full.
+    client.end()
     small_house.kill_owner()
     until(lambda: not small_house.owners(), "the end of the owner")
     make_room = fill(small_house.home)
