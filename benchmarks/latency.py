@@ -149,40 +149,29 @@ def actions(client: Client, embedder: Embedder) -> dict[str, Action]:
 
 
 async def sample(
-    timed: Mapping[str, Action],
-    contents: Sequence[str],
-    queries: Sequence[str],
-    bar: Progress,
-    *,
-    in_turn: bool,
+    timed: Mapping[str, Action], contents: Sequence[str], queries: Sequence[str], bar: Progress
 ) -> Samples:
     """Time each action, in blocks of one kind, in `ROUNDS` rounds.
 
-    In blocks, because a model's threads may spin for a while after their work
-    and would slow whatever comes next; in rounds, so that all kinds meet the same
+    In blocks, because a model's threads spin for a while after their work and
+    would slow whatever comes next; in rounds, so that all kinds meet the same
     load. The first calls of a block are not counted.
-
-    In turn, one call of each kind after the other, every kind finds the caches
-    of the processor as the others have left them: the floor is then that of a
-    call that comes after work, as stores and searches do.
 
     Args:
         timed: What is timed.
         contents: `CALLS` texts that have not been stored.
         queries: `CALLS` questions that have not been asked.
         bar: Where the progress is shown.
-        in_turn: Whether the kinds take turns call by call.
     """
-    block, settling = (1, 0) if in_turn else (BLOCK_CALLS, SETTLING_CALLS)
     samples: Samples = {name: [] for name in timed}
     task = bar.add_task("timing", total=CALLS * len(timed))
-    for start in range(0, CALLS, block):
+    for start in range(0, CALLS, BLOCK_CALLS):
         for name, act in timed.items():
             given = contents if name in ON_CONTENTS else queries
-            for number, text in enumerate(given[start : start + block]):
+            for number, text in enumerate(given[start : start + BLOCK_CALLS]):
                 began = time.perf_counter()
                 await act(text)
-                if number >= settling:
+                if number >= SETTLING_CALLS:
                     samples[name].append(time.perf_counter() - began)
                 bar.advance(task)
     bar.remove_task(task)
@@ -202,7 +191,7 @@ def load_embedder() -> Embedder:
     return FastEmbedder.load(files, threads=settings.threads)
 
 
-async def measure(sizes: Sequence[int], *, in_turn: bool = False) -> tuple[list[Row], str]:
+async def measure(sizes: Sequence[int]) -> tuple[list[Row], str]:
     """Return a row for each size, ascending, and the model's name."""
     rng = random.Random(SEED)
     # The server remembers the vectors of recent queries, so none may come twice.
@@ -218,7 +207,7 @@ async def measure(sizes: Sequence[int], *, in_turn: bool = False) -> tuple[list[
                 await fill(client, list(islice(contents, max(0, size - stored))), bar)
                 await _wait(client, bar)
                 new, asked = list(islice(contents, CALLS)), list(islice(queries, CALLS))
-                samples = await sample(timed, new, asked, bar, in_turn=in_turn)
+                samples = await sample(timed, new, asked, bar)
                 stored = max(size, stored) + CALLS
                 rows.append(Row.of(size, samples))
     return rows, model
@@ -280,14 +269,11 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="default: 100,1000,10000")
     parser.add_argument("--out", type=Path, help="write the report to this JSON file")
-    parser.add_argument(
-        "--in-turn", action="store_true", help="time the kinds call by call, not in blocks"
-    )
     return parser.parse_args(argv)
 
 
-async def _benchmark(sizes: Sequence[int], out_path: Path | None, *, in_turn: bool) -> None:
-    rows, model = await measure(sizes, in_turn=in_turn)
+async def _benchmark(sizes: Sequence[int], out_path: Path | None) -> None:
+    rows, model = await measure(sizes)
     show(rows)
     write_json(
         out_path,
@@ -295,7 +281,6 @@ async def _benchmark(sizes: Sequence[int], out_path: Path | None, *, in_turn: bo
             "benchmark": "latency",
             **machine(),
             "model": model,
-            "in_turn": in_turn,
             "sizes": [row.as_dict() for row in rows],
             "verdicts": verdicts(rows),
         },
@@ -305,7 +290,7 @@ async def _benchmark(sizes: Sequence[int], out_path: Path | None, *, in_turn: bo
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; return its exit status."""
     options = parse_arguments(sys.argv[1:] if argv is None else argv)
-    return run(partial(_benchmark, options.sizes, options.out, in_turn=options.in_turn))
+    return run(partial(_benchmark, options.sizes, options.out))
 
 
 if __name__ == "__main__":

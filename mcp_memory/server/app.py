@@ -6,9 +6,11 @@ opened by the first request that needs them, or shortly after the handshake.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -68,6 +70,9 @@ Context = ServerRequestContext[Any, Any]
 OpenMemory = Callable[[Surface], "Memory"]
 
 SERVER_NAME: Final = "mcp-memory"
+_CALLS: Final = ThreadPoolExecutor(40, thread_name_prefix="call")
+"""Where calls are done; all connections of a process share it."""
+
 WARM_UP_AFTER_SECONDS: Final = 0.25
 """How long after the handshake the database is opened if no call needed it before."""
 
@@ -190,7 +195,8 @@ class MemoryServer(Server[Any]):
             fitter = Fitter(memory.count_tokens, memory.clip_tokens, self._max_reply_tokens)
             return work(memory, fitter)
 
-        return await anyio.to_thread.run_sync(in_thread)
+        # anyio's own way costs a tenth of a millisecond more, and waits for what was cancelled.
+        return await asyncio.get_running_loop().run_in_executor(_CALLS, in_thread)
 
     async def _subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
         await self._hear_changes()

@@ -18,7 +18,7 @@ from mcp_memory.records import (
     NewMessage,
     StoreChunk,
 )
-from mcp_memory.render import compile_block
+from mcp_memory.render import compile_block, compile_blocks
 from mcp_memory.server import arguments as args
 from mcp_memory.server.arguments import Arguments, input_schema
 from mcp_memory.server.cursors import Position, read_cursor, write_cursor
@@ -91,6 +91,13 @@ def core_memory_view(memory: Memory, fitter: Fitter, given: args.CoreView) -> Re
     conversation = given.conversation or DEFAULT_CONVERSATION
     blocks = memory.core.all(conversation)
     position = read_cursor("core_memory_view", given, given.cursor)
+    if given.cursor is None:
+        whole: Payload = {"blocks": [block_payload(b) for b in blocks], "total": len(blocks)}
+        compiled = compile_blocks(blocks)
+        if fitter.fits(compact(whole)) and fitter.fits(compiled):
+            for block in blocks:
+                memory.core.saw(block, conversation)
+            return Reply(whole, compiled)
     text: list[str] = []
     items: list[Payload] = []
     for number in range(position.offset, len(blocks)):

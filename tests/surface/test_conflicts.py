@@ -233,9 +233,16 @@ async def test_calls_of_one_client_at_the_same_time_do_not_refuse_each_other(joi
 
 @pytest.mark.parametrize("era", ERAS)
 async def test_the_refusal_of_one_call_is_no_leave_for_those_sent_with_it(
-    join, memories, user, era
+    join, memories, user, era, monkeypatch
 ):
     refused: list[dict[str, Any]] = []
+    come_in: list[MemoryServer] = []
+    memory = MemoryServer.memory
+
+    def noted(server: MemoryServer) -> Memory:
+        come_in.append(server)
+        return memory(server)
+
     async with join(era) as ana:
         await ana("context_budget")
         user.core.append("human", "Name: Ana")
@@ -243,14 +250,14 @@ async def test_the_refusal_of_one_call_is_no_leave_for_those_sent_with_it(
         async def rewrite(text: str) -> None:
             refused.append(await ana.refused("rethink_user_memory", new_memory=text))
 
-        limiter = anyio.to_thread.current_default_thread_limiter()
+        monkeypatch.setattr(MemoryServer, "memory", noted)
         memories.engine.lock.acquire()  # Nobody gets on before all calls have come in.
         async with anyio.create_task_group() as group:
             for number in range(3):
                 group.start_soon(rewrite, f"version {number}")
             try:
                 with anyio.fail_after(10):
-                    while limiter.borrowed_tokens < 3:
+                    while len(come_in) < 3:
                         await anyio.lowlevel.checkpoint()
             finally:
                 memories.engine.lock.release()
