@@ -82,7 +82,7 @@ class Connection:
         self._stream = stream
         self._reader = reader
         self._in_flight: set[str | int] = set()
-        self._room = anyio.Condition()
+        self._answered = anyio.Event()
         self.on_client: Callable[[str], None] | None = None
         """Told what the client calls itself."""
 
@@ -94,9 +94,8 @@ class Connection:
     async def settle(self, seconds: float) -> None:
         """Wait until no request is worked on, but no longer than `seconds`."""
         with anyio.move_on_after(seconds):
-            async with self._room:
-                while self._in_flight:
-                    await self._room.wait()
+            while self._in_flight:
+                await self._answered.wait()
 
     async def _settle_last(self) -> None:
         """Wait until the last requests are answered, as long as there is any answer meanwhile."""
@@ -160,19 +159,18 @@ class Connection:
                 self.on_client(name)
                 self.on_client = None
         if isinstance(message, JSONRPCRequest) and message.method != _ENDLESS:
-            async with self._room:
-                while len(self._in_flight) >= MAX_IN_FLIGHT:
-                    await self._room.wait()
-                self._in_flight.add(message.id)
+            while len(self._in_flight) >= MAX_IN_FLIGHT:
+                await self._answered.wait()
+            self._in_flight.add(message.id)
         elif getattr(message, "method", None) == "notifications/cancelled":
             # A cancelled request need not be answered.
-            await self._done((getattr(message, "params", None) or {}).get("requestId"))
+            self._done((getattr(message, "params", None) or {}).get("requestId"))
 
-    async def _done(self, number: object) -> None:
+    def _done(self, number: object) -> None:
         if number in self._in_flight:
-            async with self._room:
-                self._in_flight.discard(number)
-                self._room.notify_all()
+            self._in_flight.discard(number)
+            self._answered.set()
+            self._answered = anyio.Event()
 
     async def _send(self, message: JSONRPCMessage) -> None:
         line = message.model_dump_json(by_alias=True, exclude_unset=True)
@@ -181,7 +179,7 @@ class Connection:
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             logger.debug("a client has gone before its answer")
         if isinstance(message, (JSONRPCResponse, JSONRPCError)):
-            await self._done(message.id)
+            self._done(message.id)
 
 
 def _client_name(params: dict[str, Any]) -> str | None:
