@@ -119,10 +119,10 @@ def test_the_configurations_of_the_project_are_looked_at_too(tmp_path: Path) -> 
 
 
 def test_claude_codes_entries_for_one_folder_name_it(tmp_path: Path) -> None:
-    content = {"projects": {"/work/a": {"mcpServers": {"memory": OURS}}, "/work/b": {}}}
+    content = {"projects": {"/projects/a": {"mcpServers": {"memory": OURS}}, "/projects/b": {}}}
     write(tmp_path / "home/.claude.json", content)
     (found,) = configurations(machine(tmp_path))
-    assert [entry.project for entry in found.entries] == ["/work/a"]
+    assert [entry.project for entry in found.entries] == ["/projects/a"]
 
 
 def test_codex_is_read_as_toml(tmp_path: Path) -> None:
