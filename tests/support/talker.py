@@ -322,7 +322,8 @@ class Household:
         found = []
         for process in self.processes():
             with suppress(psutil.Error):
-                if process.cmdline()[-1].startswith(str(self.home)):
+                # One that is just ending has no arguments any more.
+                if "".join(process.cmdline()[-1:]).startswith(str(self.home)):
                     found.append(process.pid)
         return found
 
