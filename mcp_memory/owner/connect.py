@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping
 
@@ -65,7 +66,6 @@ def reach(
         StorageFault: Its files can't be written.
         MemoryFault: It refuses; the message is its own.
     """
-    _reap()
     if start:
         places.make()
     election = ProcessLock(places.election)
@@ -99,7 +99,6 @@ def reach(
                 time.sleep(_POLL_SECONDS)
     finally:
         election.release()
-        _reap()
 
 
 def _try(places: Places, hello: Message, election: ProcessLock, *, start: bool) -> Reached | None:
@@ -270,8 +269,8 @@ def _start(places: Places, environ: Mapping[str, str], deadline: float) -> None:
     while True:
         address = places.read_address()
         if address is not None and address != before:
-            _started.add(process.pid)
-            process.returncode = 0  # Not awaited here; see _reap.
+            # Whenever it ends: a dead process stays in the list until somebody has waited for it.
+            threading.Thread(target=process.wait, name="owner", daemon=True).start()
             return
         if process.poll() == FULL_STATUS:
             raise DiskFull(places.folder)
@@ -296,21 +295,6 @@ if sys.platform == "win32":
     )
 else:
     _DETACHED = 0
-
-
-_started: set[int] = set()
-
-
-def _reap() -> None:
-    """Let go of owners that this process has started and that have ended."""
-    if hasattr(os, "WNOHANG"):
-        for pid in list(_started):
-            try:
-                ended = os.waitpid(pid, os.WNOHANG)[0] != 0
-            except ChildProcessError:
-                ended = True
-            if ended:
-                _started.discard(pid)
 
 
 def _open_log(places: Places):  # type: ignore[no-untyped-def]  # typing is too slow to import here

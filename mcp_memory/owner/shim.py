@@ -94,8 +94,15 @@ class Shim:
     # From the client to the owner.
 
     def _pump_in(self) -> None:
+        buffer = memoryview(bytearray(_CHUNK_BYTES))
+
+        def read() -> bytes:
+            if hasattr(os, "readv"):
+                return bytes(buffer[: os.readv(self._stdin, [buffer])])
+            return os.read(self._stdin, _CHUNK_BYTES)
+
         try:
-            for line in lines(lambda: os.read(self._stdin, _CHUNK_BYTES), self._refuse_long):
+            for line in lines(read, self._refuse_long):
                 if line.strip():
                     self._forward(line)
         except OSError:
@@ -142,12 +149,15 @@ class Shim:
         if connection is None:
             return
 
+        # One for all reads: a fresh one each time lets the process grow by a sixth.
+        buffer = memoryview(bytearray(_CHUNK_BYTES))
+
         def read() -> bytes:
             # Not a time-out of the socket: that would end the other thread's writes as well.
             while not select.select([connection], [], [], _PING_SECONDS)[0]:
                 if self._is_silent():
                     return b""
-            return connection.recv(_CHUNK_BYTES)
+            return bytes(buffer[: connection.recv_into(buffer)])
 
         try:
             for line in lines(read):
