@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-import numpy as np
-
 from mcp_memory.access import AccessTokens
 from mcp_memory.archival import ArchivalMemory
+from mcp_memory.backlog import Backlog
 from mcp_memory.core import CoreMemory
 from mcp_memory.errors import MemoryFault, ModelMismatch, ModelUnavailable, StorageFault
 from mcp_memory.events import EventLog
 from mcp_memory.recall import RecallMemory
-from mcp_memory.records import EmbeddingState
-from mcp_memory.render import speaker_prefix
+from mcp_memory.records import EmbeddingState, Summary
 from mcp_memory.search.questions import Questions
 from mcp_memory.settings import Settings
 from mcp_memory.storage import Database
-from mcp_memory.storage.vectors import ModelRecord, Pending, Range, Vectors, VectorStore
+from mcp_memory.storage.vectors import ModelRecord, Range, Vectors, VectorStore
 from mcp_memory.summarizer import ExtractiveSummarizer, Summarizer
 from mcp_memory.tokens import Tokenizer
 
@@ -40,22 +37,10 @@ Embedded = tuple[list[Range], Vectors]
 INLINE_CHUNKS: Final = 64
 """So many chunks are embedded while the caller waits; more are filled in afterwards."""
 
-_BATCH_CHUNKS: Final = 16
-_PENDING_AT_ONCE: Final = 64
+_GATHER_SECONDS: Final = 0.2
+"""So long vectors are gathered before they are written."""
+
 _RETRY_SECONDS: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A pending text, cut into what is embedded."""
-
-    item: Pending
-    text: str
-    prefix: str
-    ranges: list[Range]
-
-    def pieces(self, first: int = 0, end: int | None = None) -> list[str]:
-        return [self.prefix + self.text[a:b] for a, b in self.ranges[first:end]]
 
 
 class Engine:
@@ -98,9 +83,11 @@ class Engine:
         self.core = CoreMemory(self.database, self.tokenizer)
         self.recall = RecallMemory(self.database, self.vectors, self.tokenizer)
         self.archival = ArchivalMemory(self.database, self.vectors, self.tokenizer)
+        self._backlog = Backlog(self.database, self.vectors, self.recall, self.archival, self.lock)
         self.events = EventLog(self.database)
         self.access = AccessTokens(self.database)
         self.summarizer: Summarizer = ExtractiveSummarizer(self.tokenizer.count)
+        self.on_flushed: Callable[[str, str, Summary, int], None] | None = None
         self._embedder = embedder
         self._state: Literal["ready", "loading", "downloading", "unavailable"] = (
             "ready" if embedder else "loading"
@@ -108,6 +95,7 @@ class Engine:
         self._detail: str | None = None
         self._refusal: ModelMismatch | None = None
         self.questions = Questions(self._embed_query)
+        self._may_lack_vectors = True
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -138,6 +126,10 @@ class Engine:
             self._thread.join(timeout=10)
         self.questions.close()
         with self.lock:
+            try:
+                self._backlog.write_held()
+            except StorageFault as fault:
+                logger.warning("some vectors are computed again at the next start: %s", fault)
             self.database.close()
 
     def wake(self) -> None:
@@ -207,19 +199,8 @@ class Engine:
         Returns:
             How many texts were done.
         """
-        total = 0
-        while not self._stop.is_set():
-            with self.lock:
-                items = self.vectors.pending(_PENDING_AT_ONCE)
-            if not items or self._embedder is None:
-                break
-            for done in self._fill(self._embedder, items):
-                total += done
-                if on_done is not None:
-                    on_done(done)
-                if self._stop.is_set():
-                    break
-        return total
+        embedder = self._embedder
+        return 0 if embedder is None else self._backlog.fill(embedder, self._stop, on_done)
 
     def use(self, embedder: Embedder) -> None:
         """Take the model that was loaded.
@@ -254,16 +235,10 @@ class Engine:
                 self._warm(warm_agent)
             if self._embedder is None:
                 self._load_model()
+            self.vectors.behind = self._wake.set
             while not self._stop.is_set():
                 self._wake.clear()
-                try:
-                    self.fill_pending()
-                except StorageFault as fault:
-                    # A full disk, say: what is pending stays listed and is tried again.
-                    logger.warning("pending vectors wait: %s", fault)
-                    self._stop.wait(_RETRY_SECONDS)
-                else:
-                    self._wake.wait()
+                self._catch_up()
         except MemoryFault as fault:
             if not self._stop.is_set():
                 self._unavailable(str(fault))
@@ -271,6 +246,24 @@ class Engine:
             if not self._stop.is_set():
                 logger.exception("the background work has failed")
                 self._unavailable("an unexpected error, see the log")
+        finally:
+            self.vectors.behind = None
+
+    def _catch_up(self) -> None:
+        """Do what is put off, and wait until there is more."""
+        try:
+            if self._may_lack_vectors:
+                self._backlog.find_lost()
+                self._may_lack_vectors = False
+            self.fill_pending()
+            if self.vectors.holds and not self._stop.wait(_GATHER_SECONDS):
+                self._backlog.write_held()
+        except StorageFault as fault:
+            # A full disk, say: what is pending stays listed and is tried again.
+            logger.warning("pending vectors wait: %s", fault)
+            self._stop.wait(_RETRY_SECONDS)
+        else:
+            self._wake.wait()
 
     def _warm(self, agent: str) -> None:
         try:
@@ -282,6 +275,8 @@ class Engine:
             logger.warning("%s", fault)
 
     def _adopt_again(self) -> None:
+        self.vectors.drop_held()
+        self._may_lack_vectors = True
         embedder = self._embedder
         if embedder is None:
             return
@@ -322,75 +317,6 @@ class Engine:
     def _unavailable(self, reason: str) -> None:
         self._state, self._detail = "unavailable", reason
         logger.warning("search goes by words alone: %s", reason)
-
-    def _fill(self, embedder: Embedder, items: list[Pending]) -> Iterator[int]:
-        """Compute the vectors of pending texts, short ones together; give how many are done."""
-        group: list[_Job] = []
-        for item in items:
-            with self.lock:
-                found = self._text_of(item)
-                if found is None:
-                    with self.database.transaction() as tx:
-                        self.vectors.settle(tx, item)
-                    continue
-            text, prefix = found
-            job = _Job(item, text, prefix, embedder.chunk(text))
-            if len(job.ranges) > _BATCH_CHUNKS:
-                self._fill_long(embedder, job)
-                yield 1
-                continue
-            group.append(job)
-            if sum(len(job.ranges) for job in group) >= _BATCH_CHUNKS:
-                yield self._fill_group(embedder, group)
-                group = []
-            if self._stop.is_set():
-                return
-        if group:
-            yield self._fill_group(embedder, group)
-
-    def _fill_group(self, embedder: Embedder, group: list[_Job]) -> int:
-        vectors = embedder.embed_passages([piece for job in group for piece in job.pieces()])
-        parts = np.split(vectors, np.cumsum([len(job.ranges) for job in group])[:-1])
-        with self.lock:
-            with self.database.transaction() as tx:
-                for job, part in zip(group, parts, strict=True):
-                    item = job.item
-                    # A run of before may have been cut short in the middle.
-                    self.vectors.forget(tx, item.agent, item.source, item.id)
-                    if self._text_of(item) is not None:
-                        self.vectors.save(
-                            tx, item.agent, item.source, item.id, item.version, job.ranges, part
-                        )
-            for job, part in zip(group, parts, strict=True):
-                self._found_later(job.item, job.ranges, part)
-        return len(group)
-
-    def _fill_long(self, embedder: Embedder, job: _Job) -> None:
-        item = job.item
-        with self.lock:
-            first = self.vectors.saved_count(item)
-        while first < len(job.ranges) and not self._stop.is_set():
-            end = min(first + _BATCH_CHUNKS, len(job.ranges))
-            vectors = embedder.embed_passages(job.pieces(first, end))
-            with self.lock:
-                if self._text_of(item) is None:
-                    return
-                spans = job.ranges[first:end]
-                self.vectors.save_part(item, first, spans, vectors, last=end == len(job.ranges))
-                self._found_later(item, spans, vectors)
-            first = end
-
-    def _text_of(self, item: Pending) -> tuple[str, str] | None:
-        """Return a pending text and what it is embedded with in front; None if it is gone."""
-        if item.source == "memory":
-            memory = self.archival.version(item.agent, item.id, item.version)
-            return None if memory is None else (memory.content, "")
-        message = self.recall.find(item.agent, item.id)
-        return None if message is None else (message.content, speaker_prefix(message))
-
-    def _found_later(self, item: Pending, ranges: Sequence[Range], vectors: Vectors) -> None:
-        tier = self.archival if item.source == "memory" else self.recall
-        tier.add_vectors(item.agent, item.id, ranges, vectors)
 
 
 def _record(embedder: Embedder) -> ModelRecord:

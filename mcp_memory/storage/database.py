@@ -46,6 +46,16 @@ class Transaction:
     ) -> None:
         self._connection = connection
         self._parsed = parsed
+        self._afterwards: list[Callable[[], None]] = []
+
+    def on_commit(self, call: Callable[[], None]) -> None:
+        """Do something once this is committed, and never if it isn't."""
+        self._afterwards.append(call)
+
+    def committed(self) -> None:
+        """Do what was put off until the commit."""
+        for call in self._afterwards:
+            call()
 
     def run(self, sql: str, *values: object) -> list[Row]:
         """Execute one statement and return its rows, if it has any."""
@@ -143,9 +153,11 @@ class Database:
             connection = self._connection
             try:
                 connection.begin()
-                yield Transaction(connection, self._parsed)
+                transaction = Transaction(connection, self._parsed)
+                yield transaction
                 connection.commit()
                 self._keep_private()
+                transaction.committed()
             except duckdb.Error as error:
                 self._roll_back(connection)
                 raise self._fault(error) from error

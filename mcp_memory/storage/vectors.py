@@ -3,11 +3,15 @@
 The table is made when a model is first used, because its dimension is the
 model's. A text whose vectors are not there yet is listed as pending, in the
 same transaction that stores the text.
+
+Vectors follow from the text, so that a reply need not wait until they are
+written: with `behind` they are held for a moment and written together. After a
+crash in this moment `lost` finds the texts that have none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -67,6 +71,9 @@ class VectorStore:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.behind: Callable[[], None] | None = None
+        """Called when vectors were held: whoever sets it has to call `write_held` soon."""
+        self._held: dict[tuple[str, Source, str], tuple[int, Sequence[Range], Vectors]] = {}
 
     def model(self) -> ModelRecord | None:
         """Return the model that this database is made with, None before the first one."""
@@ -102,6 +109,7 @@ class VectorStore:
 
     def replace_model(self, model: ModelRecord) -> None:
         """Drop every vector, take another model, and list every current text as pending."""
+        self.drop_held()
         with self._db.transaction() as tx:
             tx.run("DROP TABLE IF EXISTS vectors")
             _record(tx, model)
@@ -122,14 +130,94 @@ class VectorStore:
         ranges: Sequence[Range],
         vectors: Vectors,
     ) -> None:
-        """Keep the vectors (n, dim) of one text, one for each range of characters."""
+        """Keep the vectors (n, dim) of a text that is stored in the same transaction.
+
+        Args:
+            ranges: The characters that each of them stands for.
+        """
+        if self.behind is None:
+            self.write(tx, Pending(agent, source, text_id, version), ranges, vectors)
+            return
+        behind, item = self.behind, (version, ranges, vectors)
+
+        def hold() -> None:
+            self._held[agent, source, text_id] = item
+            behind()
+
+        tx.on_commit(hold)
+
+    def write(
+        self,
+        tx: Transaction,
+        item: Pending,
+        ranges: Sequence[Range],
+        vectors: Vectors,
+        first: int = 0,
+    ) -> None:
+        """Write vectors `first` and up of a text."""
         tx.insert(
             "INSERT INTO vectors VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             *(
-                (agent, source, text_id, version, number, start, end, vector)
-                for number, ((start, end), vector) in enumerate(zip(ranges, vectors, strict=True))
+                (item.agent, item.source, item.id, item.version, number, start, end, vector)
+                for number, ((start, end), vector) in enumerate(
+                    zip(ranges, vectors, strict=True), first
+                )
             ),
         )
+
+    @property
+    def holds(self) -> bool:
+        """Whether vectors are held that have to be written."""
+        return bool(self._held)
+
+    def write_held(self) -> int:
+        """Write the vectors that were held, and return of how many texts."""
+        held = tuple(self._held.items())
+        if held:
+            with self._db.transaction() as tx:
+                for (agent, source, text_id), (version, ranges, vectors) in held:
+                    self.write(tx, Pending(agent, source, text_id, version), ranges, vectors)
+            for key, item in held:
+                if self._held.get(key) is item:
+                    del self._held[key]
+        return len(held)
+
+    def lost(self) -> list[Pending]:
+        """Return the texts that have no vectors and are not listed as pending.
+
+        Those whose vectors are held are among them.
+        """
+        if self.model() is None:
+            return []
+        return [
+            Pending(*row)
+            for row in self._db.read(
+                "SELECT * FROM"
+                " (SELECT agent, 'memory' AS source, id, version FROM memories"
+                "  WHERE retired_at IS NULL"
+                "  UNION ALL SELECT agent, 'message', id, 1 FROM messages WHERE searchable) AS t"
+                " WHERE NOT EXISTS (SELECT 1 FROM vectors AS v WHERE v.agent = t.agent"
+                "  AND v.source = t.source AND v.id = t.id AND v.version = t.version)"
+                " AND NOT EXISTS (SELECT 1 FROM pending_vectors AS p WHERE p.agent = t.agent"
+                "  AND p.source = t.source AND p.id = t.id AND p.version = t.version)"
+            )
+        ]
+
+    def list_lost(self, items: Sequence[Pending]) -> int:
+        """List those texts as pending that still have no vectors, and return how many."""
+        missing = [
+            item
+            for item in items
+            if (item.agent, item.source, item.id) not in self._held and not self.saved_count(item)
+        ]
+        if missing:
+            with self._db.transaction() as tx:
+                self.defer(tx, missing)
+        return len(missing)
+
+    def drop_held(self) -> None:
+        """Forget what was held, for a database that has been opened anew."""
+        self._held.clear()
 
     def saved_count(self, item: Pending) -> int:
         """Return how many vectors of a pending text are there from a run that was cut short."""
@@ -152,13 +240,7 @@ class VectorStore:
     ) -> None:
         """Keep vectors `first` and up of a pending text; with the last ones it is done."""
         with self._db.transaction() as tx:
-            tx.insert(
-                "INSERT INTO vectors VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-                *(
-                    (item.agent, item.source, item.id, item.version, first + number, *span, vector)
-                    for number, (span, vector) in enumerate(zip(ranges, vectors, strict=True))
-                ),
-            )
+            self.write(tx, item, ranges, vectors, first)
             if last:
                 self.settle(tx, item)
 
@@ -179,6 +261,11 @@ class VectorStore:
 
     def forget(self, tx: Transaction, agent: str, source: Source, text_id: str) -> None:
         """Drop the vectors of every version of a text, and take it off the pending list."""
+
+        def drop() -> None:
+            self._held.pop((agent, source, text_id), None)
+
+        tx.on_commit(drop)
         if self.model() is not None:
             tx.run(
                 "DELETE FROM vectors WHERE agent = $1 AND source = $2 AND id = $3",
@@ -220,6 +307,7 @@ class VectorStore:
         """Return all vectors of an agent's texts, text by text; None without any."""
         if self.model() is None:
             return None
+        self.write_held()
         columns = self._db.read_columns(
             "SELECT id, first_char, last_char, embedding FROM vectors"
             " WHERE agent = $1 AND source = $2 ORDER BY id, version, number",

@@ -1,0 +1,84 @@
+"""Vectors that are written behind the reply: they are searched at once, and never lost for good."""
+
+import pytest
+from fakes import HashEmbedder, memory_of
+from talker import until
+
+from mcp_memory.engine import Engine
+from mcp_memory.records import Kind
+
+
+def vector_rows(engine, memory_id):
+    return engine.database.read("SELECT version FROM vectors WHERE id = $1", memory_id)
+
+
+@pytest.fixture
+def behind(settings):
+    """Give an engine that holds vectors until it is told to write them."""
+    engine = Engine(settings, embedder=HashEmbedder())
+    engine.vectors.behind = lambda: None
+    yield engine
+    engine.close()
+
+
+def test_vectors_that_are_held_are_searched_at_once_and_written_together(behind):
+    memory = memory_of(behind)
+    ids = [memory.archive.insert(f"number {n} of the teas").memory.id for n in range(3)]
+    assert not any(vector_rows(behind, key) for key in ids)
+    assert memory.archive.search("number 2 of the teas").search == "hybrid"
+    assert behind.vectors.write_held() == 3
+    assert all(len(vector_rows(behind, key)) == 1 for key in ids)
+    assert behind.vectors.write_held() == 0
+
+
+def test_an_index_that_is_loaded_has_the_vectors_that_are_held(behind):
+    memory = memory_of(behind)
+    kept = memory.archive.insert("green tea").memory.id
+    behind.archival.forget_indexes()
+    index = behind.archival.index("default")
+    found = index.nearest(HashEmbedder().embed_passages(["green tea"])[0], at_least=0.99, limit=5)
+    assert [item.key for item in found] == [kept]
+
+
+def test_vectors_of_a_memory_that_has_changed_meanwhile_are_not_written(behind):
+    memory = memory_of(behind)
+    kept = memory.archive.insert("green tea").memory.id
+    gone = memory.archive.insert("black tea").memory.id
+    memory.archive.update(kept, content="white tea", kind=Kind.FACT)
+    memory.archive.delete(gone)
+    behind.vectors.write_held()
+    assert vector_rows(behind, kept) == [(2,)]
+    assert vector_rows(behind, gone) == []
+
+
+def test_what_is_held_is_written_when_the_database_is_closed(settings):
+    engine = Engine(settings, embedder=HashEmbedder())
+    engine.vectors.behind = lambda: None
+    kept = memory_of(engine).archive.insert("green tea").memory.id
+    engine.close()
+    again = Engine(settings, embedder=HashEmbedder())
+    assert vector_rows(again, kept) == [(1,)]
+    again.close()
+
+
+def test_vectors_that_a_crash_has_lost_are_computed_again(settings):
+    engine = Engine(settings, embedder=HashEmbedder())
+    engine.vectors.behind = lambda: None
+    memory = memory_of(engine)
+    kept = memory.archive.insert("green tea").memory.id
+    engine.database.close()
+    again = Engine(settings, embedder=HashEmbedder())
+    assert vector_rows(again, kept) == []
+    again.start()
+    until(lambda: vector_rows(again, kept) == [(1,)], "the vectors")
+    assert again.state("default").pending == 0
+    again.close()
+
+
+def test_in_the_background_vectors_are_written_before_long(settings):
+    engine = Engine(settings, embedder=HashEmbedder())
+    engine.start()
+    until(lambda: engine.vectors.behind is not None, "the background work")
+    kept = memory_of(engine).archive.insert("green tea").memory.id
+    until(lambda: vector_rows(engine, kept) == [(1,)], "the vectors")
+    engine.close()
