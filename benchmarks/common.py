@@ -148,7 +148,8 @@ async def wait_until_embedded(
                 raise BenchmarkFault(
                     "the embedding model is unavailable: run `mcp-memory models fetch` first"
                 )
-            if status["state"] == "ready" and status["pending"] == 0:
+            waiting = status["pending"] + status.get("windows_pending", 0)
+            if status["state"] == "ready" and waiting == 0:
                 return str(status["model"])
             on_wait(state)
             await anyio.sleep(STATUS_POLL_SECONDS)

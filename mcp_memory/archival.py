@@ -14,16 +14,22 @@ from typing import Final
 from mcp_memory.dates import EPOCH, now
 from mcp_memory.errors import InvalidInput, NotFound
 from mcp_memory.ids import new_id, read_id
+from mcp_memory.kinds import DEFAULTS, Policies
 from mcp_memory.records import Kind, Memory
-from mcp_memory.search.index import Filter, SearchIndex
+from mcp_memory.search.caches import Indexes
+from mcp_memory.search.index import SearchIndex
+from mcp_memory.search.queries import Filter
 from mcp_memory.storage import Database, Transaction
 from mcp_memory.storage.cache import RowCache, Tallies
 from mcp_memory.storage.database import Row
 from mcp_memory.storage.vectors import Pending, Range, Vectors, VectorStore
-from mcp_memory.text import check_text, content_hash, shorten
+from mcp_memory.text import MAX_TAG_CHARS, check_text, content_hash, shorten
 from mcp_memory.tokens import Tokenizer
 
 Embedded = tuple[list[Range], Vectors]
+
+SOURCE_PREFIX: Final = "messages:"
+"""How a tag begins that says which messages a memory was made from; see `source_tag`."""
 
 _COLUMNS: Final = "id, version, content, kind, tags, tokens, happened_at, recorded_at"
 
@@ -37,13 +43,25 @@ class Draft:
 
 
 class ArchivalMemory:
-    """The memories of every agent, with the search index of each as a cache."""
+    """The memories of every agent, with the search index of each as a cache.
 
-    def __init__(self, database: Database, vectors: VectorStore, tokenizer: Tokenizer) -> None:
+    Args:
+        kinds: How a memory of each kind is kept.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        vectors: VectorStore,
+        tokenizer: Tokenizer,
+        indexes: Indexes,
+        kinds: Policies = DEFAULTS,
+    ) -> None:
+        self.kinds = kinds
         self._db = database
         self._vectors = vectors
         self._tokenizer = tokenizer
-        self._indexes: dict[str, SearchIndex[str]] = {}
+        self._indexes = indexes
         self._tallies = Tallies(database, "memories", "retired_at IS NULL")
         self._hashes: dict[str, dict[str, str]] = {}
         self._rows_read: RowCache[tuple[str, str], Memory] = RowCache()
@@ -157,9 +175,9 @@ class ArchivalMemory:
             self._forget_hash(agent, memory.id)
         hashes[draft.content_hash] = memory.id
         self._tallies.add(agent, 1 if memory.version == 1 else 0, memory.recorded_at)
-        index = self._indexes.get(agent)
+        index = self._held(agent)
         if index is not None:
-            _index_memory(index, memory)
+            self._add(index, memory)
             if embedded is not None:
                 index.add_vectors(memory.id, *embedded)
 
@@ -172,7 +190,7 @@ class ArchivalMemory:
         self._rows_read.drop((agent, memory_id))
         self._forget_hash(agent, memory_id)
         self._tallies.add(agent, -1, EPOCH)
-        index = self._indexes.get(agent)
+        index = self._held(agent)
         if index is not None:
             index.remove(memory_id)
 
@@ -182,14 +200,15 @@ class ArchivalMemory:
         return self._tallies.count(agent)
 
     def tags(self, agent: str, limit: int = 100) -> list[str]:
-        """Return the tags in use, those of the most memories first."""
+        """Return the tags in use but for sources, those of the most memories first."""
         return [
             row[0]
             for row in self._db.read(
                 "SELECT tag FROM (SELECT unnest(tags) AS tag FROM memories"
                 " WHERE agent = $1 AND retired_at IS NULL) AS used"
+                " WHERE NOT starts_with(tag, $3)"
                 " GROUP BY tag ORDER BY count(*) DESC, tag LIMIT $2",
-                agent, limit,
+                agent, limit, SOURCE_PREFIX,
             )
         ]  # fmt: skip
 
@@ -207,16 +226,16 @@ class ArchivalMemory:
     def index(self, agent: str) -> SearchIndex[str]:
         """Return the search index of an agent, filled from the database if it isn't there."""
         self._check_generation()
-        index = self._indexes.get(agent)
-        if index is None:
-            index = self._indexes[agent] = self._load_index(agent)
+        index: SearchIndex[str] = self._indexes.get(
+            ("memory", agent), lambda: self._load_index(agent)
+        )
         return index
 
     def add_vectors(
         self, agent: str, memory_id: str, ranges: Sequence[Range], vectors: Vectors
     ) -> None:
         """Let vectors that were computed later be used, if the agent's index is loaded."""
-        index = self._indexes.get(agent)
+        index = self._held(agent)
         if index is not None:
             index.add_vectors(memory_id, ranges, vectors)
 
@@ -228,6 +247,22 @@ class ArchivalMemory:
         """Return a memory if this is still its version."""
         found = self.get_many(agent, [memory_id]).get(memory_id)
         return found if found is not None and found.version == version else None
+
+    def as_of(self, agent: str, memory_id: str, moment: datetime) -> Memory:
+        """Return the version of a memory that there was at a moment, if it is still there at all.
+
+        Raises:
+            NotFound: There is none of this id, or it was deleted.
+        """
+        present = self.get(agent, memory_id)
+        if present.recorded_at <= moment:
+            return present
+        rows = self._db.read(
+            f"SELECT {_COLUMNS} FROM memories WHERE agent = $1 AND id = $2 AND recorded_at <= $3"
+            " ORDER BY version DESC LIMIT 1",
+            agent, present.id, moment,
+        )  # fmt: skip
+        return _memory(rows[0]) if rows else present
 
     def newest(self, agent: str) -> datetime:
         """Return when the last memory was recorded; that is to come if the clock was set back."""
@@ -243,10 +278,15 @@ class ArchivalMemory:
         where: Filter,
         offset: int,
         limit: int,
-    ) -> tuple[tuple[Memory, ...], int]:
-        """Return memories by date, newest first, and how many there are in all."""
+    ) -> tuple[tuple[Memory | None, ...], int]:
+        """Return memories by date, newest first, and how many there are in all.
+
+        One that has gone since `where.as_of` is None: the others keep their places.
+        """
+        # Before the clock was set back, what had gone by the first page may have gone later.
+        kept = "retired_at IS NULL" + (" OR retired_at > $5" if offset else "")
         condition = (
-            " FROM memories WHERE agent = $1 AND retired_at IS NULL"
+            f" FROM memories WHERE agent = $1 AND ({kept})"
             " AND (CAST($2 AS text[]) IS NULL OR kind = ANY (CAST($2 AS text[])))"
             " AND (CAST($3 AS timestamptz) IS NULL OR happened_at >= $3)"
             " AND (CAST($4 AS timestamptz) IS NULL OR happened_at < $4)"
@@ -260,11 +300,12 @@ class ArchivalMemory:
             condition += f" AND tags && CAST(${len(values)} AS text[])"
         total = int(self._db.read("SELECT count(*)" + condition, *values)[0][0])
         rows = self._db.read(
-            f"SELECT {_COLUMNS}{condition} ORDER BY happened_at DESC, recorded_at DESC, id"
+            f"SELECT {_COLUMNS}, retired_at{condition}"
+            " ORDER BY happened_at DESC, recorded_at DESC, id"
             f" LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}",
             *values, limit, offset,
         )  # fmt: skip
-        return tuple(_memory(row) for row in rows), total
+        return tuple(None if row[-1] else _memory(row[:-1]) for row in rows), total
 
     def _keep(self, agent: str, memory: Memory) -> Memory:
         self._rows_read.put((agent, memory.id), memory, len(memory.content))
@@ -285,6 +326,10 @@ class ArchivalMemory:
         hashes = self._held_hashes(agent)
         for known in [known for known, key in hashes.items() if key == memory_id]:
             del hashes[known]
+
+    def _held(self, agent: str) -> SearchIndex[str] | None:
+        """Return an agent's index if it is loaded."""
+        return self._indexes.peek(("memory", agent))
 
     def _check_generation(self) -> None:
         if self._generation != self._db.generation:
@@ -311,29 +356,41 @@ class ArchivalMemory:
         self._vectors.forget(tx, agent, "memory", memory_id)
 
     def _load_index(self, agent: str) -> SearchIndex[str]:
-        index: SearchIndex[str] = SearchIndex()
+        index: SearchIndex[str] = SearchIndex(self._indexes.folder)
         for row in self._db.read(
             f"SELECT {_COLUMNS} FROM memories WHERE agent = $1 AND retired_at IS NULL"
             " ORDER BY recorded_at, id",
             agent,
         ):
-            _index_memory(index, self._keep(agent, _memory(row)))
+            self._add(index, self._keep(agent, _memory(row)))
         stored = self._vectors.load(agent, "memory")
         if stored is not None:
             for memory_id, ranges, vectors in stored.by_id():
                 index.add_vectors(memory_id, ranges, vectors)
         return index
 
+    def _add(self, index: SearchIndex[str], memory: Memory) -> None:
+        policy = self.kinds[memory.kind]
+        index.add(
+            memory.id,
+            memory.content,
+            when=memory.happened_at,
+            recorded=memory.recorded_at,
+            labels=(f"kind:{memory.kind}", *(f"tag:{tag}" for tag in memory.tags)),
+            prefix=" ".join(tag for tag in memory.tags if not tag.startswith(SOURCE_PREFIX)),
+            half_life_days=policy.half_life_days,
+            fade_floor=policy.fade_floor,
+        )
 
-def _index_memory(index: SearchIndex[str], memory: Memory) -> None:
-    index.add(
-        memory.id,
-        memory.content,
-        when=memory.happened_at,
-        recorded=memory.recorded_at,
-        labels=(f"kind:{memory.kind}", *(f"tag:{tag}" for tag in memory.tags)),
-        prefix=" ".join(memory.tags),
-    )
+
+def source_tag(conversation: str, first: int, last: int) -> str:
+    """Return the tag of a memory made from messages `first` to `last`, both included.
+
+    A search finds it by this tag, and no words; the end of a long name is left out.
+    """
+    numbers = f":{first}-{last}"
+    room = MAX_TAG_CHARS - len(SOURCE_PREFIX) - len(numbers)
+    return f"{SOURCE_PREFIX}{conversation[:room].strip()}{numbers}"
 
 
 def _memory(row: Row) -> Memory:

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mcp_memory.archival import ArchivalMemory
-from mcp_memory.recall import RecallMemory
-from mcp_memory.render import speaker_prefix
+from mcp_memory.recall import WINDOW_MESSAGES, RecallMemory
+from mcp_memory.render import render_window, speaker_prefix
 from mcp_memory.storage import Database
 from mcp_memory.storage.vectors import Pending, Range, Vectors, VectorStore
 
 if TYPE_CHECKING:
     from mcp_memory.embedding import Embedder
+
+_NEAR_MESSAGES: Final = 3
+_WINDOWS_AT_ONCE: Final = 4
+_WINDOW_CHARS: Final = 1_800
+"""About what the model reads at once."""
 
 _BATCH_CHUNKS: Final = 16
 _PENDING_AT_ONCE: Final = 64
@@ -62,6 +67,38 @@ class Backlog:
         with self.lock:
             return self.vectors.list_lost(lost) if lost else 0
 
+    def find_windows(self) -> None:
+        """Note the messages that have no window vectors."""
+        missing = self.vectors.without_window()
+        with self.lock:
+            known = set(self.recall.without_window)
+            self.recall.without_window.extend(item for item in missing if item not in known)
+
+    def fill_windows(self, embedder: Embedder) -> int:
+        """Embed some messages together with those before them; return how many.
+
+        Newest first: what was said just now is asked for first.
+        """
+        with self.lock:
+            queue = self.recall.without_window
+            wanted = [queue.pop() for _ in range(min(_WINDOWS_AT_ONCE, len(queue)))]
+            groups = [group for item in wanted if (group := self.recall.window(*item))]
+        texts = [
+            render_window(group[-count:], _WINDOW_CHARS)
+            for group in groups
+            for count in (_NEAR_MESSAGES, WINDOW_MESSAGES)
+        ]
+        if not texts:
+            return len(wanted)
+        vectors = embedder.embed_passages(texts)
+        with self.lock:
+            for place, ((agent, _, _), group) in enumerate(zip(wanted, groups, strict=True)):
+                both = vectors[2 * place : 2 * place + 2]
+                item = Pending(agent, "window", group[-1].id, 1)
+                self.vectors.hold(item, [(0, 0), (0, 0)], both)
+                self.recall.add_windows(agent, group[-1], both)
+        return len(wanted)
+
     def write_held(self) -> int:
         """Write vectors that were computed while a caller waited; return of how many texts."""
         with self.lock:
@@ -104,8 +141,8 @@ class Backlog:
                     with self.database.transaction() as tx:
                         self.vectors.settle(tx, item)
                     continue
-            text, prefix = found
-            job = _Job(item, text, prefix, embedder.chunk(text))
+            text, prefix, chunk_tokens = found
+            job = _Job(item, text, prefix, embedder.chunk(text, chunk_tokens))
             if len(job.ranges) > _BATCH_CHUNKS:
                 self._fill_long(embedder, job, stop)
                 yield 1
@@ -149,13 +186,18 @@ class Backlog:
                 self._found_later(item, spans, vectors)
             first = end
 
-    def _text_of(self, item: Pending) -> tuple[str, str] | None:
-        """Return a pending text and what it is embedded with in front; None if it is gone."""
+    def _text_of(self, item: Pending) -> tuple[str, str, int | None] | None:
+        """Return a pending text, what it is embedded with in front, and its longest chunk.
+
+        None if it is gone.
+        """
         if item.source == "memory":
             memory = self.archival.version(item.agent, item.id, item.version)
-            return None if memory is None else (memory.content, "")
+            if memory is None:
+                return None
+            return memory.content, "", self.archival.kinds[memory.kind].chunk_tokens
         message = self.recall.find(item.agent, item.id)
-        return None if message is None else (message.content, speaker_prefix(message))
+        return None if message is None else (message.content, speaker_prefix(message), None)
 
     def _found_later(self, item: Pending, ranges: Sequence[Range], vectors: Vectors) -> None:
         tier = self.archival if item.source == "memory" else self.recall

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -20,11 +21,12 @@ from mcp_memory.errors import MemoryFault, ModelMismatch, ModelUnavailable, Stor
 from mcp_memory.events import EventLog
 from mcp_memory.recall import RecallMemory
 from mcp_memory.records import EmbeddingState, Summary
+from mcp_memory.search.caches import Indexes
 from mcp_memory.search.questions import Questions
 from mcp_memory.settings import Settings
 from mcp_memory.storage import Database
 from mcp_memory.storage.vectors import ModelRecord, Range, Vectors, VectorStore
-from mcp_memory.summarizer import ExtractiveSummarizer, Summarizer
+from mcp_memory.summarizers import ExtractiveSummarizer, Summarizer
 from mcp_memory.tokens import Tokenizer
 
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ INLINE_CHUNKS: Final = 64
 
 _GATHER_SECONDS: Final = 0.2
 """So long vectors are gathered before they are written."""
+
+_QUIET_SECONDS: Final = 0.1
+_WINDOW_PATIENCE: Final = 10
+_WINDOW_ROUNDS: Final = 8
 
 _RETRY_SECONDS: Final = 30.0
 
@@ -81,13 +87,17 @@ class Engine:
             self.database.close()
             raise
         self.core = CoreMemory(self.database, self.tokenizer)
-        self.recall = RecallMemory(self.database, self.vectors, self.tokenizer)
-        self.archival = ArchivalMemory(self.database, self.vectors, self.tokenizer)
+        self.indexes = Indexes(settings.cache_mb << 20, settings.cache_dir / "indexes")
+        self.recall = RecallMemory(self.database, self.vectors, self.tokenizer, self.indexes)
+        self.archival = ArchivalMemory(
+            self.database, self.vectors, self.tokenizer, self.indexes, settings.kinds
+        )
         self._backlog = Backlog(self.database, self.vectors, self.recall, self.archival, self.lock)
         self.events = EventLog(self.database)
         self.access = AccessTokens(self.database)
         self.summarizer: Summarizer = ExtractiveSummarizer(self.tokenizer.count)
         self.on_flushed: Callable[[str, str, Summary, int], None] | None = None
+        self.summarizer_status: Callable[[], dict[str, object]] | None = None
         self._embedder = embedder
         self._state: Literal["ready", "loading", "downloading", "unavailable"] = (
             "ready" if embedder else "loading"
@@ -96,6 +106,8 @@ class Engine:
         self._refusal: ModelMismatch | None = None
         self.questions = Questions(self._embed_query)
         self._may_lack_vectors = True
+        self._embedded_at = 0.0
+        """When somebody last waited for a vector; monotonic."""
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -150,25 +162,33 @@ class Engine:
         return EmbeddingState(
             self._state, self.settings.embedding_model, self.vectors.pending_count(agent),
             self._detail,
+            sum(item[0] == agent for item in self.recall.without_window),
         )  # fmt: skip
 
     def _embed_query(self, text: str) -> Vectors | None:
         embedder = self._embedder
+        self._embedded_at = time.monotonic()
         return None if embedder is None else embedder.embed_query(text)
 
     def embed_now(
-        self, texts: Sequence[str], prefixes: Sequence[str] | None = None
+        self,
+        texts: Sequence[str],
+        prefixes: Sequence[str] | None = None,
+        chunk_tokens: Sequence[int | None] | None = None,
     ) -> list[Embedded | None]:
         """Return the chunks and vectors of each text, None for what is better done later.
 
         Args:
             prefixes: What each text's chunks are embedded with in front, such as the speaker.
+            chunk_tokens: Each text's longest chunk; None for the model's own.
         """
         embedder = self._embedder
+        self._embedded_at = time.monotonic()
         # A character is a byte at least, and a chunk many tokens: no need to look at giants.
         if embedder is None or sum(map(len, texts)) > INLINE_CHUNKS * 4_000:
             return [None] * len(texts)
-        ranges = [embedder.chunk(text) for text in texts]
+        lengths = chunk_tokens or [None] * len(texts)
+        ranges = [embedder.chunk(*text) for text in zip(texts, lengths, strict=True)]
         if sum(map(len, ranges)) > INLINE_CHUNKS:
             return [None] * len(texts)
         pieces = [
@@ -254,16 +274,37 @@ class Engine:
         try:
             if self._may_lack_vectors:
                 self._backlog.find_lost()
+                if self.settings.window_vectors:
+                    self._backlog.find_windows()
                 self._may_lack_vectors = False
             self.fill_pending()
             if self.vectors.holds and not self._stop.wait(_GATHER_SECONDS):
                 self._backlog.write_held()
+            more = self._fill_windows()
         except StorageFault as fault:
             # A full disk, say: what is pending stays listed and is tried again.
             logger.warning("pending vectors wait: %s", fault)
             self._stop.wait(_RETRY_SECONDS)
         else:
-            self._wake.wait()
+            if not more:
+                self._wake.wait()
+
+    def _fill_windows(self) -> bool:
+        """Embed windows while nothing else is to be done; return whether there are more."""
+        windows = self.recall.without_window
+        embedder = self._embedder
+        if embedder is None or not self.settings.window_vectors:
+            windows.clear()
+        for _ in range(_WINDOW_ROUNDS):
+            if not windows or embedder is None or self._stop.is_set():
+                break
+            # Whoever waits for an answer goes first, but not for ever.
+            for _ in range(_WINDOW_PATIENCE):
+                if time.monotonic() - self._embedded_at > _QUIET_SECONDS:
+                    break
+                self._stop.wait(_QUIET_SECONDS)
+            self._backlog.fill_windows(embedder)
+        return bool(windows or self.vectors.holds)
 
     def _warm(self, agent: str) -> None:
         try:

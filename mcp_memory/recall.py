@@ -1,22 +1,25 @@
-"""Recall memory: every message of every conversation, the queue, and the summaries.
+"""Recall memory: every message of every conversation, numbered, kept and found again.
 
-The queue of a conversation is its messages after the last one that a summary
-covers. Nothing is ever deleted: what leaves the queue stays searchable.
+Nothing is ever deleted: what leaves the queue of its conversation stays searchable.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from mcp_memory.dates import now
 from mcp_memory.errors import InvalidInput, NotFound
 from mcp_memory.ids import new_id
-from mcp_memory.records import ROLES, Author, Message, NewMessage, Role, Summary
-from mcp_memory.render import is_searchable, render_message
-from mcp_memory.search.index import Filter, SearchIndex
+from mcp_memory.queues import COLUMNS, Queues, message_of
+from mcp_memory.records import ROLES, Message, NewMessage, Role
+from mcp_memory.render import is_searchable, render_message, speaker_prefix
+from mcp_memory.search.caches import Indexes
+from mcp_memory.search.index import SearchIndex
+from mcp_memory.search.neighbours import SITTING_SECONDS
+from mcp_memory.search.queries import Filter
 from mcp_memory.storage import Database, Transaction
 from mcp_memory.storage.cache import RowCache, Tallies
 from mcp_memory.storage.database import Row
@@ -27,40 +30,34 @@ from mcp_memory.tokens import Tokenizer
 MAX_BATCH: Final = 1_000
 """So many messages one call may append."""
 
+WINDOW_MESSAGES: Final = 5
+"""So many messages are embedded together, beside the nearest three of them."""
+
+MAX_WITHOUT_WINDOW: Final = 100_000
+"""So many messages are remembered; the others are found at the next start."""
+
 Place = tuple[str, int]
 """Conversation and index of a message."""
 
 Embedded = tuple[list[Range], Vectors]
 
-_COLUMNS: Final = "id, conversation, position, role, name, content, tokens, created_at, recorded_at"
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """The state of a conversation: messages `first` to `end` (excluded) are in the window."""
-
-    first: int
-    end: int
-    tokens: int
-
-    @property
-    def count(self) -> int:
-        """How many messages are in the window."""
-        return self.end - self.first
-
 
 class RecallMemory:
     """The messages of every agent, with the search index of each as a cache."""
 
-    def __init__(self, database: Database, vectors: VectorStore, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, database: Database, vectors: VectorStore, tokenizer: Tokenizer, indexes: Indexes
+    ) -> None:
         self._db = database
         self._vectors = vectors
         self._tokenizer = tokenizer
-        self._queues: dict[tuple[str, str], Queue] = {}
-        self._summaries: dict[tuple[str, str], Summary | None] = {}
+        self.queues = Queues(database, tokenizer)
+        self.without_window: deque[tuple[str, str, int]] = deque(maxlen=MAX_WITHOUT_WINDOW)
+        """Agent, conversation and index of messages whose window is still to be embedded."""
+        self._names: dict[str, dict[str, datetime]] = {}
         self._tallies = Tallies(database, "messages")
         self._rows_read: RowCache[tuple[str, Place], Message] = RowCache()
-        self._indexes: dict[str, SearchIndex[Place]] = {}
+        self._indexes = indexes
         self._places: dict[str, dict[str, Place]] = {}
         self._generation = database.generation
 
@@ -69,12 +66,8 @@ class RecallMemory:
         messages: Sequence[NewMessage],
         conversation: str,
         recorded_at: datetime,
-        window_tokens: int,
     ) -> list[Message]:
         """Return the messages as they will be stored, counted and with ids; not yet numbered.
-
-        One that is larger than the window counts as the window: it is clipped in the
-        queue and kept whole.
 
         Raises:
             InvalidInput: One can't be taken, or there are none or too many.
@@ -104,14 +97,11 @@ class RecallMemory:
                 )
             )  # fmt: skip
         count = self._tokenizer.count
-        return [
-            replace(message, tokens=min(count(render_message(message)), window_tokens))
-            for message in prepared
-        ]
+        return [replace(message, tokens=count(render_message(message))) for message in prepared]
 
     def number(self, agent: str, messages: Sequence[Message]) -> list[Message]:
         """Return the messages with the next indexes of their conversation."""
-        end = self.queue(agent, messages[0].conversation).end
+        end = self.queues.queue(agent, messages[0].conversation).end
         return [replace(message, index=end + at) for at, message in enumerate(messages)]
 
     def store(
@@ -139,50 +129,28 @@ class RecallMemory:
         self, agent: str, messages: Sequence[Message], embedded: Sequence[Embedded | None]
     ) -> None:
         """Let what was committed be found."""
-        queue = self.queue(agent, messages[0].conversation)
-        if messages[-1].index >= queue.end:
-            self._queues[agent, messages[0].conversation] = Queue(
-                queue.first,
-                messages[-1].index + 1,
-                queue.tokens + sum(message.tokens for message in messages),
-            )
+        if self.queues.added(agent, messages):
             self._tallies.add(agent, len(messages), messages[-1].recorded_at)
-        index = self._indexes.get(agent)
+            if agent in self._names:
+                self._names[agent][messages[0].conversation] = messages[-1].recorded_at
+        for message in messages:
+            self._keep(agent, message)
+            if is_searchable(message):
+                self.without_window.append((agent, message.conversation, message.index))
+        index = self._held(agent)
         if index is None:
             return
         for message, vectors in zip(messages, embedded, strict=True):
             if is_searchable(message):
-                self._index_message(agent, index, self._keep(agent, message))
+                self._index_message(agent, index, message)
                 if vectors is not None:
                     index.add_vectors((message.conversation, message.index), *vectors)
 
-    def queue(self, agent: str, conversation: str) -> Queue:
-        """Return which messages are in the window and what they cost, in tokens."""
-        self._check_generation()
-        held = self._queues.get((agent, conversation))
-        if held is None:
-            evicted = self._db.read(
-                "SELECT coalesce(max(last_position), -1) + 1 FROM summaries"
-                " WHERE agent = $1 AND conversation = $2",
-                agent, conversation,
-            )[0][0]  # fmt: skip
-            end, tokens = self._db.read(
-                "SELECT coalesce(max(position), -1) + 1,"
-                " coalesce(sum(CASE WHEN position >= $3 THEN tokens END), 0)"
-                " FROM messages WHERE agent = $1 AND conversation = $2",
-                agent, conversation, evicted,
-            )[0]  # fmt: skip
-            held = self._queues[agent, conversation] = Queue(int(evicted), int(end), int(tokens))
-        return held
-
     def messages(self, agent: str, conversation: str, first: int, end: int) -> tuple[Message, ...]:
         """Return messages `first` to `end` (excluded) of a conversation, oldest first."""
-        rows = self._db.read(
-            f"SELECT {_COLUMNS} FROM messages WHERE agent = $1 AND conversation = $2"
-            " AND position >= $3 AND position < $4 ORDER BY position",
-            agent, conversation, first, end,
-        )  # fmt: skip
-        return tuple(_message(row) for row in rows)
+        places = [(conversation, index) for index in range(first, end)]
+        found = self.get(agent, places)
+        return tuple(found[place] for place in places if place in found)
 
     def check_range(self, agent: str, conversation: str, first: int, last: int) -> None:
         """Check that messages `first` to `last` (both included) are there.
@@ -190,7 +158,7 @@ class RecallMemory:
         Raises:
             NotFound: The conversation has no such messages.
         """
-        end = self.queue(agent, conversation).end
+        end = self.queues.queue(agent, conversation).end
         if not 0 <= first <= last < end:
             raise NotFound(
                 f"messages {first} to {last} are not in conversation {conversation!r},"
@@ -201,14 +169,17 @@ class RecallMemory:
 
     def conversations(self, agent: str) -> list[str]:
         """Return the agent's conversations, the one with the newest message first."""
-        return [
-            row[0]
-            for row in self._db.read(
-                "SELECT conversation FROM messages WHERE agent = $1"
-                " GROUP BY conversation ORDER BY max(recorded_at) DESC",
-                agent,
+        self._check_generation()
+        if agent not in self._names:
+            self._names[agent] = dict(
+                self._db.read(
+                    "SELECT conversation, max(recorded_at) FROM messages WHERE agent = $1"
+                    " GROUP BY conversation",
+                    agent,
+                )
             )
-        ]
+        names = self._names[agent]
+        return sorted(names, key=lambda name: names[name], reverse=True)
 
     def count(self, agent: str) -> int:
         """Return the number of messages of all conversations of an agent."""
@@ -230,61 +201,19 @@ class RecallMemory:
             )[0][0]
         )  # fmt: skip
 
-    def summary(self, agent: str, conversation: str) -> Summary | None:
-        """Return the newest summary of a conversation, None if nothing was ever evicted."""
-        self._check_generation()
-        if (agent, conversation) not in self._summaries:
-            rows = self._db.read(
-                "SELECT id, conversation, parent, first_position, last_position, content, tokens,"
-                " author, created_at FROM summaries WHERE agent = $1 AND conversation = $2"
-                " ORDER BY last_position DESC, created_at DESC LIMIT 1",
-                agent, conversation,
-            )  # fmt: skip
-            self._summaries[agent, conversation] = Summary(*rows[0]) if rows else None
-        return self._summaries[agent, conversation]
-
-    def draft_summary(
-        self,
-        conversation: str,
-        parent: Summary | None,
-        *,
-        first: int,
-        last: int,
-        content: str,
-        author: Author,
-    ) -> Summary:
-        """Return a summary of messages `first` to `last`, counted, not yet stored."""
-        return Summary(
-            new_id(), conversation, None if parent is None else parent.id, first, last, content,
-            self._tokenizer.count(content), author, now(),
-        )  # fmt: skip
-
-    def store_summary(self, tx: Transaction, agent: str, summary: Summary) -> None:
-        """Write a summary, which takes its messages off the queue; call `summarized` after it."""
-        tx.insert(
-            "INSERT INTO summaries VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            (agent, summary.conversation, summary.id, summary.parent, summary.first, summary.last,
-             summary.content, summary.tokens, summary.author, summary.created_at),
-        )  # fmt: skip
-
-    def summarized(self, agent: str, conversation: str) -> None:
-        """Let a committed summary be seen."""
-        self._queues.pop((agent, conversation), None)
-        self._summaries.pop((agent, conversation), None)
-
     def index(self, agent: str) -> SearchIndex[Place]:
         """Return the search index of an agent, filled from the database if it isn't there."""
         self._check_generation()
-        index = self._indexes.get(agent)
-        if index is None:
-            index = self._indexes[agent] = self._load_index(agent)
+        index: SearchIndex[Place] = self._indexes.get(
+            ("message", agent), lambda: self._load_index(agent)
+        )
         return index
 
     def add_vectors(
         self, agent: str, message_id: str, ranges: Sequence[Range], vectors: Vectors
     ) -> None:
         """Let vectors that were computed later be used, if the agent's index is loaded."""
-        index, places = self._indexes.get(agent), self._places.get(agent, {})
+        index, places = self._held(agent), self._places.get(agent, {})
         if index is not None and message_id in places:
             index.add_vectors(places[message_id], ranges, vectors)
 
@@ -305,12 +234,12 @@ class RecallMemory:
             else:
                 found[place] = held
         for row in self._rows(agent, missing) if missing else ():
-            found[row[1], row[2]] = self._keep(agent, _message(row))
+            found[row[1], row[2]] = self._keep(agent, message_of(row))
         return found
 
     def _rows(self, agent: str, places: Sequence[Place]) -> list[Row]:
         return self._db.read(
-            f"SELECT {_COLUMNS} FROM messages JOIN"
+            f"SELECT {COLUMNS} FROM messages JOIN"
             " (SELECT unnest(CAST($2 AS text[])) AS c, unnest(CAST($3 AS integer[])) AS p) AS k"
             " ON conversation = k.c AND position = k.p WHERE agent = $1",
             agent, [place[0] for place in places], [place[1] for place in places],
@@ -324,9 +253,9 @@ class RecallMemory:
     def find(self, agent: str, message_id: str) -> Message | None:
         """Return the message of an id, None if the agent has none of it."""
         rows = self._db.read(
-            f"SELECT {_COLUMNS} FROM messages WHERE agent = $1 AND id = $2", agent, message_id
+            f"SELECT {COLUMNS} FROM messages WHERE agent = $1 AND id = $2", agent, message_id
         )
-        return _message(rows[0]) if rows else None
+        return message_of(rows[0]) if rows else None
 
     def listing(
         self,
@@ -350,35 +279,64 @@ class RecallMemory:
         values = (agent, list(roles) or None, conversation, where.start, where.end, where.as_of)
         total = int(self._db.read("SELECT count(*)" + condition, *values)[0][0])
         rows = self._db.read(
-            f"SELECT {_COLUMNS}{condition}"
+            f"SELECT {COLUMNS}{condition}"
             " ORDER BY created_at DESC, conversation, position DESC LIMIT $7 OFFSET $8",
             *values, limit, offset,
         )  # fmt: skip
-        return tuple(_message(row) for row in rows), total
+        return tuple(message_of(row) for row in rows), total
+
+    def window(self, agent: str, conversation: str, index: int) -> tuple[Message, ...]:
+        """Return a message and those of its sitting before it, up to four, oldest first."""
+        messages = [
+            message
+            for message in self.messages(agent, conversation, max(index - 8, 0), index + 1)
+            if is_searchable(message)
+        ][-WINDOW_MESSAGES:]
+        for place in range(len(messages) - 1, 0, -1):
+            apart = messages[place].created_at - messages[place - 1].created_at
+            if abs(apart.total_seconds()) > SITTING_SECONDS:
+                return tuple(messages[place:])
+        return tuple(messages)
+
+    def add_windows(self, agent: str, message: Message, vectors: Vectors) -> None:
+        """Let the vectors (2, dim) of a message's windows be used, if the index is loaded."""
+        index = self._held(agent)
+        if index is not None:
+            index.add_windows((message.conversation, message.index), vectors)
+
+    def _held(self, agent: str) -> SearchIndex[Place] | None:
+        """Return an agent's index if it is loaded."""
+        return self._indexes.peek(("message", agent))
 
     def _check_generation(self) -> None:
         if self._generation != self._db.generation:
             self._generation = self._db.generation
-            self._queues.clear()
-            self._summaries.clear()
+            self.queues.forget()
+            self._names.clear()
             self._tallies.clear()
             self._rows_read.clear()
             self.forget_indexes()
 
     def _load_index(self, agent: str) -> SearchIndex[Place]:
-        index: SearchIndex[Place] = SearchIndex()
+        index: SearchIndex[Place] = SearchIndex(self._indexes.folder)
+        self._places.pop(agent, None)
         for row in self._db.read(
-            f"SELECT {_COLUMNS} FROM messages WHERE agent = $1 AND searchable"
+            f"SELECT {COLUMNS} FROM messages WHERE agent = $1 AND searchable"
             " ORDER BY recorded_at, conversation, position",
             agent,
         ):
-            self._index_message(agent, index, self._keep(agent, _message(row)))
+            self._index_message(agent, index, self._keep(agent, message_of(row)))
+        places = self._places.get(agent, {})
         stored = self._vectors.load(agent, "message")
         if stored is not None:
-            places = self._places.get(agent, {})
             for message_id, ranges, vectors in stored.by_id():
                 if message_id in places:
                     index.add_vectors(places[message_id], ranges, vectors)
+        windows = self._vectors.load(agent, "window")
+        if windows is not None:
+            for message_id, _, vectors in windows.by_id():
+                if message_id in places:
+                    index.add_windows(places[message_id], vectors)
         return index
 
     def _index_message(self, agent: str, index: SearchIndex[Place], message: Message) -> None:
@@ -390,10 +348,7 @@ class RecallMemory:
             when=message.created_at,
             recorded=message.recorded_at,
             labels=(f"conversation:{message.conversation}", f"role:{message.role}"),
-            prefix=message.name or "",
+            prefix=speaker_prefix(message),
+            thread=message.conversation,
+            speaker=message.name,
         )
-
-
-def _message(row: Row) -> Message:
-    key, conversation, index, role, name, content, tokens, created_at, recorded_at = row
-    return Message(key, conversation, index, role, content, tokens, created_at, recorded_at, name)

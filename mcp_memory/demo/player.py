@@ -262,7 +262,8 @@ class Demo:
         """Return the model's state; `loading` as long as texts wait for their vectors."""
         embedding = json.loads(await self.wire.read("memory://status"))["embedding"]
         state = str(embedding["state"])
-        return "loading" if state == "ready" and embedding["pending"] else state
+        waiting = embedding["pending"] + embedding["windows_pending"]
+        return "loading" if state == "ready" and waiting else state
 
     async def _hits(self, tool: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the first hits of a search, over as many pages as its replies have."""

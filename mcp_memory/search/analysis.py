@@ -1,22 +1,25 @@
 """Text to terms, the same way for what is stored and what is asked.
 
-Words are folded and stemmed, runs of Chinese, Japanese, Korean and Thai become
-character bigrams, and identifiers, paths, codes and addresses stay findable
-whole as well as by their parts.
+Words are folded and stemmed, runs of Chinese, Japanese, Korean, Thai and
+their neighbours become character bigrams, and identifiers, paths, codes and
+addresses stay findable whole as well as by their parts. It takes time that is
+linear in the text, whatever the text is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import cache
+from itertools import chain
 from typing import Final
 
-from py_rust_stemmers import SnowballStemmer
+from mcp_memory.search.languages import ENGLISH, FUNCTION_WORDS, language_of, stem
 
 _NO_SPACES: Final = (
-    "\u0e00-\u0e7f"  # Thai
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
     "\u3040-\u30ff\u31f0-\u31ff"  # Hiragana, Katakana
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han
     "\u1100-\u11ff\uac00-\ud7af"  # Hangul
@@ -27,103 +30,273 @@ _SCRIPT_RUN: Final = re.compile(f"[{_NO_SPACES}]+")
 _MARKS: Final = "".join(
     chr(code) for code in range(0x300, 0x2000) if unicodedata.category(chr(code))[0] == "M"
 )
-_WORD: Final = rf"[^\W_](?:[^\W_]|[{_MARKS}])*"
-_CONTRACTION: Final = re.compile(r"(?<=\w)['’](?:s|re|ve|ll|d|m|t)\b")
-_CHUNK: Final = re.compile(rf"{_WORD}(?:[-_./:@#\\+&=]+{_WORD})*")
+_WORD: Final = rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*)*+"
 _PART: Final = re.compile(_WORD)
-_MAX_TERM_CHARS: Final = 128
+_URL_CHARS: Final = r"A-Za-z0-9\-._~:/?#@!$&*+,;=%"
 
-STOP_WORDS: Final = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        a an and are as at be been but by can could did do does for from had has have he her hers
-        him his how i if in into is it its me my of on or our she so some than that the their them
-        then there these they this those to us was we were what when where which who whom why will
-        with would you your
-        """,
+
+def _chunks(word: str) -> re.Pattern[str]:
+    """Return what finds the words of a text, each with all that is joined to it."""
+    return re.compile(
+        rf"https?://[{_URL_CHARS}]*[A-Za-z0-9/]"
+        rf"|[#@]?{word}"
+        rf"(?:(?:['’]|[-_./:@#\\+&=]++|(?<=[0-9]),(?=[0-9]{{3}}(?![0-9]))){word})*+"
+        r"(?:\+\+|\#(?!\w))?"
     )
-)
+
+
+_CHUNK: Final = _chunks(_WORD)
+# The same for most texts, in half the time.
+_PLAIN_CHUNK: Final = _chunks("[A-Za-z0-9]+")
+
+_POSSESSIVE: Final = re.compile(r"['’](?:s|re|ve|ll|d|m|t)$")
+_APOSTROPHE: Final = re.compile("['’]")
+_COMPOUND: Final = re.compile(r"[^\W\d_]{1,20}-[^\W\d_]{1,20}")
+_GROUPED: Final = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+_LINE: Final = re.compile(r"(?::[0-9]+){1,2}$")
+_SCHEME: Final = re.compile(r"^https?:/+(?:www\.)?")
+_AFTER_PATH: Final = re.compile(r"[?#].*")
+_STEP: Final = re.compile(r"[/\\:@?&=#+,;]+")
+_JOINT: Final = re.compile(r"\w[-._]+\w")
+_HUMP: Final = re.compile(r"(?<=[a-z])[A-Z]|[A-Z]{2}[a-z]{2}")
+_HUMPS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+_UNIT: Final = re.compile(r"(?:v|([a-z]{2,}))([0-9]+)|([0-9]+)(?:st|nd|rd|th|([a-z]{2,}))")
+# Letters that do not come apart into a plain one and a mark.
+_PLAIN: Final = str.maketrans(
+    {"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "ı": "i",
+     "ـ": None}
+)  # fmt: skip
+_DIGRAPHS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
+# Without them most texts are ASCII; an ellipsis would come apart into joining dots.
+_TYPOGRAPHY: Final = (("’", "'"), ("“", " "), ("”", " "), ("—", " "), ("–", " "), ("…", " "))
+_DIGRAPH: Final = re.compile("[äöüøå]")
+
+_MAX_TERM_CHARS: Final = 128
+_KEPT_CHARS: Final = 64
+_MAX_KEPT: Final = 32_768
+
+STOP_WORDS: Final = FUNCTION_WORDS[ENGLISH]
 """Words that tell nothing about a text; a query of nothing else keeps them."""
 
-_stemmer = SnowballStemmer("english")
+# Characters that say how a Chinese sentence is built rather than what it is about.
+_STOP_CHARACTERS: Final = frozenset(
+    "的了吗嗎呢吧啊是我你您他她它们們在和与與或都也就还還很不没沒有这這那个個什么麼怎哪谁誰几幾多少叫时時候会會"
+    "要把被给給对對从從到说說过過"
+)
+
+
+class _Terms(dict[str, tuple[str, ...]]):
+    """The terms of chunks that were met, since most words of a text have been met before."""
+
+    def __init__(self, language: str) -> None:
+        super().__init__()
+        self._language = language
+
+    def __missing__(self, chunk: str) -> tuple[str, ...]:
+        found = tuple(_chunk_terms(chunk, self._language))
+        if len(chunk) <= _KEPT_CHARS:
+            # Emptied at once: to keep an order of use costs more than to begin again.
+            if len(self) >= _MAX_KEPT:
+                self.clear()
+            self[chunk] = found
+        return found
+
+
+_terms = {language: _Terms(language) for language in FUNCTION_WORDS}
 
 
 def terms(text: str) -> list[str]:
     """Return the terms of a stored text, in order, with repetitions."""
-    found: list[str] = []
-    folded = _CONTRACTION.sub("", _fold(text))
-    for match in _CHUNK.finditer(folded):
-        found.extend(_chunk_terms(match[0]))
-    return found
+    chunks, language = _read(text)
+    return list(chain.from_iterable(map(_terms[language].__getitem__, chunks)))
 
 
 def query_terms(text: str) -> list[str]:
     """Return the terms of a query, each once: no stop words, no single characters of a bigram."""
-    found = dict.fromkeys(terms(text))
-    telling = [term for term in found if term not in STOP_WORDS]
-    bigrams = "".join(term for term in telling if len(term) == 2 and _SCRIPT_RUN.fullmatch(term))
-    kept = [term for term in telling if not (len(term) == 1 and term in bigrams)]
+    chunks, language = _read(text)
+    found = dict.fromkeys(chain.from_iterable(map(_terms[language].__getitem__, chunks)))
+    idle = _idle_terms(language)
+    telling = [term for term in found if term not in idle and not _says_nothing(term)]
+    bigrams = {char for term in found if _is_bigram(term) for char in term}
+    alone = _standing_alone(text)
+    kept = [term for term in telling if term not in bigrams or term in alone]
     return kept or list(found)
 
 
 def matches(text: str, wanted: frozenset[str]) -> list[tuple[int, int]]:
     """Return where the wanted terms stand in a text: ranges of characters, in order."""
     found: list[tuple[int, int]] = []
-    for match in _CHUNK.finditer(text):
-        if _fold(match[0]) in wanted:
-            found.append(match.span())
+    chunks = list(_CHUNK.finditer(text))
+    language = language_of((chunk[0] for chunk in chunks), plain=text.isascii())
+    known = _terms[language]
+    for chunk in chunks:
+        if wanted.isdisjoint(known[chunk[0]]):
             continue
-        for part in _PART.finditer(text, *match.span()):
-            found.extend(_part_matches(part[0], part.start(), wanted))
+        if not wanted.isdisjoint(_wholes(_fold(chunk[0]))):
+            found.append(chunk.span())
+            continue
+        for part in _PART.finditer(text, *chunk.span()):
+            if not wanted.isdisjoint(known[part[0]]):
+                found.extend(_part_matches(part[0], part.start(), wanted))
+    return found
+
+
+def plain_letters(text: str) -> str:
+    """Return a text in lower case, composed, without accents: what two spellings share."""
+    folded = _fold(text)
+    return folded if folded.isascii() else _without_marks(folded)
+
+
+def _read(text: str) -> tuple[list[str], str]:
+    """Return the chunks of a text and the language it seems to be in."""
+    if not text.isascii():
+        for mark, plain_mark in _TYPOGRAPHY:
+            text = text.replace(mark, plain_mark)
+    if text.isascii():
+        chunks = _PLAIN_CHUNK.findall(text)
+        return chunks, language_of(chunks, plain=True)
+    chunks = _CHUNK.findall(unicodedata.normalize("NFKC", text))
+    return chunks, language_of(chunks)
+
+
+@cache
+def _idle_terms(language: str) -> frozenset[str]:
+    words = STOP_WORDS | FUNCTION_WORDS[language]
+    return words.union(chain.from_iterable(map(_terms[language].__getitem__, words)))
+
+
+def _is_bigram(term: str) -> bool:
+    return len(term) == 2 and not term.isascii() and _SCRIPT_RUN.fullmatch(term) is not None
+
+
+def _says_nothing(term: str) -> bool:
+    return len(term) <= 2 and _STOP_CHARACTERS.issuperset(term)
+
+
+def _standing_alone(text: str) -> set[str]:
+    """Return the characters that are a word by themselves: all around them only builds a sentence.
+
+    A word of one character is in no bigram that its text must have.
+    """
+    if text.isascii():
+        return set()
+    found: set[str] = set()
+    for run in _SCRIPT_RUN.findall(_fold(text)):
+        idle = [True, *(char in _STOP_CHARACTERS for char in run), True]
+        found.update(
+            char
+            for at, char in enumerate(run, start=1)
+            if not idle[at] and idle[at - 1] and idle[at + 1]
+        )
     return found
 
 
 def _part_matches(part: str, offset: int, wanted: frozenset[str]) -> Iterator[tuple[int, int]]:
-    if wanted.intersection(_chunk_terms(_fold(part))):
-        runs = list(_SCRIPT_RUN.finditer(part))
-        if not runs:
-            yield offset, offset + len(part)
-        for run in runs:
-            for at in range(run.start(), run.end()):
-                for width in (2, 1):
-                    if _fold(part[at : at + width]) in wanted:
-                        yield offset + at, offset + min(at + width, run.end())
-                        break
+    runs = list(_SCRIPT_RUN.finditer(part))
+    if not runs:
+        yield offset, offset + len(part)
+    for run in runs:
+        folded = _fold(run[0])
+        if len(folded) != len(run[0]):
+            folded = run[0]  # Rare: its places would be others.
+        for at in range(len(folded)):
+            for width in (2, 1):
+                if folded[at : at + width] in wanted:
+                    start = offset + run.start() + at
+                    yield start, min(start + width, offset + run.end())
+                    break
 
 
 def _fold(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
-def _chunk_terms(chunk: str) -> list[str]:
-    found: list[str] = []
-    parts = _PART.findall(chunk)
-    if len(parts) > 1 and len(chunk) <= _MAX_TERM_CHARS and not _SCRIPT_RUN.search(chunk):
-        found.append(chunk)
-    for part in parts:
-        position = 0
-        for run in _SCRIPT_RUN.finditer(part):
-            if run.start() > position:
-                found.append(_word(part[position : run.start()]))
-            found.extend(_run_terms(run[0]))
-            position = run.end()
-        if position < len(part):
-            found.append(_word(part[position:]))
+def _without_marks(folded: str) -> str:
+    letters = unicodedata.normalize("NFD", folded.translate(_PLAIN))
+    return unicodedata.normalize(
+        "NFC", "".join(char for char in letters if not unicodedata.combining(char))
+    )
+
+
+def _chunk_terms(chunk: str, language: str) -> Iterator[str]:
+    yield from _wholes(_fold(chunk))
+    bare = _POSSESSIVE.sub("", chunk)
+    for part in _PART.findall(bare if bare.isascii() else unicodedata.normalize("NFKC", bare)):
+        if not part.isascii() and _SCRIPT_RUN.search(part):
+            yield from _mixed(_fold(part), language)
+            continue
+        yield from _word(_fold(part), language)
+        if part.isascii() and len(part) <= _MAX_TERM_CHARS and _HUMP.search(part):
+            for hump in _HUMPS.findall(part):
+                if len(hump) > 1:
+                    yield from _word(hump.lower(), language)
+
+
+def _wholes(folded: str) -> Iterable[str]:
+    """Return what a chunk of several parts is called as one: itself and its larger pieces."""
+    if folded.isalnum() or _PART.fullmatch(folded):
+        return ()
+    if _SCRIPT_RUN.search(folded) or _APOSTROPHE.search(folded):
+        return ()
+    if _GROUPED.fullmatch(folded):
+        return (folded.replace(",", ""),)
+    if _COMPOUND.fullmatch(folded):
+        # E-mail is email.
+        return _word(folded.replace("-", ""), ENGLISH)
+    if len(folded) > _MAX_TERM_CHARS and not folded.startswith("http"):
+        return (_short(folded),)
+    whole = _SCHEME.sub("", folded).rstrip("/")
+    pieces = dict.fromkeys((whole, _LINE.sub("", whole)))
+    if whole != folded:
+        pieces[_AFTER_PATH.sub("", whole).rstrip("/")] = None
+    if whole[0] == "v" and whole[1:2].isdigit():
+        pieces[whole[1:]] = None
+    pieces.update((step, None) for step in _STEP.split(whole) if _JOINT.search(step))
+    return [_short(piece) for piece in pieces if not piece.isalnum()]
+
+
+def _mixed(part: str, language: str) -> Iterator[str]:
+    """Return the terms of a word with characters in it that stand without spaces."""
+    position = 0
+    for run in _SCRIPT_RUN.finditer(part):
+        if run.start() > position:
+            yield from _word(part[position : run.start()], language)
+        # Single characters are kept beside the bigrams: a word may be one character long.
+        yield from run[0]
+        yield from (run[0][at : at + 2] for at in range(len(run[0]) - 1))
+        position = run.end()
+    if position < len(part):
+        yield from _word(part[position:], language)
+
+
+def _word(word: str, language: str) -> Iterable[str]:
+    """Return the stems of a folded word: as English has it, as its language has it.
+
+    The first is always there, so that nothing is lost if the language was
+    guessed wrongly or differs between a text and what asks for it.
+    """
+    if len(word) > _MAX_TERM_CHARS:
+        return (_short(word),)
+    plain = word if word.isascii() else _without_marks(word)
+    if not plain.isascii():
+        return (_without_marks(stem(word, ENGLISH)) or plain,)
+    if not plain.isalpha():
+        unit = _UNIT.fullmatch(plain)
+        pieces = [piece for piece in unit.groups() if piece] if unit else []
+        return (plain, *(stem(piece, ENGLISH) for piece in pieces))
+    found = {stem(plain, ENGLISH): None}
+    if language != ENGLISH:
+        found[_without_marks(stem(word, language))] = None
+    if not word.isascii() and _DIGRAPH.search(word):
+        found[stem(_without_marks(word.translate(_DIGRAPHS)), ENGLISH)] = None
     return found
 
 
-def _run_terms(run: str) -> list[str]:
-    # Single characters are kept beside the bigrams: a word may be one character long.
-    return [*run, *(run[at : at + 2] for at in range(len(run) - 1))]
-
-
-@lru_cache(maxsize=65_536)
-def _word(word: str) -> str:
-    if len(word) > _MAX_TERM_CHARS:
-        return word[:_MAX_TERM_CHARS]
-    if not word.isascii():
-        letters = unicodedata.normalize("NFD", word)
-        word = "".join(char for char in letters if not unicodedata.combining(char))
-        word = unicodedata.normalize("NFC", word)
-    return _stemmer.stem_word(word) if word.isascii() and word.isalpha() else word
+def _short(term: str) -> str:
+    """Return a term that is not too long and still no other's."""
+    if len(term) <= _MAX_TERM_CHARS:
+        return term
+    digest = hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{term[:_KEPT_CHARS]}…{digest}"

@@ -1,4 +1,4 @@
-"""What can be searched of one agent's texts: both halves, filters first, then the ranking.
+"""What can be searched of one agent's texts: filters first, then the ranking.
 
 It holds no text: a hit names a key and the characters that matched. It is a
 cache, filled from the database and at any time rebuilt from it.
@@ -7,101 +7,95 @@ cache, filled from the database and at any time rebuilt from it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Generic, TypeVar
+from itertools import count
+from pathlib import Path
+from typing import Final, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.search.analysis import query_terms, terms
-from mcp_memory.search.fusion import reciprocal_rank_fusion
-from mcp_memory.search.lexical import LexicalIndex
-from mcp_memory.search.vectors import VectorIndex, Vectors
+from mcp_memory.search import signals
+from mcp_memory.search.analysis import query_terms
+from mcp_memory.search.columns import Column
+from mcp_memory.search.embedded import EmbeddedDocuments
+from mcp_memory.search.lexical import Weighed
+from mcp_memory.search.orders import PINNED, Order, Orders
+from mcp_memory.search.passages import Asked, Words
+from mcp_memory.search.queries import Filter, Found, Key, Question, Ranking
+from mcp_memory.search.select import best
+from mcp_memory.search.signals import Scores
+from mcp_memory.search.standing import Windows, stand_by_meaning, stand_by_words
+from mcp_memory.search.vectors import Mask, Vectors
 
-Key = TypeVar("Key", bound=Hashable)
 Range = tuple[int, int]
+Documents = NDArray[np.int32]
 
-DEPTH: Final = 200
-"""How many of each half are fused; what lies deeper follows by similarity alone."""
+CANDIDATES: Final = 250
+"""So many documents of each signal are weighed where there are too many to weigh all."""
 
-PASSAGE_CHARS: Final = 1_600
-PASSAGE_OVERLAP_CHARS: Final = 200
+CROWD: Final = 40
+"""Among so many of the best those that say the same make room for others."""
 
+SAME_AT: Final = 0.985
+"""Cosine from which two documents say the same in the same words."""
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What a text must be to be a candidate at all.
+_CROWDING: Final = 0.8
+_REVISIONS: Final = count()
+"""No two states of any two indexes have the same number: one can be loaded anew meanwhile."""
 
-    Every group of `labels` needs one of its labels; times are a half-open range.
-    """
-
-    labels: tuple[tuple[str, ...], ...] = ()
-    start: datetime | None = None
-    end: datetime | None = None
-    as_of: datetime | None = None
+_DAY_SECONDS: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[Key]):
-    """One candidate: `start` to `end` are the characters that answer best."""
+class Prepared:
+    """A search up to where it needs the question's vector."""
 
-    key: Key
-    score: float
-    start: int
-    end: int
+    question: Question
+    where: Filter
+    revision: int
+    mask: Mask
+    asked: Asked | None
+    weighed: Weighed | None
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking(Generic[Key]):
-    """A part of the ranking; `total` counts all candidates that it orders."""
+class _Scored:
+    """Candidates, ascending, with the score of each and what it is made of."""
 
-    found: tuple[Found[Key], ...] = ()
-    total: int = 0
-
-
-@dataclass(slots=True)
-class _Rows:
-    """Which document and which characters each row of a half stands for."""
-
-    documents: array[int] = field(default_factory=lambda: array("i"))
-    starts: array[int] = field(default_factory=lambda: array("i"))
-    ends: array[int] = field(default_factory=lambda: array("i"))
-
-    def add(self, document: int, start: int, end: int) -> None:
-        self.documents.append(document)
-        self.starts.append(start)
-        self.ends.append(end)
-
-    def best(self, scores: NDArray[np.float32], documents: int) -> NDArray[np.float32]:
-        """Return each document's best score, -inf if it has no row."""
-        best = np.full(documents, -np.inf, dtype=np.float32)
-        np.maximum.at(best, np.frombuffer(self.documents, dtype=np.int32), scores)
-        return best
-
-    def range_of(self, document: int, scores: NDArray[np.float32]) -> Range:
-        """Return the characters of a document's best row."""
-        rows = np.flatnonzero(np.frombuffer(self.documents, dtype=np.int32) == document)
-        row = int(rows[np.argmax(scores[rows])])
-        return self.starts[row], self.ends[row]
+    documents: Documents
+    scores: Scores
+    signals: dict[str, Scores]
+    bonus: dict[str, Scores]
+    unfaded: Scores
+    faded: Scores
 
 
 class SearchIndex(Generic[Key]):
-    """Documents by key, each with passages, vectors, labels and times. Not thread-safe."""
+    """Documents by key, each with words, vectors, labels and times. Not thread-safe.
 
-    def __init__(self) -> None:
+    Args:
+        folder: Where temporary files of large indexes are made; None to use memory alone.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
         self._keys: list[Key] = []
         self._numbers: dict[Key, int] = {}
-        self._alive = array("b")
-        self._when = array("d")
-        self._recorded = array("d")
+        self._alive = Column(np.bool_)
+        self._when = Column(np.float64)
+        self._recorded = Column(np.float64)
+        self._half_life = Column(np.float32)
+        self._fade_floor = Column(np.float32)
+        self._fades = False
         self._labels: dict[str, array[int]] = {}
-        self._lexical = LexicalIndex()
-        self._lexical_rows = _Rows()
-        self._vectors: VectorIndex | None = None
-        self._vector_rows = _Rows()
-        self._revision = 0
+        self._speakers: dict[str, array[int]] = {}
+        self._words = Words()
+        self._vectors = EmbeddedDocuments(folder)
+        self._windows = Windows(self._words.neighbours, folder)
+        self._revision = next(_REVISIONS)
+        self._orders = Orders()
 
     def __len__(self) -> int:
         """Return the number of documents that can be found."""
@@ -110,6 +104,20 @@ class SearchIndex(Generic[Key]):
     def __contains__(self, key: object) -> bool:
         """Return whether `key` can be found."""
         return key in self._numbers
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in use, about."""
+        columns = (self._alive, self._when, self._recorded, self._half_life, self._fade_floor)
+        labels = sum(len(numbers) for numbers in self._labels.values()) * 4
+        vectors = self._vectors.nbytes + self._windows.nbytes
+        own = sum(column.nbytes for column in columns) + labels + len(self._keys) * _KEY_BYTES
+        return own + vectors + self._words.nbytes
+
+    @property
+    def speakers(self) -> Iterable[str]:
+        """Who has said something."""
+        return self._speakers.keys()
 
     def add(
         self,
@@ -120,54 +128,72 @@ class SearchIndex(Generic[Key]):
         recorded: datetime,
         labels: Iterable[str] = (),
         prefix: str = "",
+        thread: str | None = None,
+        speaker: str | None = None,
+        half_life_days: float | None = None,
+        fade_floor: float = 0.5,
     ) -> None:
         """Make a document findable by its words; one that has the key is replaced.
 
         Args:
             prefix: Words that find it too but are no part of it, such as the speaker.
+            thread: What it goes on with, after what was added last to the same thread.
+            speaker: Who says it.
+            half_life_days: After how long what its score can lose is half lost; None for never.
+            fade_floor: The part of its score that it keeps whatever its age.
         """
         self.remove(key)
-        self._revision += 1
+        self._revision = next(_REVISIONS)
         number = len(self._keys)
         self._keys.append(key)
         self._numbers[key] = number
-        self._alive.append(1)
+        self._alive.append(True)
         self._when.append(when.timestamp())
         self._recorded.append(recorded.timestamp())
+        self._half_life.append(np.inf if half_life_days is None else half_life_days)
+        self._fade_floor.append(fade_floor)
+        self._fades = self._fades or half_life_days is not None
         for label in labels:
             self._labels.setdefault(label, array("i")).append(number)
-        extra = terms(prefix)
-        for start, end in passages(text):
-            self._lexical.add([*extra, *terms(text[start:end])])
-            self._lexical_rows.add(number, start, end)
+        if speaker:
+            self._speakers.setdefault(speaker, array("i")).append(number)
+        self._words.add(text, prefix, thread, when.timestamp())
 
     def add_vectors(self, key: Key, ranges: Sequence[Range], vectors: Vectors) -> None:
         """Make a document findable by meaning: one vector (dim,) for each range of characters."""
         number = self._numbers.get(key)
-        if number is None or not len(vectors):
-            return
-        if self._vectors is None:
-            self._vectors = VectorIndex(vectors.shape[1])
-        self._vectors.add(vectors)
-        for start, end in ranges:
-            self._vector_rows.add(number, start, end)
+        if number is not None and len(vectors):
+            self._vectors.add(number, ranges, vectors)
+
+    def add_windows(self, key: Key, vectors: Vectors) -> None:
+        """Make what surrounds a document findable by meaning.
+
+        Args:
+            vectors: Of the document with the two before it, and with the four (2, dim).
+        """
+        number = self._numbers.get(key)
+        if number is not None:
+            self._windows.add(number, vectors)
 
     def remove(self, key: Key) -> None:
         """Let no search find the document; nothing happens if it isn't there."""
         number = self._numbers.pop(key, None)
         if number is not None:
-            self._revision += 1
-            self._alive[number] = 0
+            self._revision = next(_REVISIONS)
+            self._alive.values[number] = False
 
-    def prepare(self, query: str, where: Filter, *, lexical: bool = True) -> Prepared:
+    def prepare(self, question: Question, where: Filter, *, lexical: bool = True) -> Prepared:
         """Do what a search needs no vector for, so that this can be done beside the embedding.
 
         Args:
-            query: The words; ignored without `lexical`.
+            lexical: Whether words count.
         """
         mask = self._mask(where)
-        words = self._words(query, mask) if lexical else None
-        return Prepared(query, where, lexical, self._revision, mask, words)
+        asked = weighed = None
+        if lexical:
+            asked = self._words.ask(self._telling(question))
+            weighed = self._words.weigh(asked)
+        return Prepared(question, where, self._revision, mask, asked, weighed)
 
     def search(
         self, prepared: Prepared, vector: Vectors | None, *, offset: int, limit: int
@@ -179,46 +205,90 @@ class SearchIndex(Generic[Key]):
             vector: The query's vector (dim,), or None to go by words alone.
         """
         if prepared.revision != self._revision:
-            prepared = self.prepare(prepared.query, prepared.where, lexical=prepared.lexical)
-        words = prepared.words
-        dense = self._dense(vector, prepared.mask)
-        halves = [half for half in (words, dense) if half is not None]
-        if not halves:
+            lexical = prepared.asked is not None
+            prepared = self.prepare(prepared.question, prepared.where, lexical=lexical)
+        if vector is not None and not len(self._vectors):
+            vector = None
+        mask = self._matching(prepared, vector)
+        asked = (prepared.question.text, prepared.where)
+        held = self._orders.get(asked) if offset else None
+        if held is not None:
+            return self._go_on(prepared, vector, mask, held, offset=offset, limit=limit)
+        total = int(np.count_nonzero(mask))
+        if not total:
             return Ranking()
-        matching = np.logical_or.reduce([half.scores > -np.inf for half in halves])
-        total = int(matching.sum())
-        items, scores = reciprocal_rank_fusion([half.top(DEPTH) for half in halves])
-        if words is not None and dense is not None:
-            items, scores = _without_vectors(items, scores, dense)
-        if offset + limit > len(items) and total > len(items):
-            items, scores = _with_tail(items, scores, halves[-1], matching)
-        chosen = slice(offset, offset + limit)
-        return Ranking(
-            tuple(
-                self._found(int(item), float(score), words, dense)
-                for item, score in zip(items[chosen], scores[chosen], strict=True)
-            ),
-            total,
-        )
+        documents = self._candidates(prepared, vector, mask)
+        scored = self._score(prepared, vector, documents)
+        order = self._order(scored)
+        if total > limit and prepared.where.as_of is not None:
+            first = order[:PINNED]
+            kept = Order(scored.documents[first], scored.scores[first], total)
+            self._orders.keep(asked, kept)
+        chosen = order[offset : offset + limit]
+        found = [
+            self._found(prepared, vector, scored, int(at), offset + place)
+            for place, at in enumerate(chosen)
+        ]
+        missing = min(limit, total - offset) - len(found)
+        if missing > 0:
+            behind = max(offset - len(documents), 0)
+            found += self._tail(mask, documents, behind, missing, offset + len(found))
+        return Ranking(tuple(found), total)
+
+    def _go_on(
+        self,
+        prepared: Prepared,
+        vector: Vectors | None,
+        mask: Mask,
+        held: Order,
+        *,
+        offset: int,
+        limit: int,
+    ) -> Ranking[Key]:
+        """Return a later page in the order of the first, of what is still there."""
+        there = np.flatnonzero(prepared.mask[held.documents[offset:]])[:limit] + offset
+        scored = self._score(prepared, vector, held.documents[there])
+        scored.scores[:] = held.scores[there]
+        found = [
+            self._found(prepared, vector, scored, at, int(place)) for at, place in enumerate(there)
+        ]
+        if len(found) == limit or len(held.documents) == held.total:
+            return Ranking(tuple(found), held.total)
+        rest = mask.copy()
+        rest[held.documents] = False
+        if not rest.any():
+            return Ranking(tuple(found), held.total)
+        documents = self._candidates(prepared, vector, rest)
+        scored = self._score(prepared, vector, documents)
+        order = self._order(scored)
+        behind = max(offset - len(held.documents), 0)
+        for place, at in enumerate(order[behind : behind + limit - len(found)], behind):
+            after = len(held.documents) + place
+            found.append(self._found(prepared, vector, scored, int(at), after))
+        missing = limit - len(found)
+        behind = max(behind - len(documents), 0)
+        after = len(held.documents) + len(documents) + behind
+        found += self._tail(rest, documents, behind, missing, after)
+        return Ranking(tuple(found), held.total)
 
     def nearest(self, vector: Vectors, *, at_least: float, limit: int) -> list[Found[Key]]:
         """Return the documents whose cosine with `vector` is `at_least` that, nearest first."""
-        if self._vectors is None:
-            return []
-        scores = self._vectors.scores(vector)
-        close = np.flatnonzero(scores >= at_least)
-        rows = self._vector_rows
         found: dict[int, Found[Key]] = {}
-        for row in close[np.argsort(-scores[close], kind="stable")]:
-            number = rows.documents[row]
-            if self._alive[number] and number not in found:
-                score = float(scores[row])
-                span = rows.starts[row], rows.ends[row]
-                found[number] = Found(self._keys[number], score, *span)
+        for number, cosine, span in self._vectors.within(vector, at_least, 8 * limit + 32):
+            if self._alive.values[number] and number not in found:
+                found[number] = Found(self._keys[number], cosine, *span)
         return list(found.values())[:limit]
 
-    def _mask(self, where: Filter) -> NDArray[np.bool_]:
-        mask = np.frombuffer(self._alive, dtype=np.int8).astype(np.bool_)
+    def _telling(self, question: Question) -> list[str]:
+        """Return the terms of a question; a name that says who speaks is no word that was said."""
+        terms = query_terms(question.text)
+        if len(question.speakers) != 1:
+            return terms
+        names = set(query_terms(" ".join(question.speakers)))
+        return [term for term in terms if term not in names] or terms
+
+    def _mask(self, where: Filter) -> Mask:
+        mask: Mask = self._alive.values.copy()
         for group in where.labels:
             chosen = np.zeros(len(mask), dtype=np.bool_)
             for label in group:
@@ -226,109 +296,126 @@ class SearchIndex(Generic[Key]):
                 if numbers is not None:
                     chosen[np.frombuffer(numbers, dtype=np.int32)] = True
             mask &= chosen
-        when = np.frombuffer(self._when, dtype=np.float64)
         if where.start is not None:
-            mask &= when >= where.start.timestamp()
+            mask &= self._when.values >= where.start.timestamp()
         if where.end is not None:
-            mask &= when < where.end.timestamp()
+            mask &= self._when.values < where.end.timestamp()
         if where.as_of is not None:
-            mask &= np.frombuffer(self._recorded, dtype=np.float64) <= where.as_of.timestamp()
+            mask &= self._recorded.values <= where.as_of.timestamp()
         return mask
 
-    def _words(self, query: str, mask: NDArray[np.bool_]) -> _Half:
-        scores = self._lexical.scores(query_terms(query))
-        best = self._lexical_rows.best(scores, len(mask))
-        return _Half(np.where(mask & (best > 0), best, -np.inf), scores, self._lexical_rows)
+    def _matching(self, prepared: Prepared, vector: Vectors | None) -> Mask:
+        """Return which documents there is anything to say for: a word, or vectors."""
+        matching = np.zeros(len(self._keys), dtype=np.bool_)
+        if prepared.weighed is not None:
+            matching |= prepared.weighed.alone > 0
+        if vector is not None:
+            matching |= self._vectors.known(len(self._keys))
+        return prepared.mask & matching
 
-    def _dense(self, vector: Vectors | None, mask: NDArray[np.bool_]) -> _Half | None:
-        if vector is None or self._vectors is None:
-            return None
-        scores = self._vectors.scores(vector)
-        best = self._vector_rows.best(scores, len(mask))
-        return _Half(np.where(mask, best, -np.inf), scores, self._vector_rows)
+    def _candidates(self, prepared: Prepared, vector: Vectors | None, mask: Mask) -> Documents:
+        """Return the documents that are weighed, ascending."""
+        weighed = prepared.weighed
+        if vector is None or not self._vectors.compressed:
+            return np.flatnonzero(mask).astype(np.int32)
+        allowed = None if mask.all() else mask
+        chosen = [self._vectors.nearest(vector, allowed, CANDIDATES)]
+        chosen += self._windows.nearest(vector, CANDIDATES)
+        if weighed is not None:
+            for scores in (weighed.alone, weighed.three, weighed.five):
+                if scores is not None:
+                    known = best(np.where(mask & (scores > 0), scores, -np.inf), CANDIDATES)
+                    chosen.append(known.astype(np.int32))
+        every = np.unique(np.concatenate(chosen))
+        return every[mask[every]]
+
+    def _score(self, prepared: Prepared, vector: Vectors | None, documents: Documents) -> _Scored:
+        standings: dict[str, Scores] = {}
+        if prepared.weighed is not None and prepared.asked is not None:
+            standings |= stand_by_words(prepared.weighed, prepared.asked, documents)
+        if vector is not None:
+            total = len(self._keys)
+            usual = self._vectors.usual(vector)
+            standings[signals.MEANING] = stand_by_meaning(
+                self._vectors, vector, documents, usual, total
+            )
+            standings |= self._windows.stand(vector, documents, total)
+        bonus = self._bonus(prepared.question, documents)
+        scores = signals.fuse(standings, bonus, documents=len(self._keys))
+        faded = np.broadcast_to(self._faded(prepared.question, documents), scores.shape)
+        return _Scored(documents, scores * faded, standings, bonus, scores, faded)
+
+    def _bonus(self, question: Question, documents: Documents) -> dict[str, Scores]:
+        bonus: dict[str, Scores] = {}
+        if len(question.speakers) == 1:
+            said = np.zeros(len(self._keys), dtype=np.float32)
+            for speaker in question.speakers:
+                said[np.frombuffer(self._speakers[speaker], dtype=np.int32)] = 1
+            bonus[signals.SPEAKER] = said[documents]
+        if question.closeness is not None:
+            bonus[signals.TIME] = question.closeness(self._when.values[documents])
+        return bonus
+
+    def _faded(self, question: Question, documents: Documents) -> Scores | np.float32:
+        """Return what age leaves of the scores, 0 to 1."""
+        if not self._fades:
+            return np.float32(1)
+        ages = np.maximum(question.now.timestamp() - self._when.values[documents], 0)
+        floor = self._fade_floor.values[documents]
+        left = 0.5 ** (ages / _DAY_SECONDS / self._half_life.values[documents])
+        return np.asarray(floor + (1 - floor) * left, dtype=np.float32)
+
+    def _order(self, scored: _Scored) -> NDArray[np.intp]:
+        """Return the places of the candidates, best first, of equals the newer; scores change.
+
+        What says the same as a better one loses a fifth of its score, for each such.
+        """
+        scores = scored.scores
+        crowd = best(scores, CROWD)
+        alone, vectors = self._vectors.vectors_of(scored.documents[crowd])
+        if len(alone) > 1:
+            # Not `@`: the threads of a matrix product cost more than they save here.
+            alike = np.vecdot(vectors[:, np.newaxis], vectors[np.newaxis])
+            same = np.triu(alike >= SAME_AT, 1)
+            scores[crowd[alone]] *= np.float32(_CROWDING) ** same.sum(axis=0)
+        order: NDArray[np.intp] = np.argsort(-scores[::-1], kind="stable")
+        return len(scores) - 1 - order
 
     def _found(
-        self, item: int, score: float, words: _Half | None, dense: _Half | None
+        self, prepared: Prepared, vector: Vectors | None, scored: _Scored, at: int, place: int
     ) -> Found[Key]:
+        number = int(scored.documents[at])
+        parts = {
+            name: float(values[at])
+            for name, values in (*scored.signals.items(), *scored.bonus.items())
+            if not np.isnan(values[at])
+        }
+        score, faded = float(scored.scores[at]), float(scored.faded[at])
+        crowded = score / max(float(scored.unfaded[at]) * faded, 1e-9)
+        span = self._span(prepared, vector, number)
+        return Found(self._keys[number], score, *span, parts, place, faded, crowded)
+
+    def _span(self, prepared: Prepared, vector: Vectors | None, number: int) -> Range:
         # The passage that shares words with the question shows best why it was found.
-        half = words if words is not None and words.scores[item] > -np.inf else dense
-        if half is None:
-            raise ValueError("no half of the search has ranked this item")
-        return Found(self._keys[item], score, *half.rows.range_of(item, half.row_scores))
+        if prepared.weighed is None or prepared.asked is None or not prepared.weighed.alone[number]:
+            nearest = None if vector is None else self._vectors.best_range(number, vector)
+            if nearest is not None:
+                return nearest[0]
+        asked = prepared.asked or self._words.ask([])
+        return self._words.best_range(number, asked)
+
+    def _tail(
+        self, mask: Mask, documents: Documents, behind: int, limit: int, place: int
+    ) -> list[Found[Key]]:
+        """Return what was too far off to be weighed, the newest first."""
+        rest = mask.copy()
+        rest[documents] = False
+        numbers = np.flatnonzero(rest)[::-1][behind : behind + limit]
+        none = self._words.ask([])
+        return [
+            Found(self._keys[number], 0.0, *self._words.best_range(int(number), none), place=at)
+            for at, number in enumerate(numbers, place)
+        ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Half:
-    """The scores of one half by document, -inf for no candidate, and by row."""
-
-    scores: NDArray[np.float32]
-    row_scores: NDArray[np.float32]
-    rows: _Rows
-
-    def top(self, limit: int) -> NDArray[np.intp]:
-        """Return the best documents, best first; of equals the newer one."""
-        candidates = np.flatnonzero(self.scores > -np.inf)[::-1]
-        if len(candidates) > limit:
-            scores = self.scores[candidates]
-            least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
-            better, equal = candidates[scores > least], candidates[scores == least]
-            candidates = np.sort(np.concatenate([better, equal[: limit - len(better)]]))[::-1]
-        return candidates[np.argsort(-self.scores[candidates], kind="stable")]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A search up to where it needs the question's vector."""
-
-    query: str
-    where: Filter
-    lexical: bool
-    revision: int
-    mask: NDArray[np.bool_]
-    words: _Half | None
-
-
-def _without_vectors(
-    items: NDArray[np.intp], scores: NDArray[np.float64], dense: _Half
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Let the words alone decide on what has no vectors yet: no half speaks against it."""
-    unseen = dense.scores[items] == -np.inf
-    if not unseen.any():
-        return items, scores
-    scores = np.where(unseen, 2 * scores, scores)
-    # At a tie it comes first: what was said just now is what has no vectors yet.
-    order = np.lexsort((~unseen, -scores))
-    return items[order], scores[order]
-
-
-def _with_tail(
-    items: NDArray[np.intp],
-    scores: NDArray[np.float64],
-    half: _Half,
-    matching: NDArray[np.bool_],
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Append what was too deep to be fused, by the score of one half."""
-    rest = matching.copy()
-    rest[items] = False
-    deep = np.flatnonzero(rest)
-    deep = deep[np.argsort(-half.scores[deep], kind="stable")]
-    return np.concatenate([items, deep]), np.concatenate([scores, np.zeros(len(deep))])
-
-
-def passages(text: str) -> list[Range]:
-    """Cut a text into overlapping ranges of characters, at spaces where there are any."""
-    if len(text) <= PASSAGE_CHARS:
-        return [(0, len(text))]
-    ranges: list[Range] = []
-    start = 0
-    while start < len(text):
-        end = min(start + PASSAGE_CHARS, len(text))
-        if end < len(text):
-            space = max(text.rfind(" ", start, end), text.rfind("\n", start, end))
-            if space > start + PASSAGE_CHARS // 2:
-                end = space
-        ranges.append((start, end))
-        if end == len(text):
-            break
-        start = end - PASSAGE_OVERLAP_CHARS
-    return ranges
+_KEY_BYTES: Final = 200

@@ -1,18 +1,24 @@
-"""Cutting the part out of a passage that answers a query."""
+"""Cutting the parts out of a passage that answer a query."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Final
 
 from mcp_memory.search.analysis import matches, query_terms, terms
-from mcp_memory.text import sentences
+from mcp_memory.text import sentence_ranges
 
 _CLOSE_CHARS: Final = 120
+_WORD_CHARS: Final = 24
+_REFUSALS: Final = 8
+"""How many sentences may be too long to be added before no more are tried."""
+
+Range = tuple[int, int]
 
 
 def snippet(text: str, query: str, fits: Callable[[str], bool]) -> str:
-    """Return the run of whole sentences around what matches `query` that still fits.
+    """Return the whole sentences around what matches `query` that still fit.
 
     Args:
         text: The passage that was found.
@@ -20,68 +26,135 @@ def snippet(text: str, query: str, fits: Callable[[str], bool]) -> str:
         fits: Whether a text is short enough.
 
     Returns:
-        The text itself if it fits. Otherwise what matches is kept and `…`
-        stands where something was left out; a single sentence that is too long
-        is cut around the words of the query.
+        The text itself if it fits. Otherwise the sentence with most of the
+        query, then others that have more of it, then what stands around them;
+        `…` stands where something was left out. What matches is never cut: a
+        single sentence that is too long is cut around the words of the query.
     """
     if fits(text):
         return text
-    parts = sentences(text)
+    parts = sentence_ranges(text)
     wanted = frozenset(query_terms(query)) if query else frozenset()
     if not parts:
         return _cut(text, wanted, fits)
-    told = [len(wanted.intersection(terms(part))) for part in parts]
-    best = max(range(len(parts)), key=lambda at: (told[at], -at))
-    first = last = best
-    if not fits(_join(parts, first, last)):
-        return _cut(parts[best], wanted, fits)
-    growing = True
-    while growing:
-        growing = False
-        for low, high in ((first, last + 1), (first - 1, last)):
-            if low >= 0 and high < len(parts) and fits(_join(parts, low, high)):
-                first, last, growing = low, high, True
-                break
-    return _join(parts, first, last)
+    told = [wanted.intersection(terms(text[start:end])) for start, end in parts]
+    best = max(range(len(parts)), key=lambda at: (len(told[at]), -at))
+    if not fits(_join(text, parts, [best])):
+        return _cut(text[slice(*parts[best])], wanted, fits)
+    chosen = _covering(best, told, lambda some: fits(_join(text, parts, some)))
+    chosen = _grown(best, chosen, len(parts), lambda some: fits(_join(text, parts, some)))
+    return _join(text, parts, chosen)
 
 
-def _join(parts: list[str], first: int, last: int) -> str:
-    before = "… " if first > 0 else ""
-    after = " …" if last < len(parts) - 1 else ""
-    return f"{before}{' '.join(parts[first : last + 1])}{after}"
+def _covering(
+    best: int, told: Sequence[frozenset[str]], fits: Callable[[Iterable[int]], bool]
+) -> set[int]:
+    """Return the best sentence and those that add most of what it lacks, while they fit."""
+    chosen, covered = {best}, told[best]
+    open_ = [at for at, found in enumerate(told) if found - covered]
+    refusals = 0
+    while open_ and refusals < _REFUSALS:
+        nearest = max(open_, key=lambda at: (len(told[at] - covered), -abs(at - best)))
+        if fits({*chosen, nearest}):
+            chosen.add(nearest)
+            covered |= told[nearest]
+        else:
+            refusals += 1
+        open_ = [at for at in open_ if at != nearest and told[at] - covered]
+    return chosen
+
+
+def _grown(
+    best: int, chosen: set[int], count: int, fits: Callable[[Iterable[int]], bool]
+) -> set[int]:
+    """Return the sentences with those behind and before each of them that still fit."""
+    ends = [(at, step) for at in (best, *sorted(chosen - {best})) for step in (1, -1)]
+    while ends:
+        growing: list[Range] = []
+        for at, step in ends:
+            beside = at + step
+            if beside in chosen or not 0 <= beside < count:
+                continue
+            # What is too long now will never fit: this end is done.
+            if fits({*chosen, beside}):
+                chosen = {*chosen, beside}
+                growing.append((beside, step))
+        ends = growing
+    return chosen
+
+
+def _join(text: str, parts: Sequence[Range], chosen: Iterable[int]) -> str:
+    order = sorted(chosen)
+    shown = ["… " if order[0] > 0 else "", text[slice(*parts[order[0]])]]
+    for before, at in pairwise(order):
+        gap = text[parts[before][1] : parts[at][0]]
+        blank = "\n" if "\n" in gap else " " if gap else ""
+        shown += [blank if at == before + 1 else " … ", text[slice(*parts[at])]]
+    shown.append(" …" if order[-1] < len(parts) - 1 else "")
+    return "".join(shown)
 
 
 def _cut(sentence: str, wanted: frozenset[str], fits: Callable[[str], bool]) -> str:
     """Return the widest part of a sentence that fits and has the place most was found at."""
-    start, end = _anchor(matches(sentence, wanted))
-    if not fits(_window(sentence, start, end, end - start)):
+    found = matches(sentence, wanted)
+    start, end = _anchor(found)
+    if not fits(_window(sentence, *_centred(sentence, start, end, end - start))):
         end = start  # The word itself is too long: as much around its beginning as fits.
-    low, high = end - start, len(sentence)
-    best = _window(sentence, start, end, low)
+    low = high = end - start
+    best = _centred(sentence, start, end, low)
+    # From narrow to wide: to count the tokens of all of a giant sentence takes seconds.
+    while high < len(sentence) and fits(_window(sentence, *_centred(sentence, start, end, high))):
+        high = min(2 * high + _WORD_CHARS, len(sentence))
     while low <= high:
         width = (low + high) // 2
-        candidate = _window(sentence, start, end, width)
-        if fits(candidate):
+        candidate = _centred(sentence, start, end, width)
+        if fits(_window(sentence, *candidate)):
             best, low = candidate, width + 1
         else:
             high = width - 1
-    return best
+    if start < end:
+        whole = _window(sentence, *_at_words(sentence, best, (start, end), found))
+        if fits(whole):
+            return whole
+    return _window(sentence, *best)
 
 
-def _window(sentence: str, start: int, end: int, width: int) -> str:
+def _centred(sentence: str, start: int, end: int, width: int) -> Range:
     """Return `width` characters of a sentence with those from `start` to `end` in the middle."""
     first = start - (width - (end - start)) // 2
     first = max(min(first, len(sentence) - width), 0)
-    before, after = "… " if first else "", " …" if first + width < len(sentence) else ""
-    return f"{before}{sentence[first : first + width].strip()}{after}"
+    return first, first + width
 
 
-def _anchor(found: list[tuple[int, int]]) -> tuple[int, int]:
+def _at_words(sentence: str, window: Range, anchor: Range, found: Sequence[Range]) -> Range:
+    """Return a window made smaller, so that it cuts no match and few words; the anchor stays."""
+    first, last = window
+    for start, end in found:
+        if start < first < end <= anchor[0]:
+            first = end
+        if anchor[1] <= start < last < end:
+            last = start
+    if first > 0 and not sentence[first - 1].isspace():
+        space = sentence.find(" ", first, min(first + _WORD_CHARS, anchor[0]))
+        first = first if space < 0 else space
+    if last < len(sentence) and not sentence[last].isspace():
+        space = sentence.rfind(" ", max(last - _WORD_CHARS, anchor[1]), last)
+        last = last if space < 0 else space
+    return first, last
+
+
+def _window(sentence: str, first: int, last: int) -> str:
+    before, after = "… " if first else "", " …" if last < len(sentence) else ""
+    return f"{before}{sentence[first:last].strip()}{after}"
+
+
+def _anchor(found: list[Range]) -> Range:
     """Return the match with the most others close behind it; the beginning if there is none."""
     if not found:
         return 0, 0
-
-    def close(at: int) -> int:
-        return sum(start < found[at][0] + _CLOSE_CHARS for start, _ in found[at:])
-
-    return found[max(range(len(found)), key=lambda at: (close(at), -at))]
+    close, behind = [], 0
+    for at, (start, _) in enumerate(found):
+        while behind < len(found) and found[behind][0] < start + _CLOSE_CHARS:
+            behind += 1
+        close.append(behind - at)
+    return found[max(range(len(found)), key=lambda at: (close[at], -at))]

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from mcp_memory.errors import ModelMismatch
 from mcp_memory.storage.database import Database, Transaction
 
-Source = Literal["message", "memory"]
+Source = Literal["message", "memory", "window"]
+"""What a vector is of; a window is a message with those before it."""
 Range = tuple[int, int]
 Vectors = NDArray[np.float32]
 
@@ -146,6 +147,10 @@ class VectorStore:
 
         tx.on_commit(hold)
 
+    def hold(self, item: Pending, ranges: Sequence[Range], vectors: Vectors) -> None:
+        """Keep vectors of a text that is stored already until `write_held`."""
+        self._held[item.agent, item.source, item.id] = (item.version, ranges, vectors)
+
     def write(
         self,
         tx: Transaction,
@@ -202,6 +207,17 @@ class VectorStore:
                 "  AND p.source = t.source AND p.id = t.id AND p.version = t.version)"
             )
         ]
+
+    def without_window(self) -> list[tuple[str, str, int]]:
+        """Return the messages without a window, newest first: agent, conversation, position."""
+        if self.model() is None:
+            return []
+        rows = self._db.read(
+            "SELECT agent, conversation, position, id FROM messages AS m WHERE searchable"
+            " AND NOT EXISTS (SELECT 1 FROM vectors AS v WHERE v.agent = m.agent"
+            "  AND v.source = 'window' AND v.id = m.id) ORDER BY recorded_at DESC"
+        )
+        return [tuple(row[:3]) for row in rows if (row[0], "window", row[3]) not in self._held]
 
     def list_lost(self, items: Sequence[Pending]) -> int:
         """List those texts as pending that still have no vectors, and return how many."""

@@ -44,8 +44,12 @@ def test_a_passage_of_blanks_alone_is_cut_too():
 @given(fillers, st.integers(40, 100))
 def test_what_is_given_was_said(text, room):
     short = snippet(text, "beta", within(room))
-    inside = short.removeprefix("… ").removesuffix(" …")
-    assert "".join(inside.split()) in "".join(text.split())
+    inside = short.removeprefix("… ").removesuffix(" …").split(" … ")
+    said, places = "".join(text.split()), []
+    for part in inside:
+        assert "".join(part.split()) in said
+        places.append(said.index("".join(part.split())))
+    assert places == sorted(places)
 
 
 def test_a_text_that_fits_is_given_as_it_is():
@@ -57,6 +61,90 @@ def test_whole_sentences_around_the_match_are_kept_while_they_fit():
     text = "One is here. Two is here. The kettle is red. Four is here. Five is here."
     assert snippet(text, "kettle", within(40)) == "… The kettle is red. Four is here. …"
     assert snippet(text, "kettle", within(30)) == "… The kettle is red. …"
+
+
+def test_places_that_match_are_joined_where_there_is_room():
+    text = "The red kettle is old. " + "Nothing here. " * 10 + "It costs 30 euros. Nothing else."
+    assert snippet(text, "red kettle costs", within(60)) == (
+        "The red kettle is old. Nothing here. … It costs 30 euros. …"
+    )
+    assert snippet(text, "red kettle costs", within(50)) == (
+        "The red kettle is old. … It costs 30 euros. …"
+    )
+    assert snippet(text, "red kettle costs", within(30)) == "The red kettle is old. …"
+
+
+def test_a_place_that_has_nothing_new_gives_way_to_what_stands_around_the_best():
+    text = "The kettle hums. It is red. It is old. " + "Nothing here. " * 9 + "The kettle again."
+    assert snippet(text, "kettle", within(42)) == "The kettle hums. It is red. It is old. …"
+
+
+def test_chinese_sentences_are_kept_whole_and_without_blanks_between_them():
+    text = "今天天气很好。" * 9 + "我们喝咖啡！很好喝。" + "然后回家了。" * 9
+    assert snippet(text, "咖啡", within(16)) == "… 我们喝咖啡！很好喝。 …"
+
+
+def test_lines_of_a_text_stay_lines():
+    text = "filler\n" * 30 + "  kettle = 1\n  pot = 2\n" + "filler\n" * 30
+    assert snippet(text, "kettle", within(25)) == "… kettle = 1\npot = 2 …"
+
+
+@given(st.integers(0, 400), st.integers(30, 200))
+def test_no_word_that_matches_is_cut_at_the_edges(shift, room):
+    text = "z" * (shift % 7) + " filler" * (shift % 50) + " teakettle" * 80 + " filler" * 50
+    shown = snippet(text, "teakettle", within(room)).replace("…", " ").split()
+    assert {word for word in shown if word.startswith("tea") or word.endswith("kettle")} == {
+        "teakettle"
+    }
+
+
+@given(st.integers(20, 120))
+def test_no_match_in_a_text_without_blanks_is_cut_at_the_edges(room):
+    line = "我们今天喝咖啡然后回家" * 30
+    shown = snippet(f"{line}咖啡咖啡咖啡咖啡{line}", "咖啡", within(room)).strip("… ")
+    assert "咖啡" in shown
+    assert not shown.startswith("啡")
+    assert not shown.endswith("咖")
+
+
+def test_what_is_too_long_to_be_added_is_tried_a_few_times_only():
+    numbers = [f"number{at}" for at in range(200)]
+    asked = []
+
+    def fits(text):
+        asked.append(text)
+        return len(text) <= 80
+
+    text = " ".join(f"Here is one sentence that is rather long with {each}." for each in numbers)
+    snippet(text, " ".join(numbers), fits)
+    assert len(asked) <= 20
+
+
+def test_a_text_of_ten_thousand_sentences_is_tried_as_often_as_a_short_one():
+    def tries(count):
+        asked = []
+
+        def fits(text):
+            asked.append(text)
+            return len(text) <= 200
+
+        snippet("The kettle is here now, number seven. " * count, "kettle seven", fits)
+        return len(asked)
+
+    assert tries(10_000) == tries(50)
+
+
+def test_a_giant_sentence_is_tried_in_parts_of_its_size():
+    asked = []
+
+    def fits(text):
+        asked.append(len(text))
+        return len(text) <= 200
+
+    snippet("filler " * 50_000 + "kettle" + " filler" * 50_000, "kettle", fits)
+    # The text, its one sentence, and windows that are at most twice as wide as what fits.
+    assert sorted(asked)[-3] <= 600
+    assert len(asked) <= 40
 
 
 def test_the_sentence_with_most_of_the_question_is_chosen():

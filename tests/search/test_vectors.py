@@ -1,4 +1,4 @@
-"""The matrix of vectors: exact cosines, rows that stay where they are."""
+"""The set of vectors: exact cosines, rows that stay where they are, few or many."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_rows_that_were_reserved_but_not_used_have_no_score():
 
 def test_vectors_of_another_length_are_refused():
     index = VectorIndex(8)
-    with pytest.raises(ValueError, match="broadcast"):
+    with pytest.raises(ValueError, match="fit"):
         index.add(np.ones((1, 9), dtype=np.float32))
 
 
@@ -47,3 +47,89 @@ def test_a_row_is_a_copy_that_later_changes_do_not_reach():
     index.add(rows)
     rows[:] = 0
     assert index.scores(np.eye(1, 8, dtype=np.float32)[0]).tolist() == [1, 0]
+
+
+def test_the_nearest_come_first_with_their_cosines():
+    generator = np.random.default_rng(3)
+    rows, query = unit(generator, 400), unit(generator, 1)[0]
+    index = VectorIndex(8)
+    index.add(rows)
+    found, scores = index.top(query, 5)
+    assert found.tolist() == np.argsort(-(rows @ query))[:5].tolist()
+    assert scores == pytest.approx((rows @ query)[found], abs=1e-6)
+
+
+def test_a_mask_is_applied_before_the_limit():
+    generator = np.random.default_rng(4)
+    rows, query = unit(generator, 400), unit(generator, 1)[0]
+    index = VectorIndex(8)
+    index.add(rows)
+    order = np.argsort(-(rows @ query))
+    allowed = np.zeros(400, dtype=np.bool_)
+    allowed[order[300:]] = True
+    assert index.top(query, 3, allowed)[0].tolist() == order[300:303].tolist()
+    assert len(index.top(query, 300, allowed)[0]) == 100
+
+
+def test_crossing_the_limit_of_exactness_keeps_numbers_and_cosines():
+    generator = np.random.default_rng(5)
+    rows, query = unit(generator, 130, 64), unit(generator, 1, 64)[0]
+    index = VectorIndex(64, exact_rows=100)
+    before = [index.add(rows[at : at + 1]) for at in range(100)]
+    small = index.compressed
+    after = [index.add(rows[at : at + 10]) for at in range(100, 130, 10)]
+    assert (small, index.compressed) == (False, True)
+    assert before + after == [*range(100), 100, 110, 120]
+    assert len(index) == 130
+    assert index.scores(query) == pytest.approx(rows @ query, abs=1e-4)
+    assert index.top(query, 3)[0].tolist() == np.argsort(-(rows @ query))[:3].tolist()
+
+
+def test_many_vectors_added_at_once_are_compressed_at_once():
+    rows = unit(np.random.default_rng(6), 300, 64)
+    index = VectorIndex(64, exact_rows=100)
+    assert index.add(rows) == 0
+    assert index.compressed
+    assert index.top(rows[250], 1)[0].tolist() == [250]
+
+
+def test_vectors_of_another_length_are_refused_when_there_are_many():
+    index = VectorIndex(64, exact_rows=10)
+    index.add(unit(np.random.default_rng(6), 20, 64))
+    with pytest.raises(ValueError, match="fit"):
+        index.add(np.ones((1, 65), dtype=np.float32))
+    assert len(index) == 20
+
+
+@pytest.mark.parametrize("exact_rows", [10, 1_000])
+def test_rows_are_compared_and_given_in_the_order_asked_for(exact_rows):
+    generator = np.random.default_rng(8)
+    rows, query = unit(generator, 200, 64), unit(generator, 1, 64)[0]
+    index = VectorIndex(64, exact_rows=exact_rows)
+    index.add(rows)
+    wanted = np.array([150, 3, 199, 3])
+    assert index.vectors(wanted) == pytest.approx(rows[wanted], abs=2e-5)
+    assert index.compare(query, wanted) == pytest.approx(rows[wanted] @ query, abs=1e-4)
+
+
+@pytest.mark.parametrize("exact_rows", [10, 1_000])
+def test_an_index_of_what_is_kept_has_those_rows_alone_in_their_order(exact_rows):
+    generator = np.random.default_rng(8)
+    rows, query = unit(generator, 200, 64), unit(generator, 1, 64)[0]
+    index = VectorIndex(64, exact_rows=exact_rows)
+    index.add(rows)
+    mask = generator.random(200) < 0.5
+    kept = index.kept(mask)
+    assert len(kept) == mask.sum()
+    assert kept.scores(query) == pytest.approx((rows @ query)[mask], abs=2e-4)
+
+
+def test_what_an_index_takes_grows_with_it(tmp_path):
+    index = VectorIndex(64, folder=tmp_path, exact_rows=100)
+    empty = index.nbytes
+    index.add(unit(np.random.default_rng(9), 100, 64))
+    assert index.nbytes >= max(empty, 100 * 64 * 4)
+    assert index.mapped_bytes == 0
+    index.add(unit(np.random.default_rng(9), 1, 64))
+    assert index.nbytes < 100 * 64 * 4
+    assert index.mapped_bytes >= 101 * 64 * 2

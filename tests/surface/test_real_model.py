@@ -30,7 +30,8 @@ async def ready(client: Client) -> None:
         while True:
             content = (await client.read_resource("memory://status")).contents[0]
             embedding = json.loads(content.text)["embedding"]
-            if embedding["state"] == "ready" and not embedding["pending"]:
+            waiting = embedding["pending"] + embedding["windows_pending"]
+            if embedding["state"] == "ready" and not waiting:
                 return
             assert embedding["state"] != "unavailable", embedding
             await anyio.sleep(0.1)

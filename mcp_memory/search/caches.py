@@ -1,0 +1,124 @@
+"""Indexes of agents in memory, within a budget: those used longest ago leave first."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class Sized(Protocol):
+    """What can be kept: it knows the memory it takes, which may change."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in use."""
+
+
+Key = TypeVar("Key", bound=Hashable)
+Index = TypeVar("Index", bound=Sized)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheState:
+    """What the cache holds and has done, for status."""
+
+    indexes: int
+    used_bytes: int
+    max_bytes: int
+    loaded: int
+    evicted: int
+
+
+class IndexCache(Generic[Key, Index]):
+    """Indexes by key. Not thread-safe: whoever calls holds the engine's lock.
+
+    What was asked for last stays even if it alone is over the budget, and so
+    does what is `in_use`.
+
+    Args:
+        max_bytes: What all of them together may take.
+        folder: Where the indexes put what need not be in memory; None for nowhere.
+    """
+
+    def __init__(self, max_bytes: int, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._max_bytes = max_bytes
+        self._held: OrderedDict[Key, Index] = OrderedDict()
+        self._sizes: dict[Key, int] = {}
+        self._pins: Counter[Key] = Counter()
+        self._used_bytes = 0
+        self._loaded = 0
+        self._evicted = 0
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether the index of a key is in memory."""
+        return key in self._held
+
+    def get(self, key: Key, load: Callable[[], Index]) -> Index:
+        """Return an index, loaded if it isn't there; others leave if there is too little room."""
+        index = self._held.get(key)
+        if index is None:
+            index = load()
+            self._held[key] = index
+            self._loaded += 1
+        self._held.move_to_end(key)
+        self._measure(key)
+        self._evict(key)
+        return index
+
+    @contextmanager
+    def in_use(self, key: Key, load: Callable[[], Index]) -> Iterator[Index]:
+        """Give an index that stays until the end of the block, whatever else is loaded."""
+        self._pins[key] += 1
+        try:
+            yield self.get(key, load)
+        finally:
+            self._pins[key] -= 1
+            if not self._pins[key]:
+                del self._pins[key]
+
+    def peek(self, key: Key) -> Index | None:
+        """Return an index only if it is in memory, to bring it up to date; this is no use of it."""
+        return self._held.get(key)
+
+    def drop(self, key: Key) -> None:
+        """Forget an index; nothing happens if it isn't there."""
+        if self._held.pop(key, None) is not None:
+            self._used_bytes -= self._sizes.pop(key)
+
+    def clear(self) -> None:
+        """Forget every index."""
+        self._held.clear()
+        self._sizes.clear()
+        self._used_bytes = 0
+
+    def state(self) -> CacheState:
+        """Return what the cache holds, measured anew."""
+        for key in self._held:
+            self._measure(key)
+        return CacheState(
+            len(self._held), self._used_bytes, self._max_bytes, self._loaded, self._evicted
+        )
+
+    def _measure(self, key: Key) -> None:
+        size = self._held[key].nbytes
+        self._used_bytes += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
+
+    def _evict(self, asked: Key) -> None:
+        if self._used_bytes <= self._max_bytes:
+            return
+        for key in list(self._held):
+            if key != asked and key not in self._pins:
+                self.drop(key)
+                self._evicted += 1
+                if self._used_bytes <= self._max_bytes:
+                    return
+
+
+Indexes = IndexCache[tuple[str, str], Any]
+"""The search indexes of all tiers, by tier and agent."""

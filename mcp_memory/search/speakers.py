@@ -1,0 +1,105 @@
+"""Which of the known speakers a question names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from mcp_memory.search.analysis import STOP_WORDS, plain_letters
+
+_NAME_PART: Final = re.compile(r"[^\W_]+")
+_SENTENCE_START: Final = re.compile(r"(?:^|[.!?…:]\s)[\s\"'“‘(¿¡]*$")
+_POSSESSIVE: Final = re.compile(r"['’]s?(?!\w)")
+_EASTERN_NAME: Final = re.compile("[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+")
+_FAMILY_AND_GIVEN: Final = 3
+_PARTICLES: Final = frozenset(
+    re.findall(r"\w+", "al bin da de del der di dr dos du el la le mr mrs ms prof van von")
+)
+_ALSO_WORDS: Final = STOP_WORDS | frozenset(
+    re.findall(
+        r"\w+",
+        """
+    ace april art ash august autumn basil baker berry bill bishop buck carol chance chase chip
+    chuck cole cook dash dawn drew faith forest frank gene glen grace grant gray green guy heath
+    hope iris ivy jewel joy june justice king lance liberty lily major mark max may mercy miles
+    norm olive page pat pearl penny pink price prudence ray reed rich rob rose ruby rusty sandy
+    skip sky sonny star stone storm sue summer tiger trip trinity troy van violet will wolf wood
+    young assistant bot human system tool user
+    """,
+    )
+)
+"""Names that are words as well: only a capital letter inside a sentence tells them apart."""
+
+
+def speakers_named(query: str, speakers: Iterable[str]) -> set[str]:
+    """Return those of the speakers that a question names, wholly or by a part of the name.
+
+    Case doesn't matter, unless the name is a word as well ("will", "mark").
+    If one is named by more of the name than others that share a part of it,
+    the others are not meant.
+
+    Args:
+        query: A question.
+        speakers: Names as they were recorded: "Caroline", "Ana Lopez", "王小明".
+
+    Returns:
+        Names out of `speakers`, as they are written there.
+    """
+    words = [(match, plain_letters(match[0])) for match in _NAME_PART.finditer(query)]
+    # "Carolines dog", as German writes it and hurried people do.
+    words += [(match, word[:-1]) for match, word in words if len(word) > 4 and word[-1] == "s"]
+    known = {word for _, word in words}
+    told: dict[str, frozenset[str]] = {}
+    for speaker in speakers:
+        parts = [plain_letters(part) for part in _NAME_PART.findall(speaker)]
+        if _EASTERN_NAME.search(speaker):
+            named = _named_inside(plain_letters(query), plain_letters(speaker))
+        elif known.isdisjoint(parts):
+            continue
+        else:
+            named = _named_parts(query, words, parts)
+        if named:
+            told[speaker] = frozenset(named)
+    return {
+        speaker
+        for speaker, named in told.items()
+        if not any(named < other for other in told.values())
+    }
+
+
+def _named_parts(
+    query: str, words: Sequence[tuple[re.Match[str], str]], parts: Sequence[str]
+) -> set[str]:
+    folded = [word for _, word in words]
+    whole = len(parts) > 1 and any(
+        folded[at : at + len(parts)] == list(parts) for at in range(len(folded))
+    )
+    if whole:
+        return set(parts)
+    return {
+        word
+        for match, word in words
+        if word in parts
+        and word not in _PARTICLES
+        and (len(word) > 1 or len(parts) == 1)
+        and (word not in _ALSO_WORDS or _is_name(query, match))
+    }
+
+
+def _is_name(query: str, match: re.Match[str]) -> bool:
+    """Return whether a word is written as a name: with a capital that its place does not give."""
+    if not match[0][0].isupper() or query.isupper():
+        return False
+    if _POSSESSIVE.match(query, match.end()):
+        return True
+    return _SENTENCE_START.search(query, max(match.start() - 8, 0), match.start()) is None
+
+
+def _named_inside(query: str, speaker: str) -> set[str]:
+    """Return the name, or the given name alone, if it stands in a text without spaces."""
+    if len(speaker) > 1 and speaker in query:
+        return {speaker}
+    if len(speaker) == _FAMILY_AND_GIVEN and speaker[1:] in query:
+        return {speaker[1:]}
+    return {speaker} if speaker == query.strip() else set()

@@ -1,0 +1,109 @@
+"""Indexes within a budget of memory."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from mcp_memory.search.caches import IndexCache
+
+
+@dataclass
+class Block:
+    nbytes: int
+
+
+def loaded(cache, *keys, size=10):
+    for key in keys:
+        cache.get(key, lambda: Block(size))
+
+
+def held(cache, *keys):
+    return [key for key in keys if key in cache]
+
+
+def test_an_index_is_loaded_once():
+    cache: IndexCache[str, Block] = IndexCache(100)
+    first = cache.get("a", lambda: Block(10))
+    assert cache.get("a", lambda: Block(10)) is first
+    assert cache.state().loaded == 1
+
+
+def test_the_one_used_longest_ago_leaves_first():
+    cache: IndexCache[str, Block] = IndexCache(30)
+    loaded(cache, "a", "b", "c", "a", "d")
+    assert held(cache, "a", "b", "c", "d") == ["a", "c", "d"]
+    assert cache.state().evicted == 1
+
+
+def test_bringing_an_index_up_to_date_is_no_use_of_it():
+    cache: IndexCache[str, Block] = IndexCache(20)
+    loaded(cache, "a", "b")
+    assert cache.peek("a") is not None
+    assert cache.peek("z") is None
+    loaded(cache, "c")
+    assert held(cache, "a", "b", "c") == ["b", "c"]
+
+
+def test_the_one_asked_for_stays_even_if_it_is_over_the_budget():
+    cache: IndexCache[str, Block] = IndexCache(30)
+    loaded(cache, "a", "b")
+    loaded(cache, "big", size=1_000)
+    assert held(cache, "a", "b", "big") == ["big"]
+    assert cache.state().used_bytes == 1_000
+
+
+def test_an_index_that_has_grown_makes_others_leave_at_its_next_use():
+    cache: IndexCache[str, Block] = IndexCache(30)
+    loaded(cache, "a", "b", "c")
+    grown = cache.peek("c")
+    grown.nbytes = 25
+    loaded(cache, "c")
+    assert held(cache, "a", "b", "c") == ["c"]
+    assert cache.state().used_bytes == 25
+
+
+def test_one_in_use_stays_until_it_is_no_longer():
+    cache: IndexCache[str, Block] = IndexCache(20)
+    with cache.in_use("a", lambda: Block(10)) as index, cache.in_use("a", lambda: Block(10)):
+        loaded(cache, "b", "c", "d")
+        assert cache.peek("a") is index
+    loaded(cache, "b", "c")
+    assert held(cache, "a", "b", "c") == ["b", "c"]
+
+
+def test_one_in_use_may_leave_after_an_error_too():
+    cache: IndexCache[str, Block] = IndexCache(10)
+    with pytest.raises(KeyError), cache.in_use("a", lambda: Block(10)):
+        raise KeyError("a")
+    loaded(cache, "b")
+    assert held(cache, "a", "b") == ["b"]
+
+
+def test_what_could_not_be_loaded_is_not_kept():
+    cache: IndexCache[str, Block] = IndexCache(10)
+
+    def fails():
+        raise OSError("no disk")
+
+    with pytest.raises(OSError, match="no disk"):
+        cache.get("a", fails)
+    assert "a" not in cache
+    assert cache.state().used_bytes == 0
+
+
+def test_forgetting_gives_the_room_back():
+    cache: IndexCache[str, Block] = IndexCache(30)
+    loaded(cache, "a", "b", "c")
+    cache.drop("a")
+    cache.drop("a")
+    assert cache.state().used_bytes == 20
+    cache.clear()
+    assert (cache.state().indexes, cache.state().used_bytes) == (0, 0)
+    loaded(cache, "a")
+    assert cache.state().used_bytes == 10
+
+
+def test_room_is_kept_for_nothing_else_when_the_budget_is_nothing():
+    cache: IndexCache[str, Block] = IndexCache(0)
+    loaded(cache, "a", "b")
+    assert held(cache, "a", "b") == ["b"]
