@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 from mcp_memory.archival import Draft
 from mcp_memory.dates import now, parse_moment, parse_range
 from mcp_memory.engine import Embedded
 from mcp_memory.errors import InvalidInput
+from mcp_memory.kinds import Policies
 from mcp_memory.memory.base import Part, check_limit, groups, passage, whole
 from mcp_memory.records import (
     Inserted,
@@ -20,14 +22,26 @@ from mcp_memory.records import (
     Page,
     TagMatch,
 )
-from mcp_memory.search.index import Filter, Found
+from mcp_memory.search.analysis import terms
+from mcp_memory.search.queries import Filter
+from mcp_memory.search.signals import reasons
 from mcp_memory.text import check_query, check_tags, shorten
 
 _NEAR_DUPLICATES: Final = 3
+_NEAR_CANDIDATES: Final = 20
+_MIN_SHARED_FRAC: Final = 1 / 3
+"""So many words two texts must share to be near-duplicates. A model that was not made for a
+language puts all its texts close together: with the default one, two Chinese sentences about
+different things have a cosine of 0.97. Measured in docs/kinds.md."""
 
 
 class Archive(Part):
     """The memories that one agent chose to keep."""
+
+    @property
+    def kinds(self) -> Policies:
+        """How a memory of each kind is kept; the same for all clients of the database."""
+        return self._engine.archival.kinds
 
     def insert(
         self,
@@ -91,25 +105,42 @@ class Archive(Part):
                     self._agent, tag_groups=[group for group in tag_groups if group], kinds=kinds,
                     where=where, offset=offset, limit=limit,
                 )  # fmt: skip
-            hits = tuple(MemoryHit(m, whole(m.content), 0.0) for m in listed)
-            return Page(hits, total, offset, as_of, "listing")
+            there = [(at, m) for at, m in enumerate(listed, offset + 1) if m is not None]
+            if listed and not there:
+                # All of them have gone since the first page.
+                return self.search(
+                    tags=wanted, tag_match=tag_match, kinds=kinds, start_date=start_date,
+                    end_date=end_date, limit=limit, offset=offset + len(listed), as_of=as_of,
+                )  # fmt: skip
+            hits = tuple(MemoryHit(m, whole(m.content), 0.0) for _, m in there)
+            ends = tuple(at for at, _ in there)
+            return Page(hits, total, offset, as_of, "listing", ends=ends)
         ranking, kind, note = self._rank(archival.index, query, where, offset=offset, limit=limit)
         with self._engine.lock:
             texts = archival.get_many(self._agent, [found.key for found in ranking.found])
-        found = tuple(
-            MemoryHit(texts[f.key], passage(texts[f.key].content, f.start, f.end), f.score)
+        hits = tuple(
+            MemoryHit(
+                texts[f.key], passage(texts[f.key].content, f.start, f.end), f.score,
+                reasons(f.signals),
+            )
             for f in ranking.found
             if f.key in texts
-        )
-        return Page(found, ranking.total, offset, as_of, kind, note)
+        )  # fmt: skip
+        ends = tuple(f.place + 1 for f in ranking.found if f.key in texts)
+        return Page(hits, ranking.total, offset, as_of, kind, note, ends)
 
-    def get(self, memory_id: str) -> Memory:
+    def get(self, memory_id: str, as_of: datetime | None = None) -> Memory:
         """Return a memory as a whole.
+
+        Args:
+            as_of: For the text that it had then.
 
         Raises:
             NotFound: There is none of this id, or it was deleted.
         """
         with self._engine.lock:
+            if as_of is not None:
+                return self._engine.archival.as_of(self._agent, memory_id, as_of)
             return self._engine.archival.get(self._agent, memory_id)
 
     def update(
@@ -129,7 +160,7 @@ class Archive(Part):
         checked = None if tags is None else check_tags(tags)
         archival = self._engine.archival
         planned = archival.revise(self.get(memory_id), content=content, tags=checked, kind=kind)
-        embedded = self._engine.embed_now([planned.memory.content])[0]
+        embedded = self._embed([planned])[0]
         with self._engine.lock:
             # Another call may have come between: what it did is the base then.
             present = archival.get(self._agent, memory_id)
@@ -140,7 +171,7 @@ class Archive(Part):
                     f"memory {twin.id!r} has this very text already", field="content",
                     hint=f"Delete {present.id!r} if it says nothing else",
                 )  # fmt: skip
-            if draft.memory.content != planned.memory.content:
+            if not self._same_chunks(draft.memory, planned.memory):
                 embedded = None
             with self._engine.database.transaction() as tx:
                 archival.store(tx, self._agent, draft, embedded)
@@ -180,25 +211,28 @@ class Archive(Part):
 
     def keep(self, drafts: Sequence[Draft]) -> list[Inserted]:
         """Store new memories, all or none; a text that is there already is kept once."""
-        embedded = self._engine.embed_now([draft.memory.content for draft in drafts])
+        embedded = self._embed(drafts)
         archival = self._engine.archival
         done: list[Inserted] = []
         with self._engine.lock:
-            near = [self._nearest(vectors) for vectors in embedded]
+            near = [
+                self._nearest(draft.memory, vectors)
+                for draft, vectors in zip(drafts, embedded, strict=True)
+            ]
             results: list[tuple[Draft, Embedded | None, Memory | None]] = []
             with self._engine.database.transaction() as tx:
                 seen: dict[str, Memory] = {}
                 for draft, vectors in zip(drafts, embedded, strict=True):
                     twin = seen.get(draft.content_hash) or archival.same(self._agent, draft)
                     kept = draft if twin is None else self._merged(twin, draft)
-                    if kept.memory.content != draft.memory.content:
-                        vectors = None  # It differs in the space around it: other ranges.
+                    if not self._same_chunks(kept.memory, draft.memory):
+                        vectors = None
                     if kept.memory != twin:
                         archival.store(tx, self._agent, kept, vectors)
                     seen[draft.content_hash] = kept.memory
                     results.append((kept, vectors, twin))
             for (kept, vectors, twin), close in zip(results, near, strict=True):
-                named = self._named(kept.memory, close) if twin is None else ()
+                named = close if twin is None else ()
                 if kept.memory != twin:
                     archival.stored(self._agent, kept, vectors)
                     done_now = vectors is not None
@@ -217,18 +251,45 @@ class Archive(Part):
             return Draft(twin, draft.content_hash)
         return self._engine.archival.revise(twin, tags=tags)
 
-    def _nearest(self, vectors: Embedded | None) -> list[Found[str]]:
-        """Return memories that say nearly the same as a new one."""
-        at_least = self._engine.near_duplicate_at()
-        if vectors is None or at_least is None:
-            return []
-        index = self._engine.archival.index(self._agent)
-        return index.nearest(vectors[1][0], at_least=at_least, limit=_NEAR_DUPLICATES)
+    def _embed(self, drafts: Sequence[Draft]) -> list[Embedded | None]:
+        memories = [draft.memory for draft in drafts]
+        return self._engine.embed_now(
+            [memory.content for memory in memories],
+            chunk_tokens=[self.kinds[memory.kind].chunk_tokens for memory in memories],
+        )
 
-    def _named(self, memory: Memory, found: Sequence[Found[str]]) -> tuple[NearDuplicate, ...]:
-        texts = self._engine.archival.get_many(self._agent, [item.key for item in found])
-        return tuple(
+    def _same_chunks(self, one: Memory, other: Memory) -> bool:
+        """Return whether the ranges of one are those of the other, to the space around it."""
+        lengths = {self.kinds[memory.kind].chunk_tokens for memory in (one, other)}
+        return one.content == other.content and len(lengths) == 1
+
+    def _nearest(self, memory: Memory, vectors: Embedded | None) -> tuple[NearDuplicate, ...]:
+        """Return memories that say nearly the same as a new one: near, and in words it has too."""
+        of_model = self._engine.near_duplicate_at()
+        if vectors is None or of_model is None:
+            return ()
+        ranges, rows = vectors
+        archival = self._engine.archival
+        found = archival.index(self._agent).nearest(
+            rows[0],
+            at_least=self.kinds[memory.kind].near_duplicate_at(of_model),
+            limit=_NEAR_CANDIDATES,
+        )
+        if not found:
+            return ()
+        texts = archival.get_many(self._agent, [item.key for item in found])
+        words = set(terms(memory.content[slice(*ranges[0])]))
+        named = (
             NearDuplicate(item.key, item.score, shorten(texts[item.key].content, 120))
             for item in found
-            if item.key in texts and item.key != memory.id
+            if item.key in texts
+            and _shared_frac(words, set(terms(texts[item.key].content[item.start : item.end])))
+            >= _MIN_SHARED_FRAC
         )
+        return tuple(islice(named, _NEAR_DUPLICATES))
+
+
+def _shared_frac(some: set[str], others: set[str]) -> float:
+    """Return how many of the words of the shorter text are in the other too; 1 without words."""
+    fewer = min(len(some), len(others))
+    return len(some & others) / fewer if fewer else 1.0

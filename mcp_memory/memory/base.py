@@ -6,12 +6,16 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from mcp_memory.consolidations import Consolidations
+from mcp_memory.dates import now
 from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput
 from mcp_memory.memory.readers import Readers
 from mcp_memory.paging import Pager
 from mcp_memory.records import Passage, SearchKind
-from mcp_memory.search.index import Filter, Ranking, SearchIndex
+from mcp_memory.search.asking import ask
+from mcp_memory.search.index import SearchIndex
+from mcp_memory.search.queries import Filter, Ranking
 from mcp_memory.settings import SearchMode, Settings
 from mcp_memory.text import check_name
 
@@ -44,6 +48,7 @@ class Access:
         readers: The connection's clients.
         all_readers: The clients of every connection of every agent.
         grants: Whom to tell of a change to a shared block, on every connection.
+        consolidations: Those of every agent.
     """
 
     engine: Engine
@@ -54,6 +59,7 @@ class Access:
     readers: Readers
     all_readers: list[Readers]
     grants: list[Grant]
+    consolidations: Consolidations
 
 
 class Part:
@@ -65,6 +71,7 @@ class Part:
         self._settings = access.settings
         self._pager = access.pager
         self._listeners = access.listeners
+        self._consolidations = access.consolidations
 
     def _notify(self, *topics: str) -> None:
         for listener in tuple(self._listeners):
@@ -88,7 +95,8 @@ class Part:
         # The words are looked up while the model reads the question.
         waiting = None if mode is SearchMode.LEXICAL else engine.questions.ask(query)
         with engine.lock:
-            prepared = index(agent).prepare(query, where, lexical=mode is not SearchMode.DENSE)
+            question = ask(query, index(agent).speakers, where.as_of or now(), self._settings.zone)
+            prepared = index(agent).prepare(question, where, lexical=mode is not SearchMode.DENSE)
         vector = None if waiting is None else waiting.result()
         with engine.lock:
             ranking = index(agent).search(prepared, vector, offset=offset, limit=limit)
@@ -106,6 +114,23 @@ def check_conversation(name: str) -> str:
         InvalidInput: It is empty, too long or has control characters.
     """
     return check_name(name, "conversation")
+
+
+def check_size(max_tokens: int | None, *, least: int, default: int, window_tokens: int) -> int:
+    """Return how many tokens a text may have, `default` if nobody says.
+
+    Raises:
+        InvalidInput: It is not `least` to the whole window.
+    """
+    if max_tokens is None:
+        return default
+    if not least <= max_tokens <= window_tokens:
+        raise InvalidInput(
+            f"max_tokens is {max_tokens}; it must be {least} to {window_tokens}, the window",
+            field="max_tokens",
+            hint=f"Leave it out for {default}",
+        )
+    return max_tokens
 
 
 def check_limit(value: int, field: str) -> int:
