@@ -48,6 +48,16 @@ def usage(pid: int, proc: Path = _PROC) -> Usage | None:
     return None if rss_kb is None else Usage(rss_kb, pss_kb or 0, descriptors)
 
 
+def cpu_seconds(pid: int, proc: Path = _PROC) -> list[float]:
+    """Return what a process has taken of the processor so far, or nothing where none can tell."""
+    try:
+        stat = (proc / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return []
+    fields = stat.rpartition(")")[2].split()
+    return [sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")]
+
+
 def field_kb(path: Path, name: str) -> int | None:
     """Return the kilobytes of a line `name:  123 kB`, or None if no line has that name.
 

@@ -1,0 +1,304 @@
+"""Does exact search carry an agent through nested key-value pairs?
+
+The paper's task: 140 pairs of UUIDs; the value of a key may be a key itself, up to four
+times over; asked for the last value. The agent here is no model, only a loop over
+`archival_memory_search`: it searches what it has, follows the memory that begins with it,
+and stops when there is none. All pairs of all samples lie in one archival memory, so that
+there are far more than 140 to be confused.
+
+Source: MemGPT, arXiv:2310.08560, "Nested Key-Value Retrieval".
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from common import (
+    SERVER,
+    BenchmarkFault,
+    environment,
+    err,
+    machine,
+    out,
+    progress,
+    run_blocking,
+    write_json,
+)
+from metrics import Latency
+from rawclient import Clients, Command, RawClient
+from rich.table import Table
+
+PAIRS: Final = 140
+LEVELS: Final = range(5)
+SAMPLES: Final = 100
+"""Questions a level."""
+
+SETS: Final = 20
+"""So many sets of pairs; each is asked at all levels, by chains of its own."""
+
+SEED: Final = 140
+MAX_SEARCHES: Final = 20
+EMBEDDING_TIMEOUT_SECONDS: Final = 600.0
+LIMIT_SECONDS: Final = 1_800.0
+
+PAPER: Final = {
+    "models alone": "0 % by level 1 to 3",
+    "MemGPT with GPT-4": "unaffected by the level",
+}
+"""What the paper says of the same task, as far as it is in numbers or words."""
+
+Search = Callable[[str], Sequence[str]]
+"""Returns the texts that are found for a query, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A key, the value it leads to in the end, and how many keys are on the way there."""
+
+    level: int
+    key: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairSet:
+    """Pairs of keys and values, and the questions about them."""
+
+    pairs: tuple[tuple[str, str], ...]
+    questions: tuple[Question, ...]
+
+
+@dataclass
+class Asked:
+    """What came of the questions of one level."""
+
+    questions: int = 0
+    right: int = 0
+    searches: int = 0
+    keys: int = 0
+    """Searches for what is a key."""
+
+    first: int = 0
+    """Those of them in which its pair was found first, the pair it was read from aside."""
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the figures by name, as they stand in the JSON."""
+        return {
+            "questions": self.questions,
+            "right": self.right,
+            "searches": self.searches,
+            "searches_for_a_key": self.keys,
+            "its_pair_first": self.first,
+        }
+
+
+def make_set(rng: random.Random, pairs: int, chains: int) -> PairSet:
+    """Return pairs with `chains` chains of each level among them, in random order.
+
+    Raises:
+        ValueError: So many chains need more pairs than there are.
+    """
+    made: list[tuple[str, str]] = []
+    questions: list[Question] = []
+    for level in LEVELS:
+        for _ in range(chains):
+            keys = [_uuid(rng) for _ in range(level + 2)]
+            made += pairwise(keys)
+            questions.append(Question(level, keys[0], keys[-1]))
+    if len(made) > pairs:
+        raise ValueError(f"{chains} chains a level need {len(made)} pairs, there are {pairs}")
+    made += [(_uuid(rng), _uuid(rng)) for _ in range(pairs - len(made))]
+    rng.shuffle(made)
+    return PairSet(tuple(made), tuple(questions))
+
+
+def follow(search: Search, question: Question, asked: Asked) -> str:
+    """Return what the loop ends with: the value of the last key that a memory begins with."""
+    value = question.key
+    read_from: str | None = None
+    for _ in range(MAX_SEARCHES):
+        # The pair that the value was read from has it too.
+        found = [text for text in search(value) if text != read_from]
+        asked.searches += 1
+        place = next((at for at, text in enumerate(found) if text.startswith(f"{value}: ")), None)
+        if place is None:
+            return value
+        asked.keys += 1
+        asked.first += place == 0
+        read_from = found[place]
+        value = read_from.removeprefix(f"{value}: ")
+    return value
+
+
+def ask(search: Search, sets: Sequence[PairSet]) -> dict[int, Asked]:
+    """Ask all questions, and return what came of them by level."""
+    by_level = {level: Asked() for level in LEVELS}
+    with progress() as bar:
+        task = bar.add_task("ask", total=sum(len(each.questions) for each in sets))
+        for question in (question for each in sets for question in each.questions):
+            asked = by_level[question.level]
+            asked.questions += 1
+            asked.right += follow(search, question, asked) == question.answer
+            bar.advance(task)
+    return by_level
+
+
+@dataclass
+class Run:
+    """One server with all pairs, and what asking it has given."""
+
+    by_level: dict[int, Asked]
+    inserts: list[float] = field(default_factory=list)
+    searches: list[float] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
+    """How the server searched: `hybrid`, or `lexical`."""
+
+
+def measure(sets: Sequence[PairSet], mode: str) -> Run:
+    """Store all pairs of all sets in one archival memory, and ask."""
+    run = Run({})
+    with tempfile.TemporaryDirectory(prefix="mcp-memory-keyvalue-") as name:
+        folder = Path(name)
+        settings = environment(folder / "memory.duckdb", owner="off", search_mode=mode)
+        with Clients(LIMIT_SECONDS) as clients:
+            client = clients.start(Command(SERVER, settings, folder))
+            client.initialize()
+            if mode != "lexical":
+                # Loaded first, the model embeds each pair as it is stored, as it does for users.
+                client.wait_until_embedded(timeout_seconds=EMBEDDING_TIMEOUT_SECONDS)
+            _store(client, [pair for each in sets for pair in each.pairs], run)
+            if mode != "lexical":
+                client.wait_until_embedded(timeout_seconds=EMBEDDING_TIMEOUT_SECONDS)
+            run.by_level = ask(partial(_search, client, run), sets)
+            client.close()
+    if mode != "lexical" and run.kinds != {"hybrid"}:
+        raise BenchmarkFault(f"the server searched otherwise than users have it: {run.kinds}")
+    return run
+
+
+def _store(client: RawClient, pairs: Sequence[tuple[str, str]], run: Run) -> None:
+    with progress() as bar:
+        task = bar.add_task("store", total=len(pairs))
+        for key, value in pairs:
+            began = time.perf_counter()
+            client.tool("archival_memory_insert", {"content": f"{key}: {value}"})
+            run.inserts.append(time.perf_counter() - began)
+            bar.advance(task)
+
+
+def _search(client: RawClient, run: Run, query: str) -> list[str]:
+    began = time.perf_counter()
+    reply = client.tool("archival_memory_search", {"query": query})
+    run.searches.append(time.perf_counter() - began)
+    run.kinds.add(reply["search"])
+    return [hit["text"] for hit in reply["results"]]
+
+
+def _uuid(rng: random.Random) -> str:
+    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+
+
+def show(run: Run) -> None:
+    """Print a table of answers beside the paper's, and one of times."""
+    table = Table(title="Nested key-value pairs, right answers in percent")
+    table.add_column("nesting")
+    for level in LEVELS:
+        table.add_column(str(level), justify="right")
+    table.add_row("questions", *(str(asked.questions) for asked in run.by_level.values()))
+    table.add_row("this server, a loop", *map(_share, run.by_level.values()))
+    table.add_row("pair found first", *map(_first, run.by_level.values()))
+    out.print(table)
+    for who, said in PAPER.items():
+        out.print(f"the paper, {who}: {said}", highlight=False)
+    for name, seconds in (("insert", run.inserts), ("search", run.searches)):
+        latency = Latency.of(seconds)
+        out.print(
+            f"{name}: {latency.calls} calls, p50 {latency.p50_ms:.1f} ms,"
+            f" p95 {latency.p95_ms:.1f} ms",
+            highlight=False,
+        )
+
+
+def verdict(run: Run) -> str:
+    """Say whether every question was answered."""
+    wrong = sum(asked.questions - asked.right for asked in run.by_level.values())
+    return "met" if not wrong else f"missed: {wrong} wrong answers"
+
+
+def _share(asked: Asked) -> str:
+    return f"{100 * asked.right / asked.questions:.0f}"
+
+
+def _first(asked: Asked) -> str:
+    return f"{100 * asked.first / asked.keys:.0f}"
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--samples", type=_positive, default=SAMPLES, help="a level; default: 100")
+    parser.add_argument("--sets", type=_positive, default=SETS, help="of 140 pairs; default: 20")
+    parser.add_argument("--seed", type=int, default=SEED, help="the same seed makes the same pairs")
+    parser.add_argument(
+        "--mode", choices=("hybrid", "lexical", "dense"), default="hybrid",
+        help="how to search; default: as users have it",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
+    return parser.parse_args(argv)
+
+
+def _benchmark(sets: Sequence[PairSet], options: argparse.Namespace) -> None:
+    run = measure(sets, options.mode)
+    show(run)
+    result = verdict(run)
+    out.print(f"every question answered at every level: {result}", highlight=False)
+    report: dict[str, Any] = {
+        "benchmark": "keyvalue",
+        **machine(),
+        "seed": options.seed,
+        "mode": options.mode,
+        "sets": len(sets),
+        "pairs": sum(len(each.pairs) for each in sets),
+        "levels": {str(level): asked.as_dict() for level, asked in run.by_level.items()},
+        "paper": PAPER,
+        "insert": Latency.of(run.inserts).as_dict(),
+        "search": Latency.of(run.searches).as_dict(),
+        "verdict": result,
+    }
+    write_json(options.out, report)
+    if result != "met":
+        raise BenchmarkFault("not every question was answered")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return its exit status."""
+    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    rng = random.Random(options.seed)
+    chains = -(-options.samples // options.sets)
+    try:
+        sets = [make_set(rng, PAIRS, chains) for _ in range(options.sets)]
+    except ValueError as error:
+        err.print(f"error: {error}", markup=False)
+        return 2
+    return run_blocking(partial(_benchmark, sets, options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
