@@ -7,25 +7,51 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
-from mcp_memory.records import Budget, Level, Message, Parts, Thresholds
+from mcp_memory.errors import InvalidInput
+from mcp_memory.records import Budget, Level, Parts, Role, Thresholds
 
 KEEP_LAST: Final = 3
 """So many of the newest messages stay whatever their size."""
 
+MAX_REPORT: Final = 10
+"""A reported figure of more windows than this is a mistake."""
+
+
+class Weighed(Protocol):
+    """What eviction has to know of a message."""
+
+    @property
+    def role(self) -> Role:
+        """Who spoke."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """What it costs in the window."""
+        ...
+
+
+W = TypeVar("W", bound=Weighed)
+
 
 @dataclass(frozen=True, slots=True)
-class Eviction:
+class Eviction(Generic[W]):
     """`evicted` followed by `kept` is the queue it was made from."""
 
-    evicted: tuple[Message, ...]
-    kept: tuple[Message, ...]
+    evicted: tuple[W, ...]
+    kept: tuple[W, ...]
 
 
 def evict(
-    queue: Sequence[Message], *, used_tokens: int, target_tokens: int, keep_last: int = KEEP_LAST
-) -> Eviction:
+    queue: Sequence[W],
+    *,
+    used_tokens: int,
+    target_tokens: int,
+    keep_last: int = KEEP_LAST,
+    limit_tokens: int | None = None,
+) -> Eviction[W]:
     """Split the queue into messages to summarize and messages to keep.
 
     The oldest leave first, until what is used fits the target or only
@@ -36,22 +62,51 @@ def evict(
         queue: Messages, oldest first.
         used_tokens: All of the window that is in use, the queue included.
         target_tokens: What may be in use afterwards.
+        limit_tokens: If given, a call whose results are among the last `keep_last`
+            stays with them rather than take them along, if no more than this is in
+            use then.
 
     Source: MemGPT, arXiv:2310.08560, section 2.2, "Queue Manager".
     """
-    cut = 0
-    while used_tokens > target_tokens and cut < len(queue) - keep_last:
-        used_tokens -= queue[cut].tokens
+    cut, used = 0, used_tokens
+    while used > target_tokens and cut < len(queue) - keep_last:
+        used -= queue[cut].tokens
         cut += 1
 
     # A tool result whose call has left means nothing to a model.
-    while 0 < cut < len(queue) and queue[cut].role == "tool":
-        cut += 1
-    return Eviction(evicted=tuple(queue[:cut]), kept=tuple(queue[cut:]))
+    call, end = cut, cut
+    while 0 < end < len(queue) and queue[end].role == "tool":
+        end += 1
+    if limit_tokens is not None and end > max(cut, len(queue) - keep_last):
+        while call > 0 and queue[call].role == "tool":
+            call -= 1
+        if used + sum(message.tokens for message in queue[call:cut]) <= limit_tokens:
+            end = call
+    return Eviction(evicted=tuple(queue[:end]), kept=tuple(queue[end:]))
+
+
+def check_report(context_tokens: int, window_tokens: int) -> None:
+    """Check what a client says is in its window.
+
+    Raises:
+        InvalidInput: It can't be: negative, or many windows.
+    """
+    if not 0 <= context_tokens <= MAX_REPORT * window_tokens:
+        raise InvalidInput(
+            f"context_tokens is {context_tokens}; the window has {window_tokens} tokens",
+            field="context_tokens",
+            hint="Give the tokens that are in your context window now, or leave it out;"
+            " MCP_MEMORY_CONTEXT_WINDOW sets the window",
+        )
 
 
 def measure(
-    parts: Parts, *, window_tokens: int, thresholds: Thresholds, counts: dict[str, int]
+    parts: Parts,
+    *,
+    window_tokens: int,
+    thresholds: Thresholds,
+    counts: dict[str, int],
+    reported_tokens: int | None = None,
 ) -> Budget:
     """Return the budget that follows from what is in use."""
     pressure = min(parts.total / window_tokens, 1.0)
@@ -63,7 +118,8 @@ def measure(
         level=level,
         thresholds=thresholds,
         counts=counts,
-        advice=_advice(level, parts, window_tokens),
+        advice=_advice(level, parts, window_tokens, counts.get("queue_messages")),
+        reported_tokens=reported_tokens,
     )
 
 
@@ -89,8 +145,8 @@ def flush_target(
     return target
 
 
-def _advice(level: Level, parts: Parts, window_tokens: int) -> str:
-    fixed = parts.total - parts.queue - parts.summary
+def _advice(level: Level, parts: Parts, window_tokens: int, queued: int | None) -> str:
+    fixed = parts.counted - parts.queue - parts.summary
     if fixed > window_tokens // 2:
         return (
             "Core memory and tools alone fill more than half of the window:"
@@ -103,6 +159,11 @@ def _advice(level: Level, parts: Parts, window_tokens: int) -> str:
             "The oldest messages will soon leave the window. Save what matters now:"
             " core_memory_append for what must stay in view, store_memories or"
             " archival_memory_insert for the rest."
+        )
+    if queued is not None and queued <= KEEP_LAST:
+        return (
+            "The newest messages alone fill the window, with what the client itself holds in it:"
+            " they leave as others come. Nothing to do but to go on, or to begin a new window."
         )
     return (
         "The window is full. Save what matters, then call conversation_flush;"

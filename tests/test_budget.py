@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_memory.budget import KEEP_LAST, evict, flush_target, level_of, measure
+from mcp_memory.budget import KEEP_LAST, check_report, evict, flush_target, level_of, measure
+from mcp_memory.errors import InvalidInput
 from mcp_memory.records import ROLES, Message, Parts, Thresholds
 
 MOMENT = datetime(2026, 11, 21, tzinfo=UTC)
@@ -171,3 +172,56 @@ def test_a_flush_that_was_asked_for_leaves_no_more_than_one_that_was_not(queue, 
     asked = flush_target(used, window_tokens=window, thresholds=THRESHOLDS, asked=True)
     assert asked <= flush_target(used, window_tokens=window, thresholds=THRESHOLDS)
     assert asked < used.total or queue <= 1
+
+
+@given(overflows(), st.integers(0, 3_000))
+def test_with_a_limit_calls_stay_with_their_results_wherever_that_fits(overflow, limit):
+    queue, used, target = overflow
+    split = evict(queue, used_tokens=used, target_tokens=target, limit_tokens=limit)
+    assert [*split.evicted, *split.kept] == queue
+    if split.evicted and split.kept:
+        assert split.kept[0].role != "tool"
+    left = used - sum(message.tokens for message in split.evicted)
+    again = evict(split.kept, used_tokens=left, target_tokens=target, limit_tokens=limit)
+    assert again.evicted == ()
+    # Fewer than the last three are kept only where they are results that don't fit.
+    if len(split.kept) < min(KEEP_LAST, len(queue)):
+        results = queue[len(queue) - KEEP_LAST : len(split.evicted)]
+        assert all(message.role == "tool" for message in results)
+        plain = evict(queue, used_tokens=used, target_tokens=target)
+        assert split == plain
+
+
+def test_a_call_whose_results_are_among_the_last_three_stays_with_them_if_it_fits():
+    queue = [message(0), message(1, "assistant", 100), message(2, "tool"), message(3, "tool"),
+             message(4, "tool"), message(5)]  # fmt: skip
+    kept = evict(queue, used_tokens=150, target_tokens=50, limit_tokens=140).kept
+    assert [message.index for message in kept] == [1, 2, 3, 4, 5]
+    kept = evict(queue, used_tokens=150, target_tokens=50, limit_tokens=139).kept
+    assert [message.index for message in kept] == [5]
+
+
+def test_a_report_that_is_more_than_was_counted_is_what_is_used():
+    held = Parts(instructions=10, tools=20, core=30, working=0, summary=0, queue=340, other=500)
+    budget = measure(held, window_tokens=1_000, thresholds=THRESHOLDS, counts={},
+                     reported_tokens=900)  # fmt: skip
+    assert (budget.used_tokens, budget.parts.counted, budget.source) == (900, 400, "reported")
+    assert budget.level == "warning"
+
+
+@pytest.mark.parametrize("figure", [-1, 10_001])
+def test_a_report_that_cannot_be_is_refused(figure):
+    check_report(0, 1_000)
+    check_report(10_000, 1_000)
+    with pytest.raises(InvalidInput) as fault:
+        check_report(figure, 1_000)
+    assert fault.value.field == "context_tokens"
+
+
+def test_the_advice_does_not_ask_for_a_flush_that_could_move_nothing():
+    full = [
+        measure(parts(1_000), window_tokens=1_000, thresholds=THRESHOLDS,
+                counts={"queue_messages": count}).advice
+        for count in (KEEP_LAST, KEEP_LAST + 1)
+    ]  # fmt: skip
+    assert ["conversation_flush" in advice for advice in full] == [False, True]

@@ -109,8 +109,10 @@ def test_a_warning_names_the_messages_that_will_leave_first(small):
     assert warned.alert is not None
     evicted = fill_to(small, "flush").flush
     assert evicted is not None
-    assert "Messages 0 to " in warned.alert
-    assert small.events(10)[-1].data == {"pressure": warned.budget.pressure}
+    assert "messages 0 to 6 leave it next" in warned.alert
+    assert small.events(10)[-1].data == {
+        "pressure": warned.budget.pressure, "first": 0, "last": 6
+    }  # fmt: skip
 
 
 def test_a_warning_is_not_repeated_after_opening_again(open_memory):
@@ -213,6 +215,19 @@ def test_a_tool_result_leaves_with_its_call(small):
         )
         assert small.conversations.recent()[0].role != "tool"
     assert small.conversations.summary() is not None
+
+
+def test_a_call_stays_with_results_that_are_among_the_last_three(small):
+    fill(small, 12)
+    call = [NewMessage("assistant", "call" + " tea" * 100)]
+    results = [NewMessage("tool", f"result {n}" + " tea" * 150, "web_search") for n in range(5)]
+    assert small.conversations.append(call + results).flush is not None
+    recent = small.conversations.recent()
+    assert [message.role for message in recent] == ["assistant"] + ["tool"] * 5
+    assert WINDOW // 2 < small.conversations.budget().used_tokens < WINDOW
+    # Too many to stay with it: they leave with their call rather than overflow.
+    small.conversations.append(call + results * 3)
+    assert small.conversations.budget().used_tokens < WINDOW
 
 
 def test_summaries_are_recursive_and_cover_everything_that_left(small):

@@ -1,0 +1,107 @@
+"""The context windows of well-known models, so that a model can be named instead of a number.
+
+The figures are what the makers state for input and output together. A name that is
+not here is refused with those that are close: guessing a window would flush too late.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Final
+
+WINDOWS: Final[dict[str, int]] = {
+    "claude-3": 200_000,
+    "claude-3.5": 200_000,
+    "claude-3.7": 200_000,
+    "claude-haiku-4.5": 200_000,
+    "claude-opus-4": 200_000,
+    "claude-opus-4.1": 200_000,
+    "claude-opus-4.5": 200_000,
+    "claude-sonnet-4": 200_000,
+    "claude-sonnet-4.5": 200_000,
+    "codestral": 256_000,
+    "command-a": 256_000,
+    "command-r": 128_000,
+    "deepseek-chat": 128_000,
+    "deepseek-r1": 128_000,
+    "deepseek-reasoner": 128_000,
+    "deepseek-v3": 128_000,
+    "gemini-1.5-flash": 1_048_576,
+    "gemini-1.5-pro": 2_097_152,
+    "gemini-2.0-flash": 1_048_576,
+    "gemini-2.5-flash": 1_048_576,
+    "gemini-2.5-pro": 1_048_576,
+    "gemini-3-flash": 1_048_576,
+    "gemini-3-pro": 1_048_576,
+    "gemma-2": 8_192,
+    "gemma-3": 131_072,
+    "glm-4.5": 131_072,
+    "glm-4.6": 200_000,
+    "gpt-3.5-turbo": 16_385,
+    "gpt-4": 8_192,
+    "gpt-4-turbo": 128_000,
+    "gpt-4.1": 1_047_576,
+    "gpt-4.5": 128_000,
+    "gpt-4o": 128_000,
+    "gpt-5": 400_000,
+    "gpt-5-chat": 128_000,
+    "gpt-5.1": 400_000,
+    "gpt-5.1-chat": 128_000,
+    "gpt-oss": 131_072,
+    "grok-3": 131_072,
+    "grok-4": 256_000,
+    "grok-4-fast": 2_000_000,
+    "grok-4.1-fast": 2_000_000,
+    "grok-code-fast-1": 256_000,
+    "kimi-k2": 262_144,
+    "llama-3": 8_192,
+    "llama-3.1": 131_072,
+    "llama-3.2": 131_072,
+    "llama-3.3": 131_072,
+    "llama-4-maverick": 1_048_576,
+    "llama-4-scout": 10_485_760,
+    "minimax-m2": 204_800,
+    "mistral-large": 131_072,
+    "mistral-medium-3": 131_072,
+    "mistral-small-3": 131_072,
+    "o1": 200_000,
+    "o3": 200_000,
+    "o3-mini": 200_000,
+    "o4-mini": 200_000,
+    "phi-4": 16_384,
+    "qwen2.5": 131_072,
+    "qwen3": 131_072,
+    "qwen3-coder": 262_144,
+    "qwen3-max": 262_144,
+}
+"""Tokens by model; a longer name goes before a shorter one that it begins with."""
+
+_SEPARATORS: Final = re.compile(r"[-._\s]+|(?<=[a-z])(?=\d)")
+_LEAST: Final = 0.5
+
+
+def window_of(model: str) -> int:
+    """Return the context window of a model, in tokens.
+
+    The name may be in any case, dated or otherwise continued (`claude-opus-4-5-20251101`,
+    `qwen3:32b`), and may have its maker in front (`openai/gpt-5.1`).
+
+    Raises:
+        ValueError: No model is called so; the message names those that nearly are.
+    """
+    asked = _plain(model.rpartition("/")[2])
+    known = {_plain(name): name for name in WINDOWS}
+    fitting = [name for name in known if re.match(re.escape(name) + r"(?![a-z0-9])", asked)]
+    if fitting:
+        return WINDOWS[known[max(fitting, key=len)]]
+    close = difflib.get_close_matches(asked, known, n=4, cutoff=_LEAST)
+    names = ", ".join(known[name] for name in close) or ", ".join(list(WINDOWS)[::12])
+    raise ValueError(
+        f"is neither a number of tokens nor a known model; {'near it' if close else 'some'} are"
+        f" {names}"
+    )
+
+
+def _plain(name: str) -> str:
+    return _SEPARATORS.sub("-", name.strip().lower())
