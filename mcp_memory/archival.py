@@ -156,16 +156,16 @@ class ArchivalMemory:
         memory = draft.memory
         if memory.version > 1:
             self._retire(tx, agent, memory.id, memory.recorded_at)
-        tx.insert(
-            "INSERT INTO memories VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)",
-            (agent, memory.id, memory.version, memory.content, draft.content_hash,
-             memory.kind.value, list(memory.tags), memory.tokens, memory.happened_at,
-             memory.recorded_at),
-        )  # fmt: skip
+        tx.insert_many("memories", [_row(agent, draft)])
         if embedded is not None:
             self._vectors.save(tx, agent, "memory", memory.id, memory.version, *embedded)
         else:
             self._vectors.defer(tx, [Pending(agent, "memory", memory.id, memory.version)])
+
+    def store_new(self, tx: Transaction, agent: str, drafts: Sequence[Draft]) -> None:
+        """Write new memories whose vectors come later; call `stored` for each afterwards."""
+        tx.insert_many("memories", [_row(agent, draft) for draft in drafts])
+        self._vectors.defer(tx, [Pending(agent, "memory", new.memory.id, 1) for new in drafts])
 
     def stored(self, agent: str, draft: Draft, embedded: Embedded | None) -> None:
         """Let what was committed be found."""
@@ -242,11 +242,6 @@ class ArchivalMemory:
     def forget_indexes(self) -> None:
         """Drop every cached index; each is loaded anew when it is needed."""
         self._indexes.clear()
-
-    def version(self, agent: str, memory_id: str, version: int) -> Memory | None:
-        """Return a memory if this is still its version."""
-        found = self.get_many(agent, [memory_id]).get(memory_id)
-        return found if found is not None and found.version == version else None
 
     def as_of(self, agent: str, memory_id: str, moment: datetime) -> Memory:
         """Return the version of a memory that there was at a moment, if it is still there at all.
@@ -396,3 +391,11 @@ def source_tag(conversation: str, first: int, last: int) -> str:
 def _memory(row: Row) -> Memory:
     key, version, content, kind, tags, tokens, happened_at, recorded_at = row
     return Memory(key, version, content, Kind(kind), tuple(tags), tokens, happened_at, recorded_at)
+
+
+def _row(agent: str, draft: Draft) -> Row:
+    memory = draft.memory
+    return (
+        agent, memory.id, memory.version, memory.content, draft.content_hash, memory.kind.value,
+        list(memory.tags), memory.tokens, memory.happened_at, memory.recorded_at, None,
+    )  # fmt: skip

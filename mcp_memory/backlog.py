@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -23,8 +25,21 @@ _WINDOWS_AT_ONCE: Final = 4
 _WINDOW_CHARS: Final = 1_800
 """About what the model reads at once."""
 
-_BATCH_CHUNKS: Final = 16
-_PENDING_AT_ONCE: Final = 64
+_BATCH_CHUNKS: Final = 64
+"""So many chunks are embedded, and then written in one transaction."""
+
+_LONG_CHUNKS: Final = 16
+"""A text of more chunks is written in parts."""
+
+_AHEAD: Final = 2
+"""While one batch is written so many others are computed: no processor waits for the database."""
+
+_PENDING_AT_ONCE: Final = 2_048
+_TEXTS_AT_ONCE: Final = 256
+"""So many texts are ordered by length: a batch of like ones needs little padding."""
+
+_MAX_CHARS_AT_ONCE: Final = 4_000_000
+"""After so many characters fewer texts are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,88 +131,136 @@ class Backlog:
             on_done: Called with the number of texts done since the last call.
         """
         total = 0
-        while not stop.is_set():
-            with self.lock:
-                items = self.vectors.pending(_PENDING_AT_ONCE)
-            if not items:
-                break
-            for done in self._fill(embedder, items, stop):
-                total += done
-                if on_done is not None:
-                    on_done(done)
-                if stop.is_set():
+        pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="backlog")
+        try:
+            while not stop.is_set():
+                with self.lock:
+                    items = list(dict.fromkeys(self.vectors.pending(_PENDING_AT_ONCE)))
+                if not items:
                     break
+                for done in self._fill(embedder, items, stop, pool):
+                    total += done
+                    if on_done is not None:
+                        on_done(done)
+                    if stop.is_set():
+                        break
+                    # What callers have waited for is not to wait until all of this is done.
+                    if self.vectors.holds:
+                        self.write_held()
+        finally:
+            pool.shutdown(cancel_futures=True)
         return total
 
     def _fill(
-        self, embedder: Embedder, items: list[Pending], stop: threading.Event
+        self,
+        embedder: Embedder,
+        items: list[Pending],
+        stop: threading.Event,
+        pool: ThreadPoolExecutor,
     ) -> Iterator[int]:
         """Compute the vectors of pending texts, short ones together; give how many are done."""
-        group: list[_Job] = []
-        for item in items:
-            with self.lock:
-                found = self._text_of(item)
-                if found is None:
-                    with self.database.transaction() as tx:
-                        self.vectors.settle(tx, item)
-                    continue
-            text, prefix, chunk_tokens = found
-            job = _Job(item, text, prefix, embedder.chunk(text, chunk_tokens))
-            if len(job.ranges) > _BATCH_CHUNKS:
-                self._fill_long(embedder, job, stop)
-                yield 1
-                continue
-            group.append(job)
-            if sum(len(job.ranges) for job in group) >= _BATCH_CHUNKS:
-                yield self._fill_group(embedder, group)
-                group = []
+        computed: deque[tuple[list[_Job], Future[Vectors]]] = deque()
+        for jobs in self._batches(embedder, items):
             if stop.is_set():
                 return
-        if group:
-            yield self._fill_group(embedder, group)
+            if len(jobs[0].ranges) > _LONG_CHUNKS:
+                self._fill_long(embedder, jobs[0], stop)
+                yield 1
+                continue
+            pieces = [piece for job in jobs for piece in job.pieces()]
+            computed.append((jobs, pool.submit(embedder.embed_passages, pieces)))
+            if len(computed) > _AHEAD:
+                yield self._write(*computed.popleft())
+        while computed and not stop.is_set():
+            yield self._write(*computed.popleft())
 
-    def _fill_group(self, embedder: Embedder, group: list[_Job]) -> int:
-        vectors = embedder.embed_passages([piece for job in group for piece in job.pieces()])
-        parts = np.split(vectors, np.cumsum([len(job.ranges) for job in group])[:-1])
+    def _batches(self, embedder: Embedder, items: list[Pending]) -> Iterator[list[_Job]]:
+        """Give pending texts in batches of like length, a long one alone."""
+        at, count = 0, _TEXTS_AT_ONCE
+        while at < len(items):
+            texts = self._texts_of(items[at : at + count])
+            at += count
+            chars = sum(len(text) for text, _, _ in texts.values())
+            count = max(count // 16, 1) if chars > _MAX_CHARS_AT_ONCE else _TEXTS_AT_ONCE
+            jobs = [
+                _Job(item, text, prefix, embedder.chunk(text, chunk_tokens))
+                for item, (text, prefix, chunk_tokens) in texts.items()
+            ]
+            batch: list[_Job] = []
+            for job in sorted(jobs, key=lambda job: len(job.text)):
+                if len(job.ranges) > _LONG_CHUNKS:
+                    yield [job]
+                    continue
+                batch.append(job)
+                if sum(len(job.ranges) for job in batch) >= _BATCH_CHUNKS:
+                    yield batch
+                    batch = []
+            if batch:
+                yield batch
+
+    def _write(self, jobs: list[_Job], computed: Future[Vectors]) -> int:
+        """Write the vectors of a batch and let them be used; what has changed since is left out."""
+        vectors = computed.result()
+        parts = np.split(vectors, np.cumsum([len(job.ranges) for job in jobs])[:-1])
         with self.lock:
+            present = self._texts_of([job.item for job in jobs])
+            done = [
+                (job.item, job.ranges, part)
+                for job, part in zip(jobs, parts, strict=True)
+                if job.item in present
+            ]
             with self.database.transaction() as tx:
-                for job, part in zip(group, parts, strict=True):
-                    item = job.item
-                    # A run of before may have been cut short in the middle.
-                    self.vectors.forget(tx, item.agent, item.source, item.id)
-                    if self._text_of(item) is not None:
-                        self.vectors.write(tx, item, job.ranges, part)
-            for job, part in zip(group, parts, strict=True):
-                self._found_later(job.item, job.ranges, part)
-        return len(group)
+                # A text of one chunk is never written in parts.
+                self.vectors.drop_parts(tx, [item for item, spans, _ in done if len(spans) > 1])
+                self.vectors.write_all(tx, done)
+                self.vectors.settle(tx, [item for item, _, _ in done])
+            for item, spans, part in done:
+                self._found_later(item, spans, part)
+        return len(jobs)
 
     def _fill_long(self, embedder: Embedder, job: _Job, stop: threading.Event) -> None:
         item = job.item
         with self.lock:
             first = self.vectors.saved_count(item)
         while first < len(job.ranges) and not stop.is_set():
-            end = min(first + _BATCH_CHUNKS, len(job.ranges))
+            end = min(first + _LONG_CHUNKS, len(job.ranges))
             vectors = embedder.embed_passages(job.pieces(first, end))
             with self.lock:
-                if self._text_of(item) is None:
+                if not self._texts_of([item]):
                     return
                 spans = job.ranges[first:end]
                 self.vectors.save_part(item, first, spans, vectors, last=end == len(job.ranges))
                 self._found_later(item, spans, vectors)
             first = end
 
-    def _text_of(self, item: Pending) -> tuple[str, str, int | None] | None:
-        """Return a pending text, what it is embedded with in front, and its longest chunk.
+    def _texts_of(self, items: Sequence[Pending]) -> dict[Pending, tuple[str, str, int | None]]:
+        """Return of each text what it is embedded with in front, and its longest chunk.
 
-        None if it is gone.
+        What is gone, or has another version now, is taken off the list and left out.
         """
-        if item.source == "memory":
-            memory = self.archival.version(item.agent, item.id, item.version)
-            if memory is None:
-                return None
-            return memory.content, "", self.archival.kinds[memory.kind].chunk_tokens
-        message = self.recall.find(item.agent, item.id)
-        return None if message is None else (message.content, speaker_prefix(message), None)
+        found: dict[Pending, tuple[str, str, int | None]] = {}
+        with self.lock:
+            for agent, source in {(item.agent, item.source): None for item in items}:
+                group = [item for item in items if (item.agent, item.source) == (agent, source)]
+                ids = [item.id for item in group]
+                if source == "memory":
+                    memories = self.archival.get_many(agent, ids)
+                    for item in group:
+                        memory = memories.get(item.id)
+                        if memory is not None and memory.version == item.version:
+                            longest = self.archival.kinds[memory.kind].chunk_tokens
+                            found[item] = memory.content, "", longest
+                else:
+                    messages = self.recall.find_many(agent, ids)
+                    for item in group:
+                        if item.id in messages:
+                            message = messages[item.id]
+                            found[item] = message.content, speaker_prefix(message), None
+            gone = [item for item in items if item not in found]
+            if gone:
+                with self.database.transaction() as tx:
+                    self.vectors.settle(tx, gone)
+        return found
 
     def _found_later(self, item: Pending, ranges: Sequence[Range], vectors: Vectors) -> None:
         tier = self.archival if item.source == "memory" else self.recall

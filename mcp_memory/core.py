@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from mcp_memory.dates import now
+from mcp_memory.dates import EPOCH, now
 from mcp_memory.errors import InvalidInput, MatchFault, NotFound, OverLimit, ReadOnly
 from mcp_memory.records import SHARED, Block, BlockChange, Scope
 from mcp_memory.render import compile_blocks
 from mcp_memory.storage import Database, Transaction
+from mcp_memory.storage.database import Row
 from mcp_memory.text import check_characters, check_label, check_text, shorten
 from mcp_memory.tokens import Tokenizer
 
@@ -35,12 +36,13 @@ class _Default:
 _DEFAULTS: Final = (
     _Default("persona", "agent", "Who you, the assistant, are: your role, manner and rules."),
     _Default("human", "agent", "What you know of the person you talk with and must not forget."),
-    _Default(
-        WORKING, "conversation", "This conversation's task: goals, what is in progress, next steps."
-    ),
+    _Default(WORKING, "conversation", "This conversation's task: Goals, In progress, Next."),
 )
 _SHARED_DESCRIPTION: Final = "What all who work here should know; others read and edit it too."
-_EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+_COLUMNS: Final = (
+    "conversation, label, value, tokens, limit_tokens, description, read_only, version,"
+    " changed_at, editor"
+)
 
 
 class CoreMemory:
@@ -237,25 +239,42 @@ class CoreMemory:
         self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
     ) -> tuple[BlockChange, ...]:
         """Return how the blocks of an agent differ from what they were at `moment`."""
+        changed = {
+            (conversation, block.label): block
+            for conversation, block in self.changed_since(agent, moment, shared)
+        }
+        if not changed:
+            return ()
         rows = self._db.read(
-            "SELECT conversation, label, value, changed_at FROM blocks"
-            " WHERE (agent = $1 AND NOT label = ANY (CAST($3 AS text[])))"
-            " OR (agent = $2 AND label = ANY (CAST($3 AS text[])))"
-            " ORDER BY conversation, label, version",
-            agent, SHARED, list(shared),
+            "SELECT DISTINCT ON (conversation, label) conversation, label, version, value"
+            " FROM blocks WHERE changed_at <= $4 AND label = ANY (CAST($5 AS text[]))"
+            " AND ((agent = $1 AND NOT label = ANY (CAST($3 AS text[])))"
+            " OR (agent = $2 AND label = ANY (CAST($3 AS text[]))))"
+            " ORDER BY conversation, label, version DESC",
+            agent, SHARED, list(shared), moment or EPOCH,
+            sorted({label for _, label in changed}),
         )  # fmt: skip
-        before: dict[tuple[str, str], str] = {}
-        after: dict[tuple[str, str], tuple[str, datetime]] = {}
-        for conversation, label, value, changed_at in rows:
-            if moment is not None and changed_at <= moment:
-                before[conversation, label] = value
-            else:
-                after[conversation, label] = (value, changed_at)
-        return tuple(
-            BlockChange(key[1], before.get(key), value, changed_at)
-            for key, (value, changed_at) in after.items()
-            if before.get(key) != value
-        )
+        before = {(row[0], row[1]): (row[2], row[3]) for row in rows}
+        found: list[BlockChange] = []
+        for (conversation, label), block in sorted(changed.items()):
+            version, value = before.get((conversation, label), (0, None))
+            if value != block.value:
+                found.append(
+                    BlockChange(
+                        label, value, block.value, block.changed_at, conversation, version,
+                        block.version, block.scope == "shared",
+                    )
+                )  # fmt: skip
+        return tuple(found)
+
+    def history(self, keeper: str, owner: str, label: str, limit: int | None) -> tuple[Block, ...]:
+        """Return the versions of a block of an agent or `SHARED`, newest first."""
+        rows = self._db.read(
+            f"SELECT {_COLUMNS} FROM blocks WHERE agent = $1 AND conversation = $2"
+            " AND label = $3 ORDER BY version DESC LIMIT $4",
+            keeper, owner, label, limit,
+        )  # fmt: skip
+        return tuple(_block(keeper, row) for row in rows)
 
     def changed_since(
         self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
@@ -281,19 +300,11 @@ class CoreMemory:
 
     def _load(self, agent: str) -> dict[tuple[str, str], Block]:
         rows = self._db.read(
-            "SELECT DISTINCT ON (conversation, label) conversation, label, value, tokens,"
-            " limit_tokens, description, read_only, version, changed_at, editor FROM blocks"
+            f"SELECT DISTINCT ON (conversation, label) {_COLUMNS} FROM blocks"
             " WHERE agent = $1 ORDER BY conversation, label, version DESC",
             agent,
         )
-        return {
-            (row[0], row[1]): Block(
-                label=row[1], value=row[2], tokens=row[3], limit=row[4], description=row[5],
-                read_only=row[6], scope=_scope(agent, row[0]), version=row[7], changed_at=row[8],
-                editor=row[9],
-            )
-            for row in rows
-        }  # fmt: skip
+        return {(row[0], row[1]): _block(agent, row) for row in rows}
 
     def _editable(self, agent: str, conversation: str, label: str, shared: Sequence[str]) -> Block:
         block = self.block(agent, conversation, label, shared)
@@ -312,6 +323,14 @@ class CoreMemory:
         return replace(
             block, value=value, tokens=tokens, version=block.version + 1, changed_at=now()
         )
+
+
+def _block(keeper: str, row: Row) -> Block:
+    conversation, label, value, tokens, limit, description, read_only, version, at, editor = row
+    return Block(
+        label, value, tokens, limit, description, read_only, _scope(keeper, conversation), version,
+        at, editor,
+    )  # fmt: skip
 
 
 def _owner(block: Block, conversation: str) -> str:
@@ -336,7 +355,7 @@ def _fresh(default: _Default) -> Block:
     return Block(
         label=default.label, value="", tokens=0, limit=DEFAULT_LIMIT_TOKENS,
         description=default.description, read_only=False, scope=default.scope, version=0,
-        changed_at=_EPOCH,
+        changed_at=EPOCH,
     )  # fmt: skip
 
 

@@ -108,10 +108,13 @@ class Embedder(Protocol):
         """Return the vector of a question: (dimension,), unit length."""
         ...
 
-    def chunk(self, text: str) -> list[tuple[int, int]]:
+    def chunk(self, text: str, chunk_tokens: int | None = None) -> list[tuple[int, int]]:
         """Return the character ranges of a text that are to be embedded, in order.
 
         They cover all of it, with overlap; a text that fits is one range.
+
+        Args:
+            chunk_tokens: Longest chunk, at most what the model reads; None for its usual one.
         """
         ...
 
@@ -160,8 +163,7 @@ class FastEmbedder:
         self._workers = ThreadPoolExecutor(batches_at_once, thread_name_prefix="embedding")
         prefix_tokens = len(tokenizer.encode(spec.passage_prefix).ids)
         # A piece that is cut out may count a few tokens more than it did in its place.
-        room_tokens = self.max_tokens - prefix_tokens
-        self._chunk_tokens = min(CHUNK_TOKENS, int(room_tokens / WHOLE_FRAC))
+        self._room_tokens = int((self.max_tokens - prefix_tokens) / WHOLE_FRAC)
 
     @classmethod
     def load(cls, files: ModelFiles, *, threads: int | None) -> FastEmbedder:
@@ -235,13 +237,17 @@ class FastEmbedder:
         vector: Vectors = _units(self._model.query_embed(prefixed))[0]
         return vector
 
-    def chunk(self, text: str) -> list[tuple[int, int]]:
+    def chunk(self, text: str, chunk_tokens: int | None = None) -> list[tuple[int, int]]:
         """Return the ranges to embed: `CHUNK_TOKENS` long at most, 15 % of it shared with the next.
 
         A text up to a quarter longer than that is one range. 10 MB take 5 s.
+
+        Args:
+            chunk_tokens: Another length, as far as the model's input takes it.
         """
         starts, ends = self._offsets(text)
-        return chunk_ranges(text, starts, ends, self._chunk_tokens)
+        longest = min(chunk_tokens or CHUNK_TOKENS, self._room_tokens)
+        return chunk_ranges(text, starts, ends, longest)
 
     def _batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Yield the places of the texts, each once, those of like length together."""

@@ -17,6 +17,7 @@ MemoryFault
 │   ├── DatabaseCorrupt   it can't be read
 │   ├── DiskFull          no room to write
 │   └── SchemaTooNew      written by a newer version of this program
+├── EndpointFault         the model that writes summaries has not given one
 ├── OwnerFault            the process that holds the database, seen from another one
 └── SettingsFault         a setting with a wrong value
 """
@@ -220,6 +221,17 @@ class SchemaTooNew(StorageFault):
         )
         self.found = found
         self.known = known
+
+
+class EndpointFault(MemoryFault):
+    """The model behind the endpoint has given no answer that can be used.
+
+    `reason` is a word or two without anything of the request: it may be logged.
+    """
+
+    def __init__(self, reason: str, *, hint: str = "") -> None:
+        super().__init__(f"the summarizer's endpoint: {reason}", hint=hint)
+        self.reason = reason
 
 
 class OwnerFault(MemoryFault):

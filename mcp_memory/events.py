@@ -15,6 +15,10 @@ WARNING: Final = "pressure_warning"
 FLUSHED: Final = "flushed"
 REMINDER: Final = "rethink_reminder"
 RETHOUGHT: Final = "rethought"
+REFUSED: Final = "rethink_refused"
+
+KEPT: Final = 1_000
+"""So many of an agent's newest events stay for ever."""
 
 
 class EventLog:
@@ -52,6 +56,25 @@ class EventLog:
                 agent, limit,
             )
         )  # fmt: skip
+
+    def prune(self, before: datetime) -> int:
+        """Delete what happened before a moment, and return how many events that were.
+
+        The newest `KEPT` of each agent stay, and of each kind the last one in each
+        conversation: `last_at` gives what it gave before.
+        """
+        doomed = self._db.read(
+            "SELECT agent, id FROM (SELECT agent, id, created_at,"
+            " row_number() OVER (PARTITION BY agent ORDER BY created_at DESC, id) AS place,"
+            " row_number() OVER (PARTITION BY agent, kind, conversation"
+            " ORDER BY created_at DESC, id) AS of_kind FROM events) AS numbered"
+            " WHERE created_at < $1 AND place > $2 AND of_kind > 1",
+            before, KEPT,
+        )  # fmt: skip
+        if doomed:
+            with self._db.transaction() as tx:
+                tx.insert("DELETE FROM events WHERE agent = $1 AND id = $2", *doomed)
+        return len(doomed)
 
     def last_at(
         self, agent: str, kinds: tuple[str, ...], conversation: str | None = None

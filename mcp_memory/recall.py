@@ -112,18 +112,20 @@ class RecallMemory:
         embedded: Sequence[Embedded | None],
     ) -> None:
         """Write numbered messages; call `stored` after the commit."""
+        rows = [
+            (agent, message.conversation, message.index, message.id, message.role,
+             message.name, message.content, message.tokens, is_searchable(message),
+             message.created_at, message.recorded_at)
+            for message in messages
+        ]  # fmt: skip
+        tx.insert_many("messages", rows)
+        later: list[Pending] = []
         for message, vectors in zip(messages, embedded, strict=True):
-            searchable = is_searchable(message)
-            tx.insert(
-                "INSERT INTO messages VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-                (agent, message.conversation, message.index, message.id, message.role,
-                 message.name, message.content, message.tokens, searchable,
-                 message.created_at, message.recorded_at),
-            )  # fmt: skip
-            if searchable and vectors is not None:
+            if is_searchable(message) and vectors is not None:
                 self._vectors.save(tx, agent, "message", message.id, 1, *vectors)
-            elif searchable:
-                self._vectors.defer(tx, [Pending(agent, "message", message.id, 1)])
+            elif is_searchable(message):
+                later.append(Pending(agent, "message", message.id, 1))
+        self._vectors.defer(tx, later)
 
     def stored(
         self, agent: str, messages: Sequence[Message], embedded: Sequence[Embedded | None]
@@ -256,6 +258,15 @@ class RecallMemory:
             f"SELECT {COLUMNS} FROM messages WHERE agent = $1 AND id = $2", agent, message_id
         )
         return message_of(rows[0]) if rows else None
+
+    def find_many(self, agent: str, message_ids: Sequence[str]) -> dict[str, Message]:
+        """Return the messages of these ids that the agent has."""
+        rows = self._db.read(
+            f"SELECT {COLUMNS} FROM messages JOIN"
+            " (SELECT unnest(CAST($2 AS text[])) AS k) AS keys ON id = k WHERE agent = $1",
+            agent, list(message_ids),
+        )  # fmt: skip
+        return {row[0]: message_of(row) for row in rows}
 
     def listing(
         self,

@@ -22,7 +22,7 @@ SHARED: Final = ""
 TagMatch = Literal["any", "all"]
 Level = Literal["ok", "warning", "flush"]
 SearchKind = Literal["hybrid", "lexical", "listing"]
-Author = Literal["client", "extractive"]
+Author = Literal["client", "extractive", "endpoint", "sampling"]
 
 
 class Kind(StrEnum):
@@ -61,6 +61,68 @@ class BlockChange:
     before: str | None
     after: str
     changed_at: datetime
+    conversation: str = ""
+    """Which one it belongs to; empty unless that is the block's scope."""
+
+    from_version: int = 0
+    to_version: int = 0
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRange:
+    """What a consolidation made of one block: from one version, 0 for a new one, to another."""
+
+    label: str
+    conversation: str
+    from_version: int
+    to_version: int
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Consolidation:
+    """One thinking over of core memory, from the first rewrite to its finish."""
+
+    id: str
+    author: Literal["client", "endpoint"]
+    began_at: datetime | None
+    """None if nothing had begun it and there was none before: it covers everything."""
+
+    began_by: str | None
+    finished_at: datetime | None = None
+    finished_by: str | None = None
+    reason: str | None = None
+    changed: tuple[VersionRange, ...] = ()
+    tokens: int = 0
+    """What it has cost at the endpoint, question and answer together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rethought:
+    """A consolidation that was finished, with what has changed since it began."""
+
+    consolidation: Consolidation
+    changes: tuple[BlockChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One version of a block, and the consolidation that it came of, if any."""
+
+    block: Block
+    consolidation: Consolidation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """News since core memory was last thought over; `text` says what to do."""
+
+    agent: str
+    messages: int
+    memories: int
+    since: datetime | None
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +177,8 @@ class Summary:
     tokens: int
     author: Author
     created_at: datetime
+    version: int = 1
+    """Counts up when another text takes its place for the same messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +193,22 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class MessageHit:
-    """A message that was found; `score` is 0 to 1, higher is better."""
+    """A message that was found, and `why`; `score` is 0 to 1, higher is better."""
 
     message: Message
     passage: Passage
     score: float
+    why: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryHit:
-    """A memory that was found; `score` is 0 to 1, higher is better."""
+    """A memory that was found, and `why`; `score` is 0 to 1, higher is better."""
 
     memory: Memory
     passage: Passage
     score: float
+    why: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +216,8 @@ class Page(Generic[T]):
     """A part of a result: `items` are numbers `offset` and up of `total`, best or newest first.
 
     `as_of` is the moment whose state the whole result shows, so that its next
-    page is not shifted by what others write meanwhile.
+    page is not shifted by what others write meanwhile. What has gone since then keeps
+    its number: `ends` are the offsets behind each item, where another page begins.
     """
 
     items: tuple[T, ...]
@@ -159,6 +226,7 @@ class Page(Generic[T]):
     as_of: datetime
     search: SearchKind
     note: str | None = None
+    ends: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +269,7 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Tokens in use by part of the context window."""
+    """Tokens in use by part of the context window; `other` is what only the client sees."""
 
     instructions: int
     tools: int
@@ -209,11 +277,29 @@ class Parts:
     working: int
     summary: int
     queue: int
+    other: int = 0
+
+    @property
+    def counted(self) -> int:
+        """The tokens that the server has counted itself."""
+        return self.instructions + self.tools + self.core + self.working + self.summary + self.queue
 
     @property
     def total(self) -> int:
         """All tokens in use."""
-        return self.instructions + self.tools + self.core + self.working + self.summary + self.queue
+        return self.counted + self.other
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The texts of a context window, each as its budget counts it, the messages one by one."""
+
+    instructions: str
+    tools: str
+    core: str
+    working: str
+    summary: str
+    messages: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +322,18 @@ class Budget:
     thresholds: Thresholds
     counts: dict[str, int]
     advice: str
+    reported_tokens: int | None = None
+    """What the client has said, and what has come and gone since; None if it said nothing."""
 
     @property
     def used_tokens(self) -> int:
-        """All tokens in use."""
+        """All tokens in use: what was counted or what was reported, whichever is more."""
         return self.parts.total
+
+    @property
+    def source(self) -> Literal["counted", "reported"]:
+        """Which of the two `used_tokens` is."""
+        return "reported" if self.parts.other else "counted"
 
     @property
     def free_tokens(self) -> int:
@@ -289,6 +382,8 @@ class EmbeddingState:
     model: str
     pending: int
     detail: str | None = None
+    windows_pending: int = 0
+    """Messages that are found by themselves, and not yet by what surrounds them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mcp_memory.errors import InvalidInput, SettingsFault
+from mcp_memory.kinds import DEFAULTS, Policies, read_policies
 from mcp_memory.locations import APP_NAME, PREFIX, default_db, expanded
 from mcp_memory.text import check_label, check_name
+from mcp_memory.windows import window_of
 
 DEFAULT_MODEL: Final = "snowflake/snowflake-arctic-embed-s-int8"
 DEFAULT_CONVERSATION: Final = "main"
+EXTRACTIVE: Final = "extractive"
+"""The summarizer that needs no model."""
+
+_ENDPOINT_PACKAGES: Final = ("openai", "pybreaker")
 
 
 class SearchMode(StrEnum):
@@ -66,8 +83,35 @@ def _issuer(url: str | None) -> str | None:
     return url
 
 
+def _summarizer(name: str) -> str:
+    if name == EXTRACTIVE:
+        return name
+    try:
+        checked = _issuer(name)
+    except ValueError as error:
+        raise ValueError(f"is neither `{EXTRACTIVE}` nor a URL such as https://host/v1") from error
+    return str(checked).rstrip("/")
+
+
 def _url(url: str | None) -> str | None:
     return None if _issuer(url) is None or url is None else url.removesuffix("/")
+
+
+def _table(given: object, info: ValidationInfo) -> object:
+    """Read the table of kinds; a path that is not absolute begins in the database's folder."""
+    if not isinstance(given, (str, Path)):
+        return given
+    if not str(given).strip():
+        raise ValueError("give the path of a file")
+    if "db" not in info.data:
+        return DEFAULTS  # The path of the database is refused already.
+    return read_policies(info.data["db"].parent / os.path.expanduser(given))
+
+
+def _window(given: object) -> object:
+    if not isinstance(given, str) or re.fullmatch(r"[-+\d_.\s]*", given):
+        return given
+    return window_of(given)
 
 
 def _split(names: object) -> object:
@@ -97,23 +141,39 @@ class Settings(BaseSettings):
 
     db: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=_default_db)
     agent: Annotated[str, AfterValidator(_agent)] = "default"
-    context_window: int = Field(default=128_000, ge=1_000, le=100_000_000)
+    context_window: Annotated[int, BeforeValidator(_window)] = Field(
+        default=128_000, ge=1_000, le=100_000_000
+    )
     tokenizer: Literal["o200k_base", "cl100k_base"] = "o200k_base"
     embedding_model: str = Field(default=DEFAULT_MODEL, min_length=1)
     toolset: Literal["standard"] = "standard"
     owner: Literal["auto", "off"] = "auto"
     owner_idle_seconds: float = Field(default=300.0, ge=0, le=1e9)
+    heartbeat_seconds: float = Field(default=300.0, ge=0, le=1e9)
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
     max_reply_tokens: int = Field(default=2_000, ge=300, le=100_000)
     warn_at: float = Field(default=0.70, gt=0, le=1)
     flush_at: float = Field(default=1.0, gt=0, le=1)
     keep_after_flush: float = Field(default=0.5, ge=0, lt=1)
     rethink_every: int = Field(default=5, ge=0)
+    window_vectors: bool = True
+    auto_consolidate: Literal["off", "on"] = "off"
     shared_blocks: Annotated[Names, AfterValidator(_shared_labels)] = ()
+    summarizer: Annotated[str, AfterValidator(_summarizer)] = EXTRACTIVE
+    summarizer_model: str | None = Field(default=None, min_length=1)
+    summarizer_api_key: SecretStr | None = None
+    summarizer_timeout_seconds: float = Field(default=60.0, gt=0, le=3_600)
+    summarizer_window: int = Field(default=32_000, ge=4_000)
+    summarizer_tokens_per_day: int = Field(default=500_000, ge=0)
+    summarizer_input_price: float | None = Field(default=None, ge=0)
+    summarizer_output_price: float | None = Field(default=None, ge=0)
+    sampling: Literal["off", "auto"] = "off"
     offline: bool = False
     cache_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=_default_cache)
     threads: int | None = Field(default=None, ge=1)
+    cache_mb: int = Field(default=512, ge=16, le=1_000_000)
     search_mode: SearchMode = SearchMode.HYBRID
+    kinds: Annotated[Policies, NoDecode, BeforeValidator(_table)] = DEFAULTS
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
     # What follows is for `serve --transport http|sse` alone.
@@ -136,6 +196,13 @@ class Settings(BaseSettings):
             raise ValueError("KEEP_AFTER_FLUSH must be less than FLUSH_AT")
         if self.warn_at > self.flush_at:
             raise ValueError("WARN_AT must not be more than FLUSH_AT")
+        if self.summarizer != EXTRACTIVE and self.summarizer_model is None:
+            raise ValueError("SUMMARIZER_MODEL must name the endpoint's model")
+        if self.summarizer != EXTRACTIVE and not all(map(find_spec, _ENDPOINT_PACKAGES)):
+            raise ValueError(
+                f"SUMMARIZER: an endpoint needs {' and '.join(_ENDPOINT_PACKAGES)}:"
+                " install mcp-memory[endpoint]"
+            )
         return self
 
     @property

@@ -185,7 +185,21 @@ def shorten(value: str, max_chars: int) -> str:
 
 def sentences(value: str) -> list[str]:
     """Return the sentences of a text in order, without the space between them."""
-    return [part.strip() for part in _SENTENCE_END.split(value) if part and part.strip()]
+    return [value[start:end] for start, end in sentence_ranges(value)]
+
+
+def sentence_ranges(value: str) -> list[tuple[int, int]]:
+    """Return the characters of each sentence of a text, half-open, without the space between."""
+    ends = [*(match.span() for match in _SENTENCE_END.finditer(value)), (len(value), len(value))]
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    for end, behind in ends:
+        sentence = value[start:end]
+        if bare := sentence.strip():
+            first = start + len(sentence) - len(sentence.lstrip())
+            ranges.append((first, first + len(bare)))
+        start = behind
+    return ranges
 
 
 def escape(value: str) -> str:

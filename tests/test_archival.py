@@ -53,7 +53,7 @@ def test_what_is_kept_is_found_and_shown_by_its_id(memory):
     assert found.tokens == memory.count_tokens("Ana likes green tea.")
     page = memory.archive.search("green tea")
     assert (ids(page), page.total, page.search) == ([kept.memory.id], 1, "hybrid")
-    assert page.items[0].score == pytest.approx(1)
+    assert 0 < page.items[0].score <= 1
 
 
 def test_an_id_is_taken_as_a_model_may_misread_it(memory):

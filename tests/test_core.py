@@ -329,25 +329,23 @@ def test_agents_do_not_see_each_other(settings):
         "persona": "", "human": "Name: Ana", "working": "Plan the trip.", "recipes": "soup"
     }  # fmt: skip
     assert values(ben) == {"persona": "", "human": "Name: Ben", "working": ""}
-    assert [change.after for change in ben.core.finish_rethinking()[0]] == ["Name: Ben"]
+    assert [change.after for change in ben.core.finish_rethinking().changes] == ["Name: Ben"]
     engine.close()
 
 
-def test_finishing_tells_what_changed_since_the_last_time(memory):
+def test_finishing_without_a_rewrite_tells_what_changed_since_the_last_time(memory):
     memory.core.append("human", "Name: Ana")
-    changes, since = memory.core.finish_rethinking()
-    assert since is None
-    assert [(c.label, c.before, c.after) for c in changes] == [("human", None, "Name: Ana")]
+    done = memory.core.finish_rethinking()
+    assert done.consolidation.began_at is None
+    assert [(c.label, c.before, c.after) for c in done.changes] == [("human", None, "Name: Ana")]
     memory.core.append("human", "Lives in Porto")
     memory.core.append("human", "Has a cat")
-    memory.core.rethink("recipes", "soup", "What she cooks.")
-    changes, since = memory.core.finish_rethinking()
-    assert since is not None
-    assert [(c.label, c.before, c.after) for c in changes] == [
+    again = memory.core.finish_rethinking()
+    assert again.consolidation.began_at == done.consolidation.finished_at
+    assert [(c.label, c.before, c.after) for c in again.changes] == [
         ("human", "Name: Ana", "Name: Ana\nLives in Porto\nHas a cat"),
-        ("recipes", None, "soup"),
     ]
-    assert memory.core.finish_rethinking()[0] == ()
+    assert memory.core.finish_rethinking().changes == ()
 
 
 def test_a_block_that_is_again_what_it_was_has_not_changed(memory):
@@ -355,14 +353,14 @@ def test_a_block_that_is_again_what_it_was_has_not_changed(memory):
     memory.core.finish_rethinking()
     memory.core.append("human", "A mistake")
     memory.core.replace("human", "A mistake", "")
-    assert memory.core.finish_rethinking()[0] == ()
+    assert memory.core.finish_rethinking().changes == ()
 
 
 def test_finishing_is_an_event_that_names_the_blocks(memory):
     memory.core.append("human", "Name: Ana")
     memory.core.finish_rethinking()
     newest = memory.events(1)[0]
-    assert (newest.kind, newest.data) == ("rethought", {"changed": ["human"]})
+    assert (newest.kind, newest.data["changed"]) == ("rethought", ["human"])
     assert newest.created_at <= datetime.now(UTC)
 
 

@@ -123,6 +123,14 @@ def test_a_long_text_is_chunked_by_the_tokens_of_the_model(embedder: FastEmbedde
     assert embedder.chunk("x " * 320) == [(0, 640)]
 
 
+@pytest.mark.parametrize(("wanted", "longest"), [(32, 32), (400, 400), (10_000, 409)])
+def test_a_chunk_may_be_as_long_as_is_wanted_and_as_the_input_takes(
+    embedder: FastEmbedder, wanted: int, longest: int
+) -> None:
+    ranges = embedder.chunk("x " * 2_000, wanted)
+    assert {(end - start) // 2 for start, end in ranges[:-1]} == {longest}
+
+
 def test_a_query_does_not_wait_for_passages(
     counting: CountingModel,
     word_tokenizer: tokenizers.Tokenizer,

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_memory.records import ROLES, Message
-from mcp_memory.summarizer import ExtractiveSummarizer
+from mcp_memory.summarizers import ExtractiveSummarizer, layout
+from mcp_memory.summarizers.extractive import MAX_MESSAGE_CHARS
 from mcp_memory.tokens import Tokenizer
 
 MOMENT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-LINE = re.compile(r"- \[(?P<day>\d{4}-\d{2}-\d{2}) (?P<who>[^\]]*)\] (?P<text>.+)")
 
 
 def count_words(text):
@@ -35,6 +35,18 @@ def summarize(evicted, parent=None, max_tokens=1_000):
     return ExtractiveSummarizer(count_words).summarize(parent, evicted, max_tokens=max_tokens)
 
 
+def lines(summary):
+    return layout.read(summary)[0]
+
+
+def hints(summary):
+    return layout.read(summary)[1]
+
+
+NOUNS = [
+    "harbour", "kitchen", "lighthouse", "stable", "chapel", "bridge", "garage", "attic", "tower",
+    "cellar", "barn", "fence", "balcony", "hallway", "nursery", "workshop", "boathouse", "shed",
+]  # fmt: skip
 WORDS = ["deadline", "tea", "Marta", "ERR_CONN_4031", "42", "thanks", "ok", "we", "decided",
          "咖啡", "上海", "path/to/file.py", "really?", "No.", "Yes!", "<b>", "[x]", "\n",
          "`code`"]  # fmt: skip
@@ -66,15 +78,20 @@ def test_a_summary_fits_in_tokens_of_a_real_tokenizer(tokenizer, parent, said, m
 @settings(deadline=None)
 @given(evictions, st.integers(0, 200))
 def test_every_line_was_said_by_whom_and_on_the_day_it_names(evicted, max_tokens):
-    for line in summarize(evicted, max_tokens=max_tokens).splitlines():
-        match = LINE.fullmatch(line)
-        assert match
+    for line in lines(summarize(evicted, max_tokens=max_tokens)):
         assert any(
-            match["text"] in " ".join(message.content.split())
-            and match["who"] == message.role
-            and match["day"] == message.created_at.date().isoformat()
+            line.text.strip("…") in " ".join(message.content.split())
+            and line.who == message.role
+            and line.day == message.created_at.date().isoformat()
             for message in evicted
         )
+
+
+@settings(deadline=None)
+@given(evictions, st.integers(0, 80))
+def test_every_hint_is_a_word_that_was_said(evicted, max_tokens):
+    said = " ".join(message.content for message in evicted)
+    assert all(hint in said for hint in hints(summarize(evicted, max_tokens=max_tokens)))
 
 
 @settings(deadline=None)
@@ -86,16 +103,23 @@ def test_the_same_input_gives_the_same_summary(evicted, parent, max_tokens):
 @settings(deadline=None)
 @given(evictions)
 def test_the_lines_stand_in_the_order_in_which_they_were_said(evicted):
-    days = [line[3:13] for line in summarize(evicted).splitlines()]
+    days = [line.day for line in lines(summarize(evicted))]
     assert days == sorted(days)
 
 
 @settings(deadline=None)
-@given(evictions)
-def test_a_summary_of_a_summary_alone_keeps_it_as_it_is(evicted):
-    first = summarize(evicted)
-    assert set(summarize([], first).splitlines()) <= set(first.splitlines())
-    assert summarize([], summarize([], first)) == summarize([], first)
+@given(evictions, st.none() | contents | st.text(), st.integers(0, 200))
+def test_a_summary_with_nothing_new_stays_as_it_is(evicted, parent, max_tokens):
+    first = summarize(evicted, parent, max_tokens)
+    assert summarize([], first, max_tokens) == first
+    assert summarize(messages("Ok, thanks!"), first, max_tokens) == first
+
+
+@settings(deadline=None)
+@given(evictions, st.integers(0, 200))
+def test_a_summary_is_read_back_as_it_was_laid_out(evicted, max_tokens):
+    first = summarize(evicted, max_tokens=max_tokens)
+    assert layout.lay_out(*layout.read(first)) == first
 
 
 def test_nothing_said_is_an_empty_summary():
@@ -110,7 +134,20 @@ def test_no_room_is_an_empty_summary():
 
 def test_a_speaker_with_a_name_is_named():
     said = [message("The server db-01 is in Falkenstein.", role="tool", name="inventory")]
-    assert summarize(said) == "- [2026-03-01 inventory] The server db-01 is in Falkenstein."
+    assert summarize(said) == "[2026-03-01]\ninventory: The server db-01 is in Falkenstein."
+
+
+def test_a_day_and_a_speaker_stand_once_for_the_lines_that_follow():
+    said = [
+        message("The launch is on May 5. The ticket is INC-2041.", name="Ana", at=MOMENT),
+        message("Marta leads the team in Porto.", name="Ben", at=MOMENT),
+    ]
+    assert summarize(said).splitlines() == [
+        "[2026-03-01]",
+        "Ana: The launch is on May 5.",
+        "- The ticket is INC-2041.",
+        "Ben: Marta leads the team in Porto.",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,18 +160,22 @@ def test_a_speaker_with_a_name_is_named():
         ("We decided to move the launch to Thursday.", "People were talking about some things."),
         ("My sister Marta lives in Porto.", "Someone somewhere likes something nice."),
         ("I am allergic to peanuts.", "Thanks, sounds good, talk soon then."),
+        ("The launch was moved to the harbour instead.", "The launch party outside was loud."),
+        ("Still undecided: which caterer for the harbour?", "Do you like the harbour, too?"),
         ("我决定以后不要喝咖啡。", "好的谢谢你的帮助真的很好。"),
+        ("会议改到下周三上午。", "会议室里面人很多。"),
+        ("私はエビのアレルギーがあります。", "今日はとてもいい気分でした。"),
     ],
 )
 def test_with_room_for_one_sentence_the_telling_one_stays(telling, talk):
     for said in (messages(telling, talk), messages(talk, telling)):
-        room = max(count_words(line) for line in summarize(said).splitlines())
+        room = max(count_words(summarize([one])) for one in said if summarize([one]))
         assert telling in summarize(said, max_tokens=room)
 
 
 def test_what_was_said_twice_is_kept_once():
     summary = summarize(messages("The launch is on May 5.", "the LAUNCH is on may 5!"))
-    assert len(summary.splitlines()) == 1
+    assert len(lines(summary)) == 1
 
 
 def test_different_facts_are_preferred_to_the_same_fact_again():
@@ -143,55 +184,104 @@ def test_different_facts_are_preferred_to_the_same_fact_again():
         "Project Atlas has DuckDB 2 as its database indeed.",
         "Marta leads the team in Porto since 2024.",
     )
-    room = 2 * max(count_words(line) for line in summarize(said).splitlines())
+    room = count_words(summarize(said[1:]))
     summary = summarize(said, max_tokens=room)
     assert "Marta leads" in summary
     assert "Atlas" in summary
 
 
 def test_chinese_sentences_are_chosen_one_by_one():
-    said = messages("我昨天在上海喝咖啡。我的生日是5月3日。")
-    summary = summarize(said)
-    assert [LINE.fullmatch(line)["text"] for line in summary.splitlines()] == [
-        "我昨天在上海喝咖啡。",
-        "我的生日是5月3日。",
-    ]
+    summary = summarize(messages("我昨天在上海喝咖啡。我的生日是5月3日。"))
+    assert [line.text for line in lines(summary)] == ["我昨天在上海喝咖啡。", "我的生日是5月3日。"]
 
 
 def test_lines_of_the_parent_keep_their_dates_and_stand_first():
-    parent = "- [2025-12-24 user] My sister Marta lives in Porto."
+    parent = "[2025-12-24]\nuser: My sister Marta lives in Porto."
     summary = summarize(messages("The launch is on May 5."), parent)
-    assert summary.splitlines() == [parent, "- [2026-03-01 user] The launch is on May 5."]
+    assert summary == f"{parent}\n[2026-03-01]\nuser: The launch is on May 5."
 
 
 def test_lines_of_the_parent_compete_with_what_is_new():
-    telling = "- [2025-12-24 user] Incident INC-2041 cost 1250 euros because of ERR_CONN_4031."
-    talk = "- [2025-12-25 user] Thanks, that sounds nice."
+    telling = "user: Incident INC-2041 cost 1250 euros because of ERR_CONN_4031."
+    talk = "user: Somebody walked slowly around outside."
     new = message("We decided to meet Marta in Porto on May 5.")
-    everything = summarize([new], f"{talk}\n{telling}")
-    room = sum(sorted(count_words(line) for line in everything.splitlines())[1:])
-    kept = summarize([new], f"{talk}\n{telling}", room).splitlines()
-    assert kept == [telling, f"- [2026-03-01 user] {new.content}"]
+    room = count_words(f"[2025-12-24]\n{telling}\n[2026-03-01]\nuser: {new.content}\nAlso: a")
+    kept = summarize([new], f"[2025-12-24]\n{talk}\n{telling}", room)
+    assert telling in kept
+    assert new.content in kept
+    assert talk not in kept
 
 
 def test_the_free_text_of_a_client_is_a_parent_too():
     parent = "The user is called Ana.\n\n  She moves to Porto in May 2026.  "
-    summary = summarize([], parent)
-    assert summary.splitlines() == ["The user is called Ana.", "She moves to Porto in May 2026."]
+    summary = summarize(messages("The launch is on May 5."), parent)
+    assert summary.splitlines() == [
+        "The user is called Ana.",
+        "She moves to Porto in May 2026.",
+        "[2026-03-01]",
+        "user: The launch is on May 5.",
+    ]
 
 
-def test_a_sentence_without_end_is_cut_and_shows_it():
-    said = "The log says " + "error 4031 at node alpha-7 " * 100
-    (line,) = summarize(messages(said)).splitlines()
-    assert line.endswith("…")
-    assert len(line) < 500
-    assert line.removeprefix("- [2026-03-01 user] ").removesuffix("…") in said
+def test_hints_of_the_parent_are_carried_on():
+    parent = "[2025-12-24]\nuser: Marta leads the team.\nAlso mentioned: pottery Falkenstein"
+    assert hints(summarize(messages("The launch is on May 5."), parent)) == [
+        "pottery",
+        "Falkenstein",
+    ]
 
 
-def test_a_name_with_brackets_does_not_break_the_next_summary():
-    said = [message("The launch is on May 5.", name="bot [v2]")]
-    first = summarize(said)
-    assert summarize([], first) == first
+def test_what_finds_no_room_is_hinted_at():
+    said = [f"The {word} was painted at noon on day {number}." for number, word in enumerate(NOUNS)]
+    kept = summarize(messages(*said), max_tokens=150)
+    shown = {noun for noun in NOUNS if noun in " ".join(line.text for line in lines(kept))}
+    assert shown
+    assert set(hints(kept)) & (set(NOUNS) - shown)
+
+
+def test_a_long_sentence_is_cut_into_lines_and_shows_it():
+    said = "The log says " + ", ".join(f"error {number} at node n{number}" for number in range(60))
+    found = lines(summarize(messages(said), max_tokens=5_000))
+    assert len(found) > 1
+    assert all(len(line.text) <= layout.MAX_LINE_CHARS for line in found)
+    assert found[0].text.endswith("…")
+    assert found[1].text.startswith("…")
+    assert all(line.text.strip("…") in said for line in found)
+
+
+def test_of_a_giant_message_only_its_ends_are_read():
+    middle = "needle-4711 stands in the middle. "
+    said = "The first line names Falkenstein. " + "x " * 400_000 + middle + "y " * 400_000
+    said += "\nThe last line names Porto."
+    read = []
+
+    def count(text):
+        read.append(len(text))
+        return count_words(text)
+
+    summary = ExtractiveSummarizer(count).summarize(None, messages(said), max_tokens=300)
+    assert "Falkenstein" in summary
+    assert "Porto" in summary
+    assert "needle" not in summary
+    assert sum(read) < 10 * MAX_MESSAGE_CHARS
+
+
+def test_a_name_with_brackets_or_a_colon_does_not_break_the_next_summary():
+    for name in ("bot [v2]", "bot: v2", "[2026-01-01]", "Also mentioned: x"):
+        said = [message("The launch is on May 5. The ticket is INC-2041.", name=name)]
+        first = summarize(said)
+        assert summarize(messages("Marta leads the team in Porto."), first).startswith(first)
+
+
+def test_interjections_before_a_sentence_are_left_out():
+    assert "user: I sold the boat to Marta." in summarize(
+        messages("Oh wow, hey Ana! I sold the boat to Marta. Haha, great!")
+    )
+
+
+def test_lines_of_a_program_are_no_sentences():
+    code = "import os\nclass Pool:\n    def acquire(self):\n        return self._queue.get(block)"
+    assert lines(summarize([message(code, role="tool")])) == []
 
 
 def test_an_address_with_a_question_mark_is_kept_whole():

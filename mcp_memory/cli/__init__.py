@@ -19,8 +19,10 @@ _COMMANDS: Final = {
     "doctor": "Check the installation, the database and the clients; says what to do.",
     "models": "The embedding model: fetch its files ahead, list what can be set.",
     "reembed": "Compute all vectors anew with the model that is set.",
+    "compact": "Make the database file as small as what is in it.",
     "token": "Access tokens for the memory over HTTP: make, list, revoke.",
     "block": "The blocks of core memory: list them, set one, also a read-only one.",
+    "summarize": "The summary of a conversation: show it, or write it anew from recall.",
     "schemas": "Write the JSON Schemas and the tables made from them, or check them.",
 }
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
+from mcp_memory.cli.output import show
 from mcp_memory.owner.client import ask
-from mcp_memory.settings import Settings, load_settings
+from mcp_memory.settings import DEFAULT_CONVERSATION, Settings, load_settings
 
 
 @click.group()
 def block() -> None:
-    """List the blocks of core memory, or set one."""
+    """List the blocks of core memory, set one, or show what has become of one."""
 
 
 def _whose(settings: Settings) -> dict[str, object]:
@@ -51,3 +53,40 @@ def set_block(
     )
     state = ", read-only" if done["read_only"] else ""
     click.echo(f"block {done['label']}: {done['tokens']} of {done['limit']} tokens{state}")
+
+
+@block.command("history")
+@click.argument("label")
+@click.option("--conversation", default=DEFAULT_CONVERSATION, help="Whose block `working`.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--version", type=click.IntRange(1), help="Print the value of this version.")
+def show_history(label: str, conversation: str, limit: int, version: int | None) -> None:
+    """Print who changed block LABEL, when and why, the newest change first."""
+    settings = load_settings()
+    revisions = ask(
+        settings,
+        "block.history",
+        {
+            **_whose(settings),
+            "label": label,
+            "conversation": conversation,
+            "limit": limit,
+            "version": version,
+        },
+    )["revisions"]
+    if version is not None:
+        click.echo(revisions[0]["value"])
+    elif not revisions:
+        click.echo(f"block {label} is as it was made: nobody has changed it yet")
+    else:
+        show([(f"version {item['version']}", _told(item)) for item in revisions])
+
+
+def _told(item: dict[str, Any]) -> str:
+    """Return when a version was made, by which connection, its size, and why."""
+    text = f"{item['at']}  {item['tokens']} tokens  by {item['by'] or 'the user'}"
+    if item["consolidation"]:
+        text += f"  consolidation {item['consolidation']}"
+        text += f" of the {item['author']}" if item["author"] != "client" else ""
+        text += f": {item['reason']}" if item["reason"] else ""
+    return text

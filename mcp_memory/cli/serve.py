@@ -19,7 +19,8 @@ SETTINGS_HELP = """\b
 Settings (environment variables, all optional):
   MCP_MEMORY_DB                the database file; default: the platform's data folder
   MCP_MEMORY_AGENT             whose memory this is; default: default
-  MCP_MEMORY_CONTEXT_WINDOW    the model's window in tokens; default: 128000
+  MCP_MEMORY_CONTEXT_WINDOW    the model's window in tokens, or its name (gpt-5.1, gemini-3-pro,
+                               claude-opus-4.5, ...); default: 128000
   MCP_MEMORY_TOKENIZER         o200k_base or cl100k_base
   MCP_MEMORY_EMBEDDING_MODEL   any fastembed model; see `mcp-memory models list`
   MCP_MEMORY_TIMEZONE          zone of dates without one; default: UTC
@@ -28,11 +29,20 @@ Settings (environment variables, all optional):
   MCP_MEMORY_FLUSH_AT          evict the oldest messages then; default: 1.0
   MCP_MEMORY_KEEP_AFTER_FLUSH  keep so much of the window; default: 0.5
   MCP_MEMORY_RETHINK_EVERY     remind of core memory after so many user turns; default: 5
+  MCP_MEMORY_SUMMARIZER        extractive, or the URL of an OpenAI-compatible endpoint; beside it
+                               _SUMMARIZER_MODEL, _SUMMARIZER_API_KEY, _SUMMARIZER_WINDOW,
+                               _SUMMARIZER_TIMEOUT_SECONDS, _SUMMARIZER_TOKENS_PER_DAY, and
+                               _SUMMARIZER_INPUT_PRICE, _OUTPUT_PRICE in dollars a million tokens
+  MCP_MEMORY_SAMPLING          auto: the client's own model writes summaries, if it may be asked;
+                               default: off
   MCP_MEMORY_SHARED_BLOCKS     labels of blocks shared with other agents, separated by commas
+  MCP_MEMORY_KINDS             a TOML file: how memories of each kind are kept (docs/kinds.md)
   MCP_MEMORY_OWNER             auto: all clients share one process; off: this one alone
   MCP_MEMORY_OWNER_IDLE_SECONDS  that process ends so long after the last client; default: 300
+  MCP_MEMORY_HEARTBEAT_SECONDS  so long after a change it tidies up; 0: never; default: 300
   MCP_MEMORY_OFFLINE           1: never touch the network
   MCP_MEMORY_CACHE_DIR         where model files are; default: the platform's cache folder
+  MCP_MEMORY_CACHE_MB          megabytes for the indexes of the search; default: 512
   MCP_MEMORY_THREADS           batches embedded at once; default: one a processor, up to 4
   MCP_MEMORY_LOG_LEVEL         debug, info, warning or error; logs go to stderr
 

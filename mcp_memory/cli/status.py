@@ -53,7 +53,7 @@ def gather(settings: Settings, seconds: float) -> dict[str, Any]:
     """
     from mcp_memory.owner.look import State, look
     from mcp_memory.owner.places import Places
-    from mcp_memory.owner.status import sizes
+    from mcp_memory.owner.status import sizes, summarizer
 
     seen = look(Places(str(settings.db)), "status", seconds=seconds)
     own: dict[str, Any] = {
@@ -62,6 +62,7 @@ def gather(settings: Settings, seconds: float) -> dict[str, Any]:
         "database": sizes(settings.db),
         "embedding": {"model": settings.embedding_model, "state": None, "pending": None},
         "tokenizer": settings.tokenizer,
+        "summarizer": summarizer(settings),
     }
     told = seen.result
     if seen.state is State.RUNNING:
@@ -91,7 +92,22 @@ def lines(seen: dict[str, Any], settings: Settings) -> list[tuple[str, str]]:
         model.append(f"{_count(embedding['pending'], 'text')} pending")
     shown.append(("model", ", ".join(model)))
     shown.append(("tokenizer", seen["tokenizer"]))
+    shown.append(("summaries", _summarizer_line(seen["summarizer"])))
     return shown
+
+
+def _summarizer_line(summarizer: dict[str, Any]) -> str:
+    if summarizer["kind"] != "endpoint":
+        return f"{summarizer['kind']}, without a model"
+    line = f"{summarizer['model']} at {summarizer['host']}"
+    if "circuit" not in summarizer:
+        return line
+    cost = summarizer["dollars_today"]
+    return (
+        f"{line}, circuit {summarizer['circuit']}; {summarizer['tokens_today']} of"
+        f" {summarizer['tokens_per_day']} tokens today"
+        + ("" if cost is None else f", {cost:.2f} dollars")
+    )
 
 
 def _owner(seen: Look) -> dict[str, Any]:
@@ -108,6 +124,7 @@ def _owner(seen: Look) -> dict[str, Any]:
             else None
         ),
         "idle_seconds": None,
+        "heartbeats": None,
         "holder": seen.holder or None,
         "detail": seen.refusal or None,
     }
@@ -139,7 +156,8 @@ def _kind(owner: dict[str, Any]) -> str:
 def _database_lines(database: dict[str, Any]) -> list[str]:
     if database["bytes"] is None:
         return ["not there yet"]
-    size = f"{_bytes(database['bytes'])}, write-ahead log {_bytes(database['wal_bytes'])}"
+    dead = "" if database.get("dead_frac") is None else f" ({database['dead_frac']:.0%} dead)"
+    size = f"{_bytes(database['bytes'])}{dead}, write-ahead log {_bytes(database['wal_bytes'])}"
     if database["rows"] is None:
         return [size]
     rows = ", ".join(

@@ -8,22 +8,37 @@ thread, and returns only what is committed.
 from __future__ import annotations
 
 import copy
+import logging
 import threading
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
+from mcp_memory import events
+from mcp_memory.consolidations import Consolidations
 from mcp_memory.engine import Engine
+from mcp_memory.errors import MemoryFault
 from mcp_memory.memory.archive import Archive
 from mcp_memory.memory.base import Access, Grant, Listener
 from mcp_memory.memory.blocks import Blocks
+from mcp_memory.memory.consolidator import Complete, Consolidator
 from mcp_memory.memory.conversations import Conversations
+from mcp_memory.memory.loading import Loader
 from mcp_memory.memory.readers import Call, Readers
+from mcp_memory.memory.reflection import Reflections
+from mcp_memory.memory.resume import Resume
 from mcp_memory.paging import Pager, PagingState
-from mcp_memory.records import EmbeddingState, Event, Surface
-from mcp_memory.settings import Settings
+from mcp_memory.records import EmbeddingState, Event, Reminder, Rethought, Surface
+from mcp_memory.settings import EXTRACTIVE, Settings
 
 __all__ = ["Memories", "Memory", "Overview"]
+
+logger = logging.getLogger(__name__)
+
+_IDLE_SECONDS: Final = 30.0
+"""After so long without a request nobody is at work; with shorter heartbeats, after one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,9 @@ class Memories:
         self._shared: dict[str, _Shared] = {}
         self._readers: list[Readers] = []
         self._grants: list[Grant] = []
+        self._consolidations = Consolidations(engine.database)
+        self.complete: Complete | None = None
+        """Asks the model that consolidates by itself; None where none is set."""
         self._opening = threading.Lock()
 
     def open(
@@ -82,9 +100,119 @@ class Memories:
         return Memory(
             Access(
                 self.engine, agent, settings, pager, shared.listeners, readers, self._readers,
-                self._grants,
+                self._grants, self._consolidations,
             )
         )  # fmt: skip
+
+    def consolidation_due(self, agent: str) -> Reminder | None:
+        """Return the reminder to think core memory over, if there is news that it has not told.
+
+        News is what was said or kept since the last consolidation. After `remind` there is
+        no other reminder until something newer has come.
+        """
+        engine, units = self.engine, self._consolidations
+        if not engine.settings.rethink_every:
+            return None
+        with engine.lock:
+            newest, since = self._newest(agent), units.last_at(agent)
+            reminded = engine.events.last_at(agent, (events.REMINDER,))
+            # What was recorded before the clock was set back is not news for ever.
+            told = [at for at in (since, reminded, units.reminded_of(agent)) if at is not None]
+            if any(newest <= at for at in told):
+                return None
+            messages, memories = units.count_news(agent, since)
+        if not messages and not memories:
+            return None
+        text = (
+            f"Since core memory was last thought over, {messages} messages and {memories} memories"
+            " have come: if something lasting is among them, rethink_memory, then"
+            " finish_rethinking_memory."
+        )
+        return Reminder(agent, messages, memories, since, text)
+
+    def remind(self, agent: str) -> Event | None:
+        """Write the event of `consolidation_due` and tell the agent's connections, if it is due."""
+        engine = self.engine
+        with engine.lock:
+            reminder = self.consolidation_due(agent)
+            if reminder is None:
+                return None
+            data: dict[str, object] = {
+                "messages": reminder.messages, "memories": reminder.memories
+            }  # fmt: skip
+            with engine.database.transaction() as tx:
+                event = engine.events.add(tx, agent, events.REMINDER, reminder.text, data=data)
+            self._consolidations.reminded(agent, self._newest(agent))
+        shared = self._shared.get(agent)
+        for listener in tuple(shared.listeners) if shared is not None else ():
+            listener(frozenset({"events"}))
+        return event
+
+    def beat(self) -> bool:
+        """Tell the agents that are connected what no call of theirs has: news, and pressure.
+
+        While nobody is at work, the endpoint thinks their core memory over, if it is set to.
+
+        Returns:
+            Whether that was put off, as somebody is at work.
+
+        Raises:
+            StorageFault: An event can't be written.
+        """
+        idle_seconds = time.monotonic() - self.engine.database.used_at
+        with self.engine.lock:
+            agents = sorted({readers.agent for readers in self._readers})
+        for agent in agents:
+            self.remind(agent)
+            shared = self._shared[agent]
+            with self.engine.lock:
+                live = {
+                    conversation: next((user for user in users if isinstance(user, Pager)), None)
+                    for conversation, users in shared.state.users.items()
+                }
+                warned = [name for name, pager in live.items() if pager and pager.refresh(name)]
+            for conversation in warned:
+                for listener in tuple(shared.listeners):
+                    listener(frozenset({f"budget/{conversation}", "events"}))
+        due = [agent for agent in agents if self._is_endpoint_due(agent)]
+        if due and idle_seconds < min(_IDLE_SECONDS, self.engine.settings.heartbeat_seconds):
+            return True
+        for agent in due:
+            self.consolidate(agent)
+        return False
+
+    def consolidate(self, agent: str) -> Rethought | None:
+        """Let the endpoint think an agent's core memory over, if it is set to and there is news.
+
+        It waits for the answer, and is for a thread that may. After a failure it is not
+        asked again before something newer has come.
+        """
+        complete = self.complete
+        if complete is None or not self._is_endpoint_due(agent):
+            return None
+        with self.engine.lock:
+            self._consolidations.try_now(agent, self._newest(agent))
+        memory = self.open(agent)
+        try:
+            return memory.consolidator.run(complete)
+        except MemoryFault as fault:
+            logger.warning("the endpoint's consolidation was not taken: %s", fault)
+            return None
+        finally:
+            memory.close()
+
+    def _is_endpoint_due(self, agent: str) -> bool:
+        if self.complete is None or self.engine.settings.auto_consolidate == "off":
+            return False
+        units = self._consolidations
+        with self.engine.lock:
+            since, newest = units.last_at(agent), self._newest(agent)
+            done = [at for at in (since, units.tried_at(agent)) if at is not None]
+            return all(newest > at for at in done) and any(units.count_news(agent, since))
+
+    def _newest(self, agent: str) -> datetime:
+        engine = self.engine
+        return max(engine.recall.newest(agent), engine.archival.newest(agent))
 
     def close(self) -> None:
         """Close the database and end the background work."""
@@ -110,9 +238,10 @@ class Memory:
         self._listeners = access.listeners
         self._listener: Listener | None = None
         self._grant: Grant | None = None
-        self.core = Blocks(access)
         self.archive = Archive(access)
         self.conversations = Conversations(access, self.archive)
+        self.loader = Loader(access)
+        self._take_core(Blocks(access))
         self.core.write_snapshot()
         with self._engine.lock:
             access.all_readers.append(access.readers)
@@ -137,16 +266,27 @@ class Memory:
             arrived: The `tick` at which the call came in; the present one without.
         """
         readers = self._access.readers
+        self._engine.database.touch()
         with self._engine.lock:
             # The handshake of one that connected earlier may be repeated, and not shown to it.
             repeated = key not in readers and readers.since is not None
             reader = readers.get(key, lambda: self.core.unseen(shown))
             call = Call(readers, reader, readers.tick if arrived is None else arrived)
             view = copy.copy(self)
-            view.core = Blocks(self._access, call)
+            view._take_core(Blocks(self._access, call))
             if shown is not None and not repeated:
                 view.core.saw_text(shown)
         return view
+
+    def _take_core(self, core: Blocks) -> None:
+        self.core = core
+        self.resume = Resume(self._access, core, self.archive, self.conversations)
+        self.reflections = Reflections(self._access, core)
+        self.consolidator = Consolidator(self._access, core, self.reflections)
+
+    def shows(self, surface: Surface) -> None:
+        """Take what the server itself puts into this connection's window from now on."""
+        self._access.pager.shows(surface)
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with the topics of every change to the agent's memory.
@@ -166,6 +306,7 @@ class Memory:
         with self._engine.lock:
             if self._access.readers in self._access.all_readers:
                 self._access.all_readers.remove(self._access.readers)
+            self._access.pager.leave()
         if self._listener is not None:
             self._listeners.remove(self._listener)
             self._listener = None
@@ -186,6 +327,17 @@ class Memory:
         """Return the newest events, newest first."""
         with self._engine.lock:
             return self._engine.events.recent(self.agent, limit)
+
+    def consolidated(self) -> tuple[datetime | None, int]:
+        """Return when core memory was last thought over, and what the endpoint's cost in tokens."""
+        units = self._access.consolidations
+        with self._engine.lock:
+            return units.last_at(self.agent), units.tokens(self.agent)
+
+    def summarizer_status(self) -> dict[str, object]:
+        """Return who writes summaries, and what the endpoint has cost today, as JSON."""
+        status = self._engine.summarizer_status
+        return {"kind": EXTRACTIVE} if status is None else status()
 
     def embedding_state(self) -> EmbeddingState:
         """Return whether search has its semantic half."""

@@ -24,7 +24,6 @@ from mcp_memory.records import (
 )
 from mcp_memory.search.analysis import terms
 from mcp_memory.search.queries import Filter
-from mcp_memory.search.signals import reasons
 from mcp_memory.text import check_query, check_tags, shorten
 
 _NEAR_DUPLICATES: Final = 3
@@ -121,7 +120,7 @@ class Archive(Part):
         hits = tuple(
             MemoryHit(
                 texts[f.key], passage(texts[f.key].content, f.start, f.end), f.score,
-                reasons(f.signals),
+                f.why,
             )
             for f in ranking.found
             if f.key in texts

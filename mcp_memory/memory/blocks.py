@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from typing import Final
 
-from mcp_memory import events
+from mcp_memory.consolidations import check_reason
+from mcp_memory.dates import now
 from mcp_memory.errors import Conflict, MatchFault
+from mcp_memory.ids import new_id
 from mcp_memory.memory.base import Access, Part, check_conversation
 from mcp_memory.memory.readers import BlockKey, Call, block_key
-from mcp_memory.records import SHARED, Block, BlockChange
+from mcp_memory.memory.units import log_consolidation, unit_of, version_ranges
+from mcp_memory.records import SHARED, Block, Consolidation, Rethought, Revision
 from mcp_memory.render import compile_block, compile_blocks
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.snapshot import write_snapshot
+
+UNNAMED: Final = "unnamed"
+"""The editor where a connection has no name, such as one over HTTP."""
 
 
 class Blocks(Part):
@@ -109,7 +115,7 @@ class Blocks(Part):
             elif present is not None and present.description == block.description:
                 self.saw(present, conversation)
                 return present
-            return self._store(conversation, block)
+            return self._store(conversation, block, rewritten=True)
 
     def define(
         self,
@@ -130,22 +136,56 @@ class Blocks(Part):
                 self._agent, DEFAULT_CONVERSATION, label, value,
                 description=description, limit=limit, read_only=read_only, shared=self._shared,
             )  # fmt: skip
-            return self._store(DEFAULT_CONVERSATION, block)
+            return self._store(DEFAULT_CONVERSATION, block, by_user=True)
 
-    def finish_rethinking(self) -> tuple[tuple[BlockChange, ...], datetime | None]:
-        """End a consolidation: return what changed since the last one, and when that was."""
+    def finish_rethinking(self, reason: str | None = None) -> Rethought:
+        """End a consolidation, and return it with what has changed since it began.
+
+        If no rewrite has begun one, it covers everything since the last.
+
+        Args:
+            reason: Why the blocks were changed, for the history.
+
+        Raises:
+            InvalidInput, OverLimit: The reason can't be kept; nothing is finished.
+        """
+        reason = check_reason(reason)
         with self._engine.lock:
-            since = self._engine.events.last_at(self._agent, (events.RETHOUGHT,))
-            changes = self._engine.core.changes_since(self._agent, since, self._shared)
+            units, agent = self._consolidations, self._agent
+            changes = self._engine.core.changes_since(agent, units.since(agent), self._shared)
+            unit = units.present(agent) or Consolidation(
+                new_id(), "client", units.since(agent), None
+            )
+            unit = replace(
+                unit, finished_at=units.later(agent, now()), finished_by=self._editor(),
+                reason=reason, changed=version_ranges(changes),
+            )  # fmt: skip
             with self._engine.database.transaction() as tx:
-                self._engine.events.add(
-                    tx, self._agent, events.RETHOUGHT,
-                    f"Core memory was thought over; {len(changes)} blocks changed.",
-                    data={"changed": [change.label for change in changes]},
-                )  # fmt: skip
+                units.finish(tx, agent, unit)
+                log_consolidation(tx, self._engine.events, agent, unit)
+            units.finished(agent, unit)
             self._pager.rethought()
         self._notify("events")
-        return changes, since
+        return Rethought(unit, changes)
+
+    def history(
+        self, label: str, conversation: str = DEFAULT_CONVERSATION, limit: int | None = 20
+    ) -> tuple[Revision, ...]:
+        """Return the versions of a block, newest first, each with the consolidation it came of.
+
+        Args:
+            limit: So many of the newest; None for all.
+
+        Raises:
+            NotFound: There is none of that label.
+        """
+        block = self.get(label, conversation)
+        keeper = SHARED if block.scope == "shared" else self._agent
+        owner = conversation if block.scope == "conversation" else ""
+        with self._engine.lock:
+            versions = self._engine.core.history(keeper, owner, label, limit)
+            units = self._consolidations.of_block(keeper, owner, label)
+        return tuple(Revision(version, unit_of(version, owner, units)) for version in versions)
 
     def compiled(self, conversation: str = DEFAULT_CONVERSATION) -> str:
         """Return the blocks as they stand in context."""
@@ -228,12 +268,30 @@ class Blocks(Part):
             self._call.saw(key)  # The refusal shows it, to this reader's later calls.
             raise Conflict(present.label, value=present.value, field=field)
 
-    def _store(self, conversation: str, block: Block) -> Block:
+    def _editor(self) -> str | None:
+        return (self._readers.connection or UNNAMED) if self._call else None
+
+    def _store(
+        self, conversation: str, block: Block, *, rewritten: bool = False, by_user: bool = False
+    ) -> Block:
         before = self._present(conversation, block.label)
-        block = replace(block, editor=self._readers.connection if self._call else None)
+        units, agent = self._consolidations, self._agent
+        block = replace(
+            block, editor=self._editor(), changed_at=units.later(agent, block.changed_at)
+        )
+        began = None
         with self._engine.database.transaction() as tx:
-            self._engine.core.store(tx, self._agent, conversation, block)
-        self._engine.core.stored(self._agent, conversation, block)
+            if not by_user:
+                moment, by = block.changed_at, block.editor
+                began = units.begin(tx, agent, moment, by, rewritten=rewritten)
+            self._engine.core.store(tx, agent, conversation, block)
+        self._engine.core.stored(agent, conversation, block)
+        units.begun(agent, began)
+        self.announce(conversation, before, block)
+        return block
+
+    def announce(self, conversation: str, before: Block | None, block: Block) -> None:
+        """Tell whoever has to know of a version that was committed."""
         if before is None or before.value != block.value:
             self._tell_readers(block_key(block, conversation), block)
         self.write_snapshot()
@@ -241,7 +299,6 @@ class Blocks(Part):
             self._notify_granted(block.label, conversation)
         else:
             self._notify("core", f"budget/{conversation}")
-        return block
 
     def _notify_granted(self, label: str, conversation: str) -> None:
         for grant in tuple(self._grants):

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 _WAIT_SECONDS = 20.0
 
 
-def ask(settings: Settings, op: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+def ask(
+    settings: Settings, op: str, params: dict[str, Any] | None = None, seconds: float = 10.0
+) -> dict[str, Any]:
     """Do an operation in the owner, or in this process if there is none; return its result.
+
+    Args:
+        seconds: How long the owner may take.
 
     Raises:
         MemoryFault: It was refused, or the owner doesn't answer.
@@ -29,7 +34,7 @@ def ask(settings: Settings, op: str, params: dict[str, Any] | None = None) -> di
     places = Places(str(settings.db))
     if places.read_address() is not None:
         try:
-            return ask_owner(settings, op, params)
+            return ask_owner(settings, op, params, seconds)
         except OwnerFault:
             if places.read_address() is not None:
                 raise

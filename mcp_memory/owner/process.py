@@ -22,6 +22,7 @@ import anyio.to_thread
 
 from mcp_memory import __version__
 from mcp_memory.errors import MemoryFault, OwnerFault, SettingsFault
+from mcp_memory.kinds import DEFAULTS
 from mcp_memory.owner.connection import Connection, LineReader
 from mcp_memory.owner.seat import Seat, error_message
 from mcp_memory.owner.wire import MAX_HELLO_BYTES, PROTOCOL
@@ -251,6 +252,8 @@ class Owner:
                     f" {ours!r}",
                     hint="Set the same in every client",
                 )
+        if settings.kinds not in (self._settings.kinds, DEFAULTS):
+            logger.warning("a client sets another MCP_MEMORY_KINDS; that of this process counts")
         return settings
 
 

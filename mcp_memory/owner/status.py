@@ -7,19 +7,22 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mcp_memory import __version__
+from mcp_memory.settings import EXTRACTIVE, Settings
 
 if TYPE_CHECKING:
     # The command line uses `sizes` too, and need not wait for the SDK.
+    from mcp_memory.memory.rewriter import Rewriter
     from mcp_memory.server.servers import ConnectionInfo, Servers
 
 
 def status(servers: Servers, params: dict[str, Any]) -> dict[str, Any]:
     """Return `{owner, clients, database, embedding, tokenizer}`.
 
-    A database that no call has needed yet is not opened: its `schema`, `agents` and
-    `rows`, and the model's `pending`, are None then.
+    A database that no call has needed yet is not opened: its `schema`, `agents`, `rows`
+    and `dead_frac`, and the model's `pending`, are None then.
     """
     settings = servers.settings
     connections: list[ConnectionInfo] = list(servers.connections)
@@ -33,6 +36,7 @@ def status(servers: Servers, params: dict[str, Any]) -> dict[str, Any]:
     memories = servers.opened
     if memories is not None:
         from mcp_memory.storage.checks import agent_count, row_counts, schema_version
+        from mcp_memory.storage.space import space
 
         engine = memories.engine
         read = engine.database.read
@@ -40,6 +44,7 @@ def status(servers: Servers, params: dict[str, Any]) -> dict[str, Any]:
             "schema": schema_version(read),
             "agents": agent_count(read),
             "rows": row_counts(read),
+            "dead_frac": round(space(read).dead_frac, 3),
         }
         state = engine.state(settings.agent)
         embedding |= {
@@ -52,12 +57,24 @@ def status(servers: Servers, params: dict[str, Any]) -> dict[str, Any]:
             "pid": os.getpid(),
             "version": __version__,
             "idle_seconds": settings.owner_idle_seconds,
+            "heartbeats": servers.heartbeats,
         },
         "clients": [_connection(connection) for connection in connections],
         "database": database,
         "embedding": embedding,
         "tokenizer": settings.tokenizer,
+        "summarizer": summarizer(settings, servers.rewriter),
     }
+
+
+def summarizer(settings: Settings, rewriter: Rewriter | None = None) -> dict[str, Any]:
+    """Return who writes summaries; what the endpoint has cost only if the database is open."""
+    if rewriter is not None:
+        return rewriter.status()
+    if settings.summarizer == EXTRACTIVE:
+        return {"kind": EXTRACTIVE}
+    host = urlsplit(settings.summarizer).hostname
+    return {"kind": "endpoint", "host": host, "model": settings.summarizer_model}
 
 
 def check(servers: Servers, params: dict[str, Any]) -> dict[str, Any]:
@@ -75,6 +92,26 @@ def check(servers: Servers, params: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def compact(servers: Servers, params: dict[str, Any]) -> dict[str, Any]:
+    """Make the file as small as what is in it: `{before_bytes, after_bytes}`.
+
+    If clients write all the while, they wait for the last attempt.
+
+    Raises:
+        StorageFault: It can't be done; nothing was changed.
+    """
+    from mcp_memory.errors import StorageFault
+    from mcp_memory.storage.compaction import compact as compact_file
+
+    database = servers.memories().engine.database
+    done = None
+    for hold in (False, False, True):
+        done = done or compact_file(database, hold=hold)
+    if done is None:
+        raise StorageFault("somebody has read all the while", hint="Try again in a moment")
+    return asdict(done)
+
+
 def sizes(db: Path) -> dict[str, Any]:
     """Return what is known of a database without opening it: `{path, bytes, wal_bytes, …}`.
 
@@ -87,6 +124,7 @@ def sizes(db: Path) -> dict[str, Any]:
         "schema": None,
         "agents": None,
         "rows": None,
+        "dead_frac": None,
     }
 
 

@@ -393,7 +393,8 @@ class SearchIndex(Generic[Key]):
         score, faded = float(scored.scores[at]), float(scored.faded[at])
         crowded = score / max(float(scored.unfaded[at]) * faded, 1e-9)
         span = self._span(prepared, vector, number)
-        return Found(self._keys[number], score, *span, parts, place, faded, crowded)
+        worded = prepared.weighed is not None and bool(prepared.weighed.alone[number] > 0)
+        return Found(self._keys[number], score, *span, parts, place, faded, crowded, worded)
 
     def _span(self, prepared: Prepared, vector: Vectors | None, number: int) -> Range:
         # The passage that shares words with the question shows best why it was found.

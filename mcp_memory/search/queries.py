@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.search.signals import Scores
+from mcp_memory.search.signals import Scores, reasons
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -51,7 +51,7 @@ class Found(Generic[Key]):
 
     `signals` are the parts of its standing, by name; see `signals`. `place` counts
     from the first of the whole ranking; `faded` and `crowded` are what age, and others
-    that say the same, have left of the score.
+    that say the same, have left of the score; `worded` is whether it has a word of the question.
     """
 
     key: Key
@@ -62,6 +62,12 @@ class Found(Generic[Key]):
     place: int = -1
     faded: float = 1.0
     crowded: float = 1.0
+    worded: bool = False
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """The reasons why it is there; see `signals.reasons`."""
+        return reasons(self.signals, worded=self.worded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,19 +55,9 @@ _MIDDLE: Final = 2.0
 _MOST_BY_WORDS: Final = 4.0
 
 
-_REASONS: Final[Mapping[str, str]] = {
-    WORDS: "lexical",
-    MEANING: "semantic",
-    WORDS_NEAR: "near",
-    WORDS_AROUND: "near",
-    MEANING_NEAR: "near",
-    MEANING_AROUND: "near",
-    TIME: "when",
-    SPEAKER: "who",
-}
-
-_STANDS_OUT_AT: Final = 1.0
-"""One spread above the mean: of texts that have nothing to do with a question, one of six."""
+_STANDS_OUT_AT: Final = 0.5
+"""Half a spread above the mean: where fewer than one of three documents stand. Among few
+documents nothing stands much higher, see `LIKE_OTHERS`."""
 
 _WHEN_AT: Final = 0.5
 """As near to the time that is named: no further off than that time is long."""
@@ -138,32 +128,41 @@ def weight_of(name: str, beside: Iterable[str]) -> float:
     return WEIGHTS[name]
 
 
-def reasons(signals: Mapping[str, float]) -> tuple[str, ...]:
+def reasons(signals: Mapping[str, float], *, worded: bool) -> tuple[str, ...]:
     """Return why a document was found: of `lexical`, `semantic`, `near`, `when` and `who`.
 
     What stands out by itself is a reason; its surroundings are one, `near`, only where
     they stand out more than it does, as it is a part of them. Where nothing stands out,
-    as among few texts, it is what adds most.
+    as among few texts, it is the half that adds more.
 
     Args:
         signals: Its standing by signal. Without any it is far down among too many to
             weigh, where only vectors were compared.
+        worded: Whether it has any word of the question.
     """
-    least = {WORDS: _STANDS_OUT_AT, MEANING: _STANDS_OUT_AT, TIME: _WHEN_AT, SPEAKER: 1.0}
-    found = {_REASONS[name] for name, bar in least.items() if signals.get(name, -np.inf) >= bar}
-    for own, *around in (
-        (WORDS, WORDS_NEAR, WORDS_AROUND),
-        (MEANING, MEANING_NEAR, MEANING_AROUND),
-    ):
-        bar = max(signals.get(own, -np.inf), _STANDS_OUT_AT)
-        if any(signals.get(name, -np.inf) > bar for name in around):
-            found.add("near")
+    least = -np.inf
+    words = signals.get(WORDS, least) if worded else least
+    meaning = signals.get(MEANING, least)
+    around = max(
+        _above(words, signals, WORDS_NEAR, WORDS_AROUND),
+        _above(meaning, signals, MEANING_NEAR, MEANING_AROUND),
+    )
+    standings = {"lexical": words, "semantic": meaning, "near": around}
+    found = [name for name, standing in standings.items() if standing >= _STANDS_OUT_AT]
+    if signals.get(TIME, 0.0) >= _WHEN_AT:
+        found.append("when")
+    if signals.get(SPEAKER, 0.0) > 0:
+        found.append("who")
     if not found:
-        most = max(
-            signals, key=lambda name: weight_of(name, signals) * signals[name], default=MEANING
-        )
-        found.add(_REASONS[most])
-    return tuple(reason for reason in dict.fromkeys(_REASONS.values()) if reason in found)
+        by_words = WEIGHTS[WORDS] * words > WEIGHTS[MEANING] * meaning
+        found.append("lexical" if by_words else "semantic")
+    return tuple(found)
+
+
+def _above(own: float, signals: Mapping[str, float], *around: str) -> float:
+    """Return what stands highest around a document if that is more than its own."""
+    most = max(signals.get(name, -np.inf) for name in around)
+    return most if most > own else -np.inf
 
 
 def _filled(signals: Mapping[str, Scores]) -> dict[str, Scores]:

@@ -40,13 +40,15 @@ from mcp_types import (
     SubscriptionsListenRequestParams,
     SubscriptionsListenResult,
 )
+from mcp_types.methods import serialize_server_result
+from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
 from pydantic import ValidationError
 
 from mcp_memory import __version__
 from mcp_memory.errors import Conflict, InvalidInput, MemoryFault, NotFound
 from mcp_memory.records import Surface
 from mcp_memory.server.callers import Callers
-from mcp_memory.server.instructions import HABIT, compose
+from mcp_memory.server.instructions import compose
 from mcp_memory.server.prompts import PROMPTS, get_prompt
 from mcp_memory.server.resources import (
     RESOURCES,
@@ -56,6 +58,7 @@ from mcp_memory.server.resources import (
     updated_uris,
 )
 from mcp_memory.server.results import Fitter, compact, failure
+from mcp_memory.server.sampling import Sampler
 from mcp_memory.server.subscriptions import Subscriptions
 from mcp_memory.server.tools import TOOLS, ToolSpec
 from mcp_memory.text import shorten
@@ -86,6 +89,7 @@ class MemoryServer(Server[Any]):
         core: The compiled core memory that the instructions carry until then.
         max_reply_tokens: No reply of a tool is longer.
         tools: Those that it offers, by name.
+        sampler: Asks the client's model for summaries; None not to.
     """
 
     def __init__(
@@ -95,8 +99,10 @@ class MemoryServer(Server[Any]):
         core: str | None,
         max_reply_tokens: int,
         tools: Mapping[str, ToolSpec] = TOOLS,
+        sampler: Sampler | None = None,
     ) -> None:
         self.tools = tools
+        self._sampler = sampler
         self.subscriptions = Subscriptions()
         super().__init__(
             SERVER_NAME,
@@ -122,6 +128,7 @@ class MemoryServer(Server[Any]):
         self._max_reply_tokens = max_reply_tokens
         self._opening = threading.Lock()
         self._memory: Memory | None = None
+        self._surfaces: dict[str, Surface] = {}
         self._callers = Callers()
         self._warm_up: Callable[[], None] | None = None
 
@@ -133,11 +140,19 @@ class MemoryServer(Server[Any]):
         """
         with self._opening:
             if self._memory is None:
-                memory = self._open_memory(Surface(HABIT, tools_text(self.tools)))
+                memory = self._open_memory(self._surface(LATEST_HANDSHAKE_VERSION))
                 memory.listen(self._on_change)
                 self.instructions = compose(memory.core.compiled())
                 self._memory = memory
             return self._memory
+
+    def _surface(self, version: str) -> Surface:
+        """Return what this server puts into the window of a client of a protocol version."""
+        if version not in KNOWN_PROTOCOL_VERSIONS:
+            version = LATEST_HANDSHAKE_VERSION  # The SDK answers it by its own rules.
+        if version not in self._surfaces:
+            self._surfaces[version] = Surface(compose(""), tools_text(self.tools, version))
+        return self._surfaces[version]
 
     def close(self) -> None:
         """Close the memory if it was opened."""
@@ -159,6 +174,8 @@ class MemoryServer(Server[Any]):
                 yield {}
             finally:
                 self._warm_up = None
+                if self._sampler is not None:
+                    self._sampler.close()
                 group.cancel_scope.cancel()
 
     async def _warm_up_after_handshake(self, ctx: Context, call_next: CallNext) -> HandlerResult:
@@ -191,12 +208,16 @@ class MemoryServer(Server[Any]):
 
         def in_thread() -> T:
             memory = self.memory().as_reader(caller.key, shown=caller.shown, arrived=arrived)
+            memory.shows(self._surface(ctx.protocol_version))
             self._callers.known(caller)
             fitter = Fitter(memory.count_tokens, memory.clip_tokens, self._max_reply_tokens)
-            return work(memory, fitter)
+            if self._sampler is None:
+                return work(memory, fitter)
+            return self._sampler.watch(ctx, loop, lambda: work(memory, fitter))
 
         # anyio's own way costs a tenth of a millisecond more, and waits for what was cancelled.
-        return await asyncio.get_running_loop().run_in_executor(_CALLS, in_thread)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_CALLS, in_thread)
 
     async def _subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
         await self._hear_changes()
@@ -311,11 +332,16 @@ def tool_list(tools: Mapping[str, ToolSpec] = TOOLS) -> ListToolsResult:
     return ListToolsResult(tools=[spec.definition() for spec in tools.values()])
 
 
-def tools_text(tools: Mapping[str, ToolSpec] = TOOLS) -> str:
-    """Return the tool definitions as the text that a model is sent."""
-    listed = tool_list(tools)
-    definitions = listed.model_dump(by_alias=True, mode="json", exclude_none=True)["tools"]
-    return compact(definitions)
+def tools_text(
+    tools: Mapping[str, ToolSpec] = TOOLS, version: str = LATEST_HANDSHAKE_VERSION
+) -> str:
+    """Return the tool definitions as they are sent to a client of a protocol version.
+
+    Raises:
+        ValueError, KeyError: There is no such version.
+    """
+    listed = tool_list(tools).model_dump(by_alias=True, mode="json", exclude_none=True)
+    return compact(serialize_server_result("tools/list", version, listed)["tools"])
 
 
 def _validated(spec: ToolSpec, given: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from mcp_memory.records import Kind, Role, TagMatch
 Conversation = Annotated[str | None, Field(description="Default: main")]
 Cursor = Annotated[str | None, Field(description="next_cursor of the last page")]
 Date = Annotated[str | None, Field(description="ISO date or time; a date is the whole day")]
+Around = Annotated[str | None, Field(description="A hit's id, or id:char; shows what is there")]
 Tags = list[str]
 
 
@@ -63,6 +64,12 @@ class RethinkUser(Arguments):
     new_memory: str
 
 
+class FinishRethinking(Arguments):
+    """Arguments of finish_rethinking_memory."""
+
+    reason: Annotated[str | None, Field(description="Why, for the history")] = None
+
+
 class MessageArgument(Arguments):
     """One message of conversation_append."""
 
@@ -77,6 +84,9 @@ class ConversationAppend(Arguments):
 
     messages: list[MessageArgument]
     conversation: Conversation = None
+    context_tokens: Annotated[
+        int | None, Field(description="Tokens in your context now, if known")
+    ] = None
 
 
 class ConversationSearch(Arguments):
@@ -87,6 +97,7 @@ class ConversationSearch(Arguments):
     start_date: Date = None
     end_date: Date = None
     conversation: Annotated[str | None, Field(description="Default: all")] = None
+    around: Around = None
     limit: Annotated[int, Field(description="1-50")] = 10
     cursor: Cursor = None
 
@@ -118,6 +129,7 @@ class ContextBudget(Arguments):
     """Arguments of context_budget."""
 
     conversation: Conversation = None
+    context_tokens: int | None = None
 
 
 class ArchivalInsert(Arguments):
@@ -138,6 +150,7 @@ class ArchivalSearch(Arguments):
     kinds: list[Kind] | None = None
     start_date: Date = None
     end_date: Date = None
+    around: Around = None
     top_k: Annotated[int, Field(description="1-50")] = 10
     cursor: Cursor = None
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from mcp_memory.dates import show
-from mcp_memory.records import Block, Budget, Inserted, Memory, MemoryHit, MessageHit
+from mcp_memory.kinds import Policies
+from mcp_memory.records import (
+    Block,
+    Budget,
+    Inserted,
+    Memory,
+    MemoryHit,
+    MessageHit,
+    StoreChunk,
+)
 from mcp_memory.server.results import Fitter, Payload, Reply, compact
+
+_MAX_STORED: Final = 20
+"""So many ranges are described one by one."""
 
 VALUE_FRACTION: Final = 0.7
 """So much of a reply the value of a block or a summary may take."""
@@ -16,10 +29,17 @@ VALUE_FRACTION: Final = 0.7
 def budget_payload(budget: Budget) -> Payload:
     """Return a budget as the resource and the tool show it."""
     parts, thresholds = budget.parts, budget.thresholds
+    reported: Payload = {}
+    if budget.reported_tokens is not None:
+        reported = {
+            "counted_tokens": parts.counted,
+            "reported_tokens": budget.reported_tokens,
+        }
     return {
         "window_tokens": budget.window_tokens,
         "used_tokens": budget.used_tokens,
         "free_tokens": budget.free_tokens,
+        **reported,
         "pressure": budget.pressure,
         "level": budget.level,
         "parts": {
@@ -29,6 +49,7 @@ def budget_payload(budget: Budget) -> Payload:
             "working": parts.working,
             "summary": parts.summary,
             "queue": parts.queue,
+            **({"other": parts.other} if reported else {}),
         },
         "thresholds": {
             "warn_at": thresholds.warn_at,
@@ -36,7 +57,7 @@ def budget_payload(budget: Budget) -> Payload:
             "keep_after_flush": thresholds.keep_after_flush,
         },
         "counts": dict(budget.counts),
-        "source": "server: counted from what passed through it",
+        "source": budget.source,
         "advice": budget.advice,
     }
 
@@ -85,7 +106,7 @@ def message_hit_payload(hit: MessageHit, zone: ZoneInfo) -> Payload:
     }
     if message.name:
         found["name"] = message.name
-    return found
+    return found | _shown(hit)
 
 
 def memory_hit_payload(hit: MemoryHit, zone: ZoneInfo) -> Payload:
@@ -99,6 +120,14 @@ def memory_hit_payload(hit: MemoryHit, zone: ZoneInfo) -> Payload:
         "tags": list(record.tags),
         "at": show(record.happened_at, zone),
     }
+    return found | _shown(hit)
+
+
+def _shown(hit: MessageHit | MemoryHit) -> Payload:
+    """Return why a hit is there, and which characters of its text it shows, if not all."""
+    found: Payload = {}
+    if hit.why:
+        found["why"] = list(hit.why)
     if len(hit.passage.text) < hit.passage.total:
         found["chars"] = [hit.passage.start, hit.passage.end, hit.passage.total]
     return found
@@ -113,6 +142,34 @@ def memory_payload(record: Memory) -> Payload:
         "kind": record.kind.value,
         "tags": list(record.tags),
     }
+
+
+def stored_payload(
+    fitter: Fitter, done: Sequence[Inserted], chunks: Sequence[StoreChunk], kinds: Policies
+) -> Payload:
+    """Return what became of ranges that were stored, and how their kinds are meant.
+
+    Every id is in it; the rest as far as it fits.
+    """
+    stored: list[Payload] = []
+    for item, chunk in zip(done[:_MAX_STORED], chunks, strict=False):
+        one: Payload = {
+            "id": item.memory.id,
+            "start_index": chunk.start,
+            "end_index": chunk.end,
+            "created": item.created,
+        }
+        if item.near_duplicates:
+            one["near_duplicates"] = [near.id for near in item.near_duplicates]
+        stored.append(one)
+    used = {chunk.kind for chunk in chunks}
+    payload: Payload = {"ids": [item.memory.id for item in done], "stored": stored}
+    guidance = {kind.value: row.guidance for kind, row in kinds.items() if kind in used}
+    if fitter.fits(compact({**payload, "kinds": guidance})):
+        return {**payload, "kinds": guidance}
+    while stored and not fitter.fits(compact(payload)):
+        stored.pop()
+    return payload
 
 
 def inserted_payload(done: Inserted) -> Payload:

@@ -13,7 +13,7 @@ from mcp_memory import __version__
 from mcp_memory.dates import show
 from mcp_memory.errors import InvalidInput, NotFound
 from mcp_memory.records import Message
-from mcp_memory.render import compile_block, render_message
+from mcp_memory.render import compile_block, render_message, render_summary
 from mcp_memory.server.payloads import budget_payload
 from mcp_memory.server.results import Fitter
 from mcp_memory.settings import DEFAULT_CONVERSATION
@@ -55,11 +55,17 @@ TEMPLATES: Final = (
     ),
     ResourceTemplate(
         uri_template="memory://conversations/{conversation}/recent", name="recent",
-        mime_type=_TEXT, description="The newest messages in the window, with their indexes.",
+        mime_type=_TEXT,
+        description="The newest messages in the window; older ones at ?before=INDEX.",
     ),
     ResourceTemplate(
         uri_template="memory://conversations/{conversation}/summary", name="summary",
-        mime_type=_TEXT, description="The summary of what has left the window.",
+        mime_type=_TEXT,
+        description="The summary of what has left the window: id, version, author, range, text.",
+    ),
+    ResourceTemplate(
+        uri_template="memory://conversations/{conversation}/resume", name="resume",
+        mime_type=_TEXT, description="What a new window needs to go on; ?max_tokens=N for less.",
     ),
     ResourceTemplate(
         uri_template="memory://archival/{id}", name="memory", mime_type=_TEXT,
@@ -68,6 +74,7 @@ TEMPLATES: Final = (
 )  # fmt: skip
 
 _EVENTS: Final = 20
+_MAX_DIGITS: Final = 12
 _COMPLETIONS: Final = 100
 
 
@@ -106,11 +113,8 @@ def _read(
             return _budget(memory, DEFAULT_CONVERSATION)
         case ["context-budget", conversation]:
             return _budget(memory, conversation)
-        case ["conversations", conversation, "recent"]:
-            return _Content(_recent(memory, fitter, conversation), _TEXT)
-        case ["conversations", conversation, "summary"]:
-            summary = memory.conversations.summary(conversation)
-            return _Content("" if summary is None else summary.content, _TEXT)
+        case ["conversations", conversation, ("recent" | "summary" | "resume") as what]:
+            return _Content(_of_conversation(memory, fitter, conversation, what, query), _TEXT)
         case ["archival", memory_id]:
             return _Content(_memory(memory, fitter, memory_id, query.get("from", ["0"])[0]), _TEXT)
         case ["events"]:
@@ -119,6 +123,18 @@ def _read(
             return _Content(_status(memory), _JSON)
         case _:
             raise _unknown(uri)
+
+
+def _of_conversation(
+    memory: Memory, fitter: Fitter, conversation: str, what: str, query: dict[str, list[str]]
+) -> str:
+    if what == "recent":
+        return _recent(memory, fitter, conversation, query.get("before", [None])[0])
+    if what == "resume":
+        size = read_size(query.get("max_tokens", [None])[0])
+        return memory.resume.write(conversation, size)
+    summary = memory.conversations.summary(conversation)
+    return "" if summary is None else render_summary(summary)
 
 
 def complete_resource(memory: Memory, argument: str, value: str) -> Completion:
@@ -148,17 +164,40 @@ def updated_uris(topic: str) -> tuple[str, ...]:
 
 
 def numbered(message: Message, text: str | None = None) -> str:
-    """Return a message as listings show it, with its index and time."""
-    shown = render_message(message).rstrip("\n") if text is None else text
+    """Return a message as listings show it: index and time, then as it stands in context."""
+    shown = render_message(message).removesuffix("\n") if text is None else text
     return f"[{message.index}] {message.created_at:%Y-%m-%d %H:%M} {shown}"
+
+
+def read_size(given: str | None) -> int | None:
+    """Return a number of tokens that was given as text, None if it was left out.
+
+    Raises:
+        InvalidInput: It is no whole number.
+    """
+    if given is None or not given.strip():
+        return None
+    if not given.strip().isdecimal() or len(given) > 12:
+        raise InvalidInput(
+            f"max_tokens {given[:40]!r} is no whole number",
+            field="max_tokens", hint="Leave it out, or give a number such as 4000",
+        )  # fmt: skip
+    return int(given)
 
 
 def _budget(memory: Memory, conversation: str) -> _Content:
     return _Content(_dump(budget_payload(memory.conversations.budget(conversation))), _JSON)
 
 
-def _recent(memory: Memory, fitter: Fitter, conversation: str) -> str:
+def _recent(memory: Memory, fitter: Fitter, conversation: str, before: str | None) -> str:
     messages = memory.conversations.recent(conversation)
+    if before is not None:
+        if not before.isdecimal() or len(before) > _MAX_DIGITS:
+            raise InvalidInput(
+                f"before={before[:40]!r} is no index", field="before",
+                hint="Give the number that the page before it names",
+            )  # fmt: skip
+        messages = tuple(message for message in messages if message.index < int(before))
     lines: list[str] = []
     left = fitter.max_tokens - 60
     for message in reversed(messages):
@@ -169,7 +208,10 @@ def _recent(memory: Memory, fitter: Fitter, conversation: str) -> str:
         lines.append(line)
     older = len(messages) - len(lines)
     if older:
-        lines.append(f"({older} older messages are in the window; conversation_search lists them)")
+        uri = f"memory://conversations/{quote(conversation, safe='')}/recent"
+        lines.append(
+            f"({older} older messages are in the window: {uri}?before={messages[older].index})"
+        )
     return "\n".join(reversed(lines))
 
 
@@ -209,9 +251,11 @@ def _status(memory: Memory) -> str:
     state, overview = memory.embedding_state(), memory.overview()
     embedding: dict[str, object] = {
         "state": state.state, "model": state.model, "pending": state.pending,
+        "windows_pending": state.windows_pending,
     }  # fmt: skip
     if state.detail:
         embedding["detail"] = state.detail
+    consolidated_at, endpoint_tokens = memory.consolidated()
     return _dump(
         {
             "version": __version__,
@@ -219,6 +263,11 @@ def _status(memory: Memory) -> str:
             "search": "hybrid" if state.state == "ready" else "lexical",
             "embedding": embedding,
             "counts": {"messages": overview.messages, "memories": overview.memories},
+            "consolidation": {
+                "last_at": consolidated_at and show(consolidated_at, memory.settings.zone),
+                "endpoint_tokens": endpoint_tokens,
+            },
+            "summarizer": memory.summarizer_status(),
             "tags": list(overview.tags[:20]),
         }
     )

@@ -21,8 +21,11 @@ Payload = dict[str, Any]
 _CURSOR_TOKENS: Final = 110
 """What a cursor may cost, kept free while a page is filled."""
 
-_MIN_SNIPPET_TOKENS: Final = 40
+_MIN_SNIPPET_TOKENS: Final = 30
 """Rather fewer hits than shorter snippets."""
+
+_COST_TOKENS: Final = 5
+"""What it costs to say what the reply costs."""
 
 _TRIES: Final = 4
 
@@ -58,10 +61,11 @@ class Fitter:
         self._count = count
         self._clip = clip
 
-    def fits(self, text: str) -> bool:
-        """Return whether a text is short enough for a reply."""
+    def fits(self, text: str, spare_tokens: int = 0) -> bool:
+        """Return whether a text is short enough for a reply, with so many tokens to spare."""
+        most = self.max_tokens - spare_tokens
         # No token is shorter than a byte, so that most replies need no counting.
-        return len(text.encode()) <= self.max_tokens or self._count(text) <= self.max_tokens
+        return len(text.encode()) <= most or self._count(text) <= most
 
     def clip(self, text: str, max_tokens: int) -> str:
         """Return the beginning of a text that fits, with `…` if it was cut."""
@@ -79,7 +83,7 @@ class Fitter:
         key: str = "results",
         field: str = "text",
     ) -> Payload:
-        """Return `payload` with as many items as fit under `key`.
+        """Return `payload` with as many items as fit under `key`, and what it costs as `tokens`.
 
         Args:
             items: What was found, each with its whole passage in `field`.
@@ -88,10 +92,11 @@ class Fitter:
             left: Whether there is more behind the last item.
         """
         full = {**payload, key: list(items)}
-        cost = self._count(compact(full)) + (_CURSOR_TOKENS if left else 0)
-        if cost <= self.max_tokens:
-            return full | {"next_cursor": more(len(items))} if left else full
-        room = self.max_tokens - _CURSOR_TOKENS - self._count(compact(payload))
+        cost = self._count(compact(full))
+        most = self.max_tokens - _CURSOR_TOKENS - _COST_TOKENS
+        if cost <= most + (0 if left else _CURSOR_TOKENS):
+            return self._priced(full, cost, more(len(items)) if left else None)
+        room = most - self._count(compact(payload))
         bare = [self._count(compact({**item, field: ""})) + 1 for item in items]
         texts = [self._count(json.dumps(item[field], ensure_ascii=False)) for item in items]
         kept = len(items)
@@ -107,17 +112,25 @@ class Fitter:
                 item if cost <= share else {**item, field: self._snippet(item[field], query, share)}
                 for item, cost in zip(items[:kept], texts[:kept], strict=True)
             ]
-            if self._count(compact({**payload, key: shown})) <= self.max_tokens - _CURSOR_TOKENS:
+            cost = self._count(compact({**payload, key: shown}))
+            if cost <= most:
                 break
             share = share * 9 // 10  # Parts count a little less apart than together.
-        while len(shown) > 1 and self._count(compact({**payload, key: shown})) > (
-            self.max_tokens - _CURSOR_TOKENS
-        ):
+        while len(shown) > 1 and cost > most:
             shown.pop()
-        page = {**payload, key: shown}
-        if left or len(shown) < len(items):
-            page["next_cursor"] = more(len(shown))
-        return page
+            cost = self._count(compact({**payload, key: shown}))
+        cursor = more(len(shown)) if left or len(shown) < len(items) else None
+        return self._priced({**payload, key: shown}, cost, cursor)
+
+    def priced(self, payload: Payload, cursor: str | None = None) -> Payload:
+        """Return a reply with what it costs as `tokens`, and with its cursor."""
+        return self._priced(payload, self._count(compact(payload)), cursor)
+
+    def _priced(self, payload: Payload, cost: int, cursor: str | None) -> Payload:
+        if cursor is None:
+            return {**payload, "tokens": cost + _COST_TOKENS}
+        cost += self._count(compact({"next_cursor": cursor})) + _COST_TOKENS
+        return {**payload, "tokens": cost, "next_cursor": cursor}
 
     def _snippet(self, text: str, query: str, max_tokens: int) -> str:
         def short(candidate: str) -> bool:

@@ -8,11 +8,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from mcp_memory.server.app import MemoryServer
+from mcp_memory.server.sampling import Sampler
 from mcp_memory.server.tools import TOOLS, ToolSpec
+from mcp_memory.settings import EXTRACTIVE
 from mcp_memory.snapshot import read_core
 
 if TYPE_CHECKING:
+    from mcp_memory.heartbeat import Heart
     from mcp_memory.memory import Memories, Memory
+    from mcp_memory.memory.rewriter import Rewriter
     from mcp_memory.records import Surface
     from mcp_memory.settings import Settings
 
@@ -52,6 +56,8 @@ class Servers:
         self.settings = settings
         self._opening = threading.Lock()
         self._memories: Memories | None = None
+        self._heart: Heart | None = None
+        self._rewriter: Rewriter | None = None
         self._closed = False
         self.connections: list[ConnectionInfo] = []
 
@@ -81,12 +87,32 @@ class Servers:
             core=read_core(self.settings.db, own.agent, own.shared_blocks),
             max_reply_tokens=own.max_reply_tokens,
             tools=READ_ONLY_TOOLS if read_only else TOOLS,
+            sampler=self._sampler(own),
+        )
+
+    def _sampler(self, settings: Settings) -> Sampler | None:
+        if settings.sampling == "off" or self.settings.summarizer != EXTRACTIVE:
+            return None
+        return Sampler(
+            lambda: self._rewriter,
+            window_tokens=settings.context_window,
+            timeout_seconds=settings.summarizer_timeout_seconds,
         )
 
     @property
     def opened(self) -> Memories | None:
         """The memories if the database is open, without opening it."""
         return self._memories
+
+    @property
+    def heartbeats(self) -> int:
+        """How often what can wait was done."""
+        return 0 if self._heart is None else self._heart.beats
+
+    @property
+    def rewriter(self) -> Rewriter | None:
+        """Who writes summaries anew by a model; None while the database is closed."""
+        return self._rewriter
 
     def memories(self, warm_agent: str | None = None) -> Memories:
         """Return the memories of all agents, opened now if they are not; blocks.
@@ -100,7 +126,9 @@ class Servers:
         # Not before the handshake: these bring the database driver and the model.
         from mcp_memory.engine import Engine
         from mcp_memory.errors import StorageFault
+        from mcp_memory.heartbeat import Heart
         from mcp_memory.memory import Memories
+        from mcp_memory.memory.rewriter import Rewriter
 
         with self._opening:
             if self._closed:
@@ -109,12 +137,20 @@ class Servers:
                 memories = Memories(Engine(self.settings))
                 memories.engine.start(warm_agent)
                 self._memories = memories
+                self._rewriter = Rewriter.of(memories)
+                seconds = self.settings.heartbeat_seconds
+                self._heart = Heart(memories.engine, seconds, memories.beat)
+                self._heart.start()
             return self._memories
 
     def close(self) -> None:
         """Close the database if it was opened; what was acknowledged is in it."""
         with self._opening:
             self._closed = True
+            if self._heart is not None:
+                self._heart.close()
+            if self._rewriter is not None:
+                self._rewriter.close()
             if self._memories is not None:
                 self._memories.close()
                 self._memories = None

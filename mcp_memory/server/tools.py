@@ -22,15 +22,15 @@ from mcp_memory.render import compile_block, compile_blocks
 from mcp_memory.server import arguments as args
 from mcp_memory.server.arguments import Arguments, input_schema
 from mcp_memory.server.cursors import Position, read_cursor, write_cursor
+from mcp_memory.server.hits import search_conversations, search_memories
 from mcp_memory.server.payloads import (
     VALUE_FRACTION,
     block_payload,
     budget_payload,
     edited,
     inserted_payload,
-    memory_hit_payload,
     memory_payload,
-    message_hit_payload,
+    stored_payload,
 )
 from mcp_memory.server.results import Fitter, Payload, Reply, compact
 from mcp_memory.settings import DEFAULT_CONVERSATION
@@ -175,21 +175,27 @@ def _edited(
     return reply
 
 
-@_tool(args.NoArguments)
-def finish_rethinking_memory(memory: Memory, fitter: Fitter, given: args.NoArguments) -> Reply:
-    """End a consolidation: shows which blocks changed since the last one, clears the reminder."""
-    changes, since = memory.core.finish_rethinking()
-    zone = memory.settings.zone
-    share = fitter.max_tokens // (3 * max(len(changes), 1))
+@_tool(args.FinishRethinking)
+def finish_rethinking_memory(memory: Memory, fitter: Fitter, given: args.FinishRethinking) -> Reply:
+    """End a consolidation: shows which blocks changed since it began, clears the reminder."""
+    done = memory.core.finish_rethinking(given.reason)
+    unit, zone = done.consolidation, memory.settings.zone
+    share = (fitter.max_tokens - 100) // (3 * max(len(done.changes), 1))
     changed = [
         {
             "label": change.label,
             "before": None if change.before is None else fitter.clip(change.before, share),
             "after": fitter.clip(change.after, share),
         }
-        for change in changes
+        | ({"conversation": change.conversation} if change.conversation else {})
+        for change in done.changes
     ]
-    return Reply({"changed": changed, "since": None if since is None else show(since, zone)})
+    since = None if unit.began_at is None else show(unit.began_at, zone)
+    payload: Payload = {"id": unit.id, "changed": changed, "since": since}
+    while len(changed) > 1 and not fitter.fits(compact(payload)):
+        changed.pop()
+        payload["left_out"] = len(done.changes) - len(changed)
+    return Reply(payload)
 
 
 @_tool(args.ConversationAppend)
@@ -210,7 +216,9 @@ def conversation_append(memory: Memory, fitter: Fitter, given: args.Conversation
         )
         for at, message in enumerate(given.messages)
     ]
-    done = memory.conversations.append(messages, given.conversation or DEFAULT_CONVERSATION)
+    done = memory.conversations.append(
+        messages, given.conversation or DEFAULT_CONVERSATION, given.context_tokens
+    )
     payload: Payload = {
         "ids": list(done.ids),
         "pressure": done.budget.pressure,
@@ -219,7 +227,7 @@ def conversation_append(memory: Memory, fitter: Fitter, given: args.Conversation
         "window_tokens": done.budget.window_tokens,
     }
     if done.alert:
-        payload["alert"] = done.alert
+        payload["alert"] = fitter.clip(done.alert, fitter.max_tokens // 2)
     if done.flush is not None and done.flush.summary is not None:
         payload["flushed"] = {
             "evicted": done.flush.evicted,
@@ -240,31 +248,7 @@ def conversation_search(memory: Memory, fitter: Fitter, given: args.Conversation
 
     Without query: list by date, newest first. Use it before you say that you don't know.
     """
-    position = read_cursor("conversation_search", given, given.cursor)
-    page = memory.conversations.search(
-        given.query,
-        roles=given.roles or (),
-        start_date=given.start_date,
-        end_date=given.end_date,
-        conversation=given.conversation,
-        limit=given.limit,
-        offset=position.offset,
-        as_of=position.as_of,
-    )
-    payload: Payload = {"total": page.total, "search": page.search}
-    if page.note:
-        payload["note"] = page.note
-    return Reply(
-        fitter.page(
-            payload,
-            [message_hit_payload(hit, memory.settings.zone) for hit in page.items],
-            query=given.query or "",
-            more=lambda count: write_cursor(
-                "conversation_search", given, Position(page.offset + count, page.as_of)
-            ),
-            left=page.offset + len(page.items) < page.total,
-        )
-    )
+    return search_conversations(memory, fitter, given, _alert(memory, fitter, given.conversation))
 
 
 @_tool(args.ConversationFlush)
@@ -307,28 +291,24 @@ def store_memories(memory: Memory, fitter: Fitter, given: args.StoreMemories) ->
         for chunk in given.chunks
     ]
     done = memory.conversations.store(chunks, given.conversation or DEFAULT_CONVERSATION)
-    return Reply(
-        {
-            "ids": [item.memory.id for item in done],
-            "stored": [
-                {
-                    "id": item.memory.id,
-                    "start_index": chunk.start,
-                    "end_index": chunk.end,
-                    "created": item.created,
-                }
-                for item, chunk in zip(done[:20], chunks, strict=False)
-            ],
-        }
-    )
+    payload = stored_payload(fitter, done, chunks, memory.archive.kinds)
+    alert = _alert(memory, fitter, given.conversation)
+    return Reply(payload | alert if fitter.fits(compact(payload | alert)) else payload)
 
 
 @_tool(args.ContextBudget, read_only=True)
 def context_budget(memory: Memory, fitter: Fitter, given: args.ContextBudget) -> Reply:
     """How full the context window is, by part, and what to do."""
-    return Reply(
-        budget_payload(memory.conversations.budget(given.conversation or DEFAULT_CONVERSATION))
+    budget = memory.conversations.budget(
+        given.conversation or DEFAULT_CONVERSATION, given.context_tokens
     )
+    return Reply(budget_payload(budget) | _alert(memory, fitter, given.conversation))
+
+
+def _alert(memory: Memory, fitter: Fitter, conversation: str | None) -> Payload:
+    """Return what the client was not told yet of the pressure, as a field of a reply."""
+    alert = memory.conversations.alert(conversation or DEFAULT_CONVERSATION)
+    return {"alert": fitter.clip(alert, fitter.max_tokens // 2)} if alert else {}
 
 
 @_tool(args.ArchivalInsert, idempotent=True)
@@ -352,32 +332,7 @@ def archival_memory_search(memory: Memory, fitter: Fitter, given: args.ArchivalS
 
     Without query: list by date. A hit shows the passage that matched.
     """
-    position = read_cursor("archival_memory_search", given, given.cursor)
-    page = memory.archive.search(
-        given.query,
-        tags=given.tags or (),
-        tag_match=given.tag_match_mode,
-        kinds=given.kinds or (),
-        start_date=given.start_date,
-        end_date=given.end_date,
-        limit=given.top_k,
-        offset=position.offset,
-        as_of=position.as_of,
-    )
-    payload: Payload = {"total": page.total, "search": page.search}
-    if page.note:
-        payload["note"] = page.note
-    return Reply(
-        fitter.page(
-            payload,
-            [memory_hit_payload(hit, memory.settings.zone) for hit in page.items],
-            query=given.query or "",
-            more=lambda count: write_cursor(
-                "archival_memory_search", given, Position(page.offset + count, page.as_of)
-            ),
-            left=page.offset + len(page.items) < page.total,
-        )
-    )
+    return search_memories(memory, fitter, given)
 
 
 @_tool(args.ArchivalUpdate, destructive=True, idempotent=True)

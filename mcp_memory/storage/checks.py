@@ -17,6 +17,7 @@ from mcp_memory.errors import DatabaseCorrupt, ModelMismatch, StorageFault
 from mcp_memory.storage.database import CONFIG, Database, Row
 from mcp_memory.storage.faults import translate
 from mcp_memory.storage.migrations import SCHEMA_VERSION
+from mcp_memory.storage.space import space
 
 Level = Literal["ok", "warning", "problem"]
 Read = Callable[..., list[Row]]
@@ -120,6 +121,7 @@ def check(read: Read, model: str | None = None) -> list[Finding]:
         findings.extend(_model(read, model))
         for look in (_blocks, _messages, _summaries, _memories, _vectors, _readable):
             findings.extend(look(read))
+        findings.extend(_space(read))
     except DatabaseCorrupt as fault:
         findings.append(Finding("problem", fault.message, fault.hint))
     except StorageFault as fault:
@@ -293,6 +295,16 @@ def _readable(read: Read) -> Iterator[Finding]:
     if _columns(read, "vectors"):
         read("SELECT sum(embedding[1]) FROM vectors")
     yield Finding("ok", "every text and vector can be read")
+
+
+def _space(read: Read) -> Iterator[Finding]:
+    found = space(read)
+    if found.is_wasteful:
+        yield Finding(
+            "warning",
+            f"{found.dead_frac:.0%} of the {found.file_bytes / 1e6:.0f} MB are dead",
+            "Harmless; an idle owner makes the file smaller, or `mcp-memory compact` at once",
+        )
 
 
 def _columns(read: Read, table: str) -> dict[str, str]:

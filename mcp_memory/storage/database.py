@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
+import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +22,10 @@ from numpy.typing import NDArray
 
 from mcp_memory.errors import DatabaseCorrupt, StorageFault
 from mcp_memory.storage.faults import translate
+from mcp_memory.storage.files import identity, keep_private, prepare_folder, sync_folder
+from mcp_memory.storage.gate import Gate
 from mcp_memory.storage.migrations import migrate
-
-Row = tuple[Any, ...]
+from mcp_memory.storage.transaction import Row, Transaction
 
 CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     # No extension is ever fetched: only the package registries can be relied on.
@@ -34,48 +37,8 @@ CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 """With what the driver opens a database, whoever does it."""
 
-_DIRECTORY_MODE: Final = 0o700
-_FILE_MODE: Final = 0o600
-
-
-class Transaction:
-    """Statements that are kept together or not at all."""
-
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, parsed: dict[str, duckdb.Statement]
-    ) -> None:
-        self._connection = connection
-        self._parsed = parsed
-        self._afterwards: list[Callable[[], None]] = []
-
-    def on_commit(self, call: Callable[[], None]) -> None:
-        """Do something once this is committed, and never if it isn't."""
-        self._afterwards.append(call)
-
-    def committed(self) -> None:
-        """Do what was put off until the commit."""
-        for call in self._afterwards:
-            call()
-
-    def run(self, sql: str, *values: object) -> list[Row]:
-        """Execute one statement and return its rows, if it has any."""
-        self._connection.execute("PRAGMA enable_optimizer")
-        rows = self._connection.execute(sql, values).fetchall()
-        self._connection.execute("PRAGMA disable_optimizer")
-        return rows
-
-    def insert(self, sql: str, *rows: Sequence[object]) -> None:
-        """Execute an `INSERT … VALUES` for each row of values.
-
-        There is nothing to optimize in it, and the optimizer takes half of its time.
-        """
-        statement = self._parsed.get(sql)
-        if statement is None:
-            statement = self._parsed[sql] = self._connection.extract_statements(sql)[0]
-        if len(rows) > 1:
-            self._connection.executemany(statement, rows)
-        elif rows:
-            self._connection.execute(statement, rows[0])
+_READS_END_SECONDS: Final = 2.0
+"""So long a swap of the file waits for the reads that go on."""
 
 
 class Database:
@@ -99,17 +62,43 @@ class Database:
         """Counts up whenever the file had to be opened again; caches of before are void."""
         self.on_reopened: Callable[[], None] | None = None
         """Called after that: the file may be another one, such as a backup that was restored."""
+        self.commits = 0
+        """Counts up with every commit; what stayed the same has not changed meanwhile."""
+        self.on_commit: Callable[[], None] | None = None
+        """Called after every commit, with the writer's place held: it must be quick."""
+        self.used_at = time.monotonic()
+        """When somebody last read or wrote, by the clock of `time.monotonic`."""
         self._write = threading.RLock()
+        self._gate = Gate()
+        self._apart: duckdb.DuckDBPyConnection | None = None
         self._local = threading.local()
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+        self._epoch = 0
+        """Counts up with every opening: cursors of before are closed."""
         self._broken = False
         self._closed = False
         self._parsed: dict[str, duckdb.Statement] = {}
         self._opened: tuple[int, int] | None = None
         """Which file was opened; by the path it may be another one later."""
         if path is not None:
-            _prepare(path)
+            prepare_folder(path)
         self._connection = self._connect()
+        # Whoever has made it is gone: the file is ours alone.
+        self.clear_copy()
+
+    @property
+    def copy_folder(self) -> Path:
+        """The folder beside the file in which a compacted copy is made; private, on its disk."""
+        return Path(f"{os.path.realpath(self.path)}.compact")
+
+    def clear_copy(self) -> None:
+        """Delete a copy that was not put to use, as after a crash."""
+        if self.path != ":memory:":
+            shutil.rmtree(self.copy_folder, ignore_errors=True)
+
+    def touch(self) -> None:
+        """Note that somebody uses the database, be it through what is in memory."""
+        self.used_at = time.monotonic()
 
     def read(self, sql: str, *values: object) -> list[Row]:
         """Return the rows of a query, of the state that was last committed.
@@ -117,10 +106,8 @@ class Database:
         Raises:
             StorageFault: The driver could not read it.
         """
-        try:
-            return self._cursor().execute(sql, values).fetchall()
-        except duckdb.Error as error:
-            raise self._fault(error) from error
+        with self._reading() as cursor:
+            return cursor.execute(sql, values).fetchall()
 
     def read_columns(self, sql: str, *values: object) -> dict[str, NDArray[Any]]:
         """Return the columns of a query by name, for results of many rows.
@@ -128,10 +115,8 @@ class Database:
         Raises:
             StorageFault: The driver could not read it.
         """
-        try:
-            columns: dict[str, NDArray[Any]] = self._cursor().execute(sql, values).fetchnumpy()
-        except duckdb.Error as error:
-            raise self._fault(error) from error
+        with self._reading() as cursor:
+            columns: dict[str, NDArray[Any]] = cursor.execute(sql, values).fetchnumpy()
         return {name: np.asarray(column) for name, column in columns.items()}
 
     @contextlib.contextmanager
@@ -158,6 +143,7 @@ class Database:
                 connection.commit()
                 self._keep_private()
                 transaction.committed()
+                self._committed()
             except duckdb.Error as error:
                 self._roll_back(connection)
                 raise self._fault(error) from error
@@ -165,14 +151,102 @@ class Database:
                 self._roll_back(connection)
                 raise
 
-    def checkpoint(self) -> None:
-        """Move everything from the write-ahead log into the database file."""
+    def checkpoint(self, *, wait: bool = True) -> bool:
+        """Move everything from the write-ahead log into the file; others wait meanwhile.
+
+        Args:
+            wait: Whether to wait for a writer; without it nothing is done while there is one.
+
+        Returns:
+            Whether it was done.
+
+        Raises:
+            StorageFault: The driver could not write; all that was committed is kept.
+        """
+        if not self._write.acquire(blocking=wait):
+            return False
+        try:
+            self._revive()
+            self._connection.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            raise self._fault(error) from error
+        finally:
+            self._write.release()
+        return True
+
+    def held(self) -> contextlib.AbstractContextManager[bool]:
+        """Keep writers waiting, for a `with`; reads go on."""
+        return self._write
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a connection for long work that holds nobody up; a commit of others cuts it short.
+
+        Raises:
+            StorageFault: The driver could not do what it was asked.
+            InterruptedError: Somebody has written meanwhile, or `cut_short` was called.
+        """
         with self._write:
             self._revive()
+            connection = self._connection.cursor()
+            self._cursors.add(connection)
+            self._apart = connection
+        try:
+            yield connection
+        except duckdb.InterruptException as error:
+            raise InterruptedError("cut short") from error
+        except duckdb.Error as error:
+            raise self._fault(error) from error
+        finally:
+            with self._write:
+                self._apart = None
+                with contextlib.suppress(duckdb.Error):
+                    connection.close()
+
+    def cut_short(self) -> None:
+        """End the long work that goes on apart, if there is any."""
+        apart = self._apart
+        if apart is not None:
+            with contextlib.suppress(duckdb.Error):  # It may have ended by itself.
+                apart.interrupt()
+
+    def swap(self, other: Path, commits: int, on_step: Callable[[str], None]) -> bool:
+        """Put a copy of the file in its place; others wait meanwhile, and no cache becomes void.
+
+        Args:
+            other: The copy, written through, on the same disk.
+            commits: What `commits` was when the copy was begun.
+            on_step: Told `closed` and `renamed`, between which the file is replaced.
+
+        Returns:
+            Whether it was done; not if somebody has written since, or still reads.
+
+        Raises:
+            StorageFault: It can't be replaced; what is there is used on.
+        """
+        with self._write:
+            if self._revive() or self.commits != commits or not self._gate.shut(_READS_END_SECONDS):
+                return False
             try:
-                self._connection.execute("CHECKPOINT")
-            except duckdb.Error as error:
-                raise self._fault(error) from error
+                self._close_all()
+                try:
+                    self._check_closed()
+                    on_step("closed")
+                    os.replace(other, os.path.realpath(self.path))
+                    on_step("renamed")
+                    sync_folder(Path(self.path).parent)
+                finally:
+                    self._broken = True  # Until it is open again.
+                    self._connection = self._connect()
+                    self._broken = False
+            except OSError as error:
+                raise StorageFault(
+                    f"the file {self.path} can't be replaced: {error.strerror}",
+                    hint="Nothing was changed",
+                ) from error
+            finally:
+                self._gate.open()
+        return True
 
     def close(self) -> None:
         """Close the file; what was committed is in it. Closing again does nothing."""
@@ -199,37 +273,74 @@ class Database:
         # Only writes go through it; see Transaction.
         connection.execute("PRAGMA disable_optimizer")
         self._parsed = {}
+        self._epoch += 1
         self._keep_private()
-        self._opened = self._identity()
+        self._opened = identity(self.path)
         return connection
 
     def _keep_private(self) -> None:
-        """Let no other user read the file, or the log beside it, which a commit may have made."""
-        if self.path == ":memory:" or os.name != "posix":
-            return
-        for path in (self.path, f"{self.path}.wal"):
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(path).st_mode & 0o077:
-                    os.chmod(path, _FILE_MODE)
+        # A commit may have made the log.
+        if self.path != ":memory:":
+            keep_private(self.path, f"{self.path}.wal")
 
-    def _identity(self) -> tuple[int, int] | None:
-        # Only the metadata is read: opening the file would drop the driver's lock.
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give the thread's cursor, and keep the file open as long as it is used."""
+        self.touch()
+        while True:
+            cursor = self._cursor()
+            self._gate.enter()
+            # The file may have been swapped, and the cursor closed, before the gate.
+            if self._local.held[0] == self._epoch or self._closed:
+                break
+            self._gate.leave()
         try:
-            found = os.stat(self.path)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+            yield cursor
+        except duckdb.Error as error:
+            raise self._fault(error) from error
+        finally:
+            self._gate.leave()
+
+    def _committed(self) -> None:
+        self.commits += 1
+        self.touch()
+        self.cut_short()
+        if self.on_commit is not None:
+            self.on_commit()
+
+    def _close_all(self) -> None:
+        # While one cursor is left, the driver keeps the file as it was open, and its lock.
+        for connection in (*self._cursors, self._connection):
+            with contextlib.suppress(duckdb.Error):
+                connection.close()
+
+    def _check_closed(self) -> None:
+        """Check that the driver has left the file, with nothing in its log.
+
+        Raises:
+            StorageFault: It has not: to replace the file would lose what is written next.
+        """
+        try:
+            # Refused as long as it is open in this process, because it asks for something else.
+            duckdb.connect(self.path, read_only=True, config=CONFIG).close()
+        except duckdb.Error as error:
+            raise self._fault(error) from error
+        for path in (self.path, os.path.realpath(self.path)):
+            if os.path.exists(f"{path}.wal"):
+                raise StorageFault(
+                    f"the log {path}.wal is still there after closing", hint="Nothing was changed"
+                )
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._broken:
             with self._write:
                 self._revive()
         held: tuple[int, duckdb.DuckDBPyConnection] | None = getattr(self._local, "held", None)
-        if held is None or held[0] != self.generation:
+        if held is None or held[0] != self._epoch:
             if self._closed:
                 raise StorageFault("the database is closed", hint="Start the server again")
             with self._write:
-                held = (self.generation, self._connection.cursor())
+                held = (self._epoch, self._connection.cursor())
                 self._cursors.add(held[1])
             self._local.held = held
         return held[1]
@@ -257,7 +368,7 @@ class Database:
             raise StorageFault("the database is closed", hint="Start the server again")
         if self.path == ":memory:":
             return False
-        present = self._identity()
+        present = identity(self.path)
         replaced = present != self._opened
         if self._broken or replaced:
             self._broken = True
@@ -271,29 +382,18 @@ class Database:
             with contextlib.suppress(duckdb.Error):
                 # The log holds what was acknowledged; by now it may be another file's.
                 self._connection.execute("PRAGMA disable_checkpoint_on_shutdown")
-            # While one cursor is left, the driver keeps the file as it was open, and its lock.
-            for connection in (*self._cursors, self._connection):
-                with contextlib.suppress(duckdb.Error):
-                    connection.close()
-            self._connection = self._connect()
+            self._gate.shut(_READS_END_SECONDS)
+            try:
+                self._close_all()
+                self._connection = self._connect()
+            finally:
+                self._gate.open()
             self._broken = False
             self.generation += 1
+            self.commits += 1
             if self.on_reopened is not None:
                 self.on_reopened()
         return replaced
 
 
-def _prepare(path: Path) -> None:
-    """Make the folder of the database, private, if it is missing."""
-    try:
-        path.parent.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
-        if path.is_dir():
-            raise StorageFault(
-                f"{path} is a folder, not a database",
-                hint="Set MCP_MEMORY_DB to the path of a file",
-            )
-    except OSError as error:
-        raise StorageFault(
-            f"the folder {path.parent} can't be made: {error.strerror}",
-            hint="Set MCP_MEMORY_DB to a file in a folder that you can write to",
-        ) from error
+__all__ = ["CONFIG", "Database", "Row", "Transaction"]

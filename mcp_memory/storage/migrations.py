@@ -83,6 +83,31 @@ MIGRATIONS: Final = (
         ),
     ),
     Migration(4, "who edited a block", ("ALTER TABLE blocks ADD COLUMN editor text",)),
+    Migration(
+        5,
+        "what the endpoint has cost",
+        (
+            """CREATE TABLE endpoint_usage (
+                agent text NOT NULL, day date NOT NULL, requests integer NOT NULL,
+                input_tokens bigint NOT NULL, output_tokens bigint NOT NULL,
+                PRIMARY KEY (agent, day))""",
+        ),
+    ),
+    Migration(
+        6,
+        "consolidations",
+        (
+            """CREATE TABLE consolidations (
+                agent text NOT NULL, id text NOT NULL, author text NOT NULL,
+                began_at timestamptz, began_by text, finished_at timestamptz, finished_by text,
+                reason text, changed text NOT NULL, tokens integer NOT NULL,
+                PRIMARY KEY (agent, id))""",
+            # Until now only the event told that one was finished.
+            """INSERT INTO consolidations
+                SELECT agent, id, 'client', NULL, NULL, created_at, NULL, NULL, '[]', 0
+                FROM events WHERE kind = 'rethought'""",
+        ),
+    ),
 )
 
 SCHEMA_VERSION: Final = MIGRATIONS[-1].version

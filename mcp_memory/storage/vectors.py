@@ -170,6 +170,22 @@ class VectorStore:
             ),
         )
 
+    def write_all(
+        self, tx: Transaction, texts: Sequence[tuple[Pending, Sequence[Range], Vectors]]
+    ) -> None:
+        """Write all vectors of several texts."""
+        rows = [
+            (item.agent, item.source, item.id, item.version, number, start, end, vector)
+            for item, ranges, vectors in texts
+            # As lists: the driver reads an array number by number.
+            for number, ((start, end), vector) in enumerate(
+                zip(ranges, vectors.tolist(), strict=True)
+            )
+        ]
+        if rows:
+            dimension = texts[0][2].shape[1]
+            tx.insert_many("vectors", rows, {8: f"float[{int(dimension)}][]"})
+
     @property
     def holds(self) -> bool:
         """Whether vectors are held that have to be written."""
@@ -180,8 +196,13 @@ class VectorStore:
         held = tuple(self._held.items())
         if held:
             with self._db.transaction() as tx:
-                for (agent, source, text_id), (version, ranges, vectors) in held:
-                    self.write(tx, Pending(agent, source, text_id, version), ranges, vectors)
+                self.write_all(
+                    tx,
+                    [
+                        (Pending(*key, version), ranges, vectors)
+                        for key, (version, ranges, vectors) in held
+                    ],
+                )
             for key, item in held:
                 if self._held.get(key) is item:
                     del self._held[key]
@@ -258,22 +279,30 @@ class VectorStore:
         with self._db.transaction() as tx:
             self.write(tx, item, ranges, vectors, first)
             if last:
-                self.settle(tx, item)
+                self.settle(tx, [item])
 
     def defer(self, tx: Transaction, items: Sequence[Pending]) -> None:
         """List texts as pending."""
-        tx.insert(
-            "INSERT INTO pending_vectors VALUES ($1, $2, $3, $4)",
-            *((item.agent, item.source, item.id, item.version) for item in items),
-        )
+        tx.insert_many("pending_vectors", [_columns(item) for item in items])
 
-    def settle(self, tx: Transaction, item: Pending) -> None:
-        """Take a text off the pending list."""
-        tx.run(
-            "DELETE FROM pending_vectors"
-            " WHERE agent = $1 AND source = $2 AND id = $3 AND version = $4",
-            item.agent, item.source, item.id, item.version,
-        )  # fmt: skip
+    def settle(self, tx: Transaction, items: Sequence[Pending]) -> None:
+        """Take texts off the pending list, these versions alone."""
+        self._delete(tx, "pending_vectors", items)
+
+    def drop_parts(self, tx: Transaction, items: Sequence[Pending]) -> None:
+        """Drop what a run that was cut short has left of these versions of texts."""
+        self._delete(tx, "vectors", items)
+
+    def _delete(self, tx: Transaction, table: str, items: Sequence[Pending]) -> None:
+        if items:
+            columns = zip(*map(_columns, items), strict=True)
+            tx.run(
+                f"DELETE FROM {table} AS t USING (SELECT unnest($1) AS agent,"  # noqa: S608  ours
+                " unnest($2) AS source, unnest($3) AS id, unnest($4) AS version) AS k"
+                " WHERE t.agent = k.agent AND t.source = k.source AND t.id = k.id"
+                " AND t.version = k.version",
+                *map(list, columns),
+            )
 
     def forget(self, tx: Transaction, agent: str, source: Source, text_id: str) -> None:
         """Drop the vectors of every version of a text, and take it off the pending list."""
@@ -336,6 +365,10 @@ class VectorStore:
             list(zip(columns["first_char"].tolist(), columns["last_char"].tolist(), strict=True)),
             np.stack(list(columns["embedding"])).astype(np.float32, copy=False),
         )
+
+
+def _columns(item: Pending) -> tuple[str, str, str, int]:
+    return item.agent, item.source, item.id, item.version
 
 
 def _record(tx: Transaction, model: ModelRecord) -> None:

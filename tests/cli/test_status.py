@@ -127,11 +127,14 @@ def test_the_owner_tells_its_clients_its_rows_and_its_model(tmp_path: Path) -> N
     assert seen["database"]["agents"] == 2
     assert seen["database"]["rows"]["memories"] == 2
     assert seen["database"]["schema"] >= 2
+    assert 0 <= seen["database"]["dead_frac"] < 1
+    assert owner["heartbeats"] >= 0
     assert seen["embedding"]["pending"] == 2
     assert "secret" not in done.stdout
     assert "agent ana, first-client, since" in plain
     assert "leaves 77 s after the last one" in plain
     assert "memories 2" in plain
+    assert "% dead), write-ahead log" in plain
     assert "2 texts pending" in plain
 
 

@@ -146,6 +146,22 @@ DAMAGES = {
 }  # fmt: skip
 
 
+def test_a_file_of_which_much_is_dead_is_told_with_what_makes_it_smaller(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_memory.storage.space.MIN_FILE_BYTES", 1_000_000)
+    damage(
+        filled,
+        "INSERT INTO settings SELECT 'k' || i, repeat(md5(i::text), 90) FROM range(9000) AS t(i)",
+        "CHECKPOINT",
+        "DELETE FROM settings WHERE key LIKE 'k%'",
+    )
+    [finding] = trouble(inspect(filled.db))
+    assert finding.level == "warning"
+    assert "dead" in finding.text
+    assert "mcp-memory compact" in finding.hint
+
+
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damage_is_found_and_something_to_do_is_said(name: str, filled: Settings) -> None:
     statements, level, text = DAMAGES[name]

@@ -131,7 +131,7 @@ def test_a_deferred_text_is_pending_until_it_is_settled(adopted, database):
     assert len(adopted.pending(2)) == 2
     assert [adopted.pending_count(agent) for agent in ("ana", "ben", "eva", None)] == [2, 1, 0, 3]
     with database.transaction() as tx:
-        adopted.settle(tx, one)
+        adopted.settle(tx, [one])
     assert set(adopted.pending(10)) == {two, other}
 
 

@@ -40,15 +40,16 @@ class HashEmbedder:
     def embed_query(self, text: str) -> NDArray[np.float32]:
         return self._vector(text)
 
-    def chunk(self, text: str) -> list[tuple[int, int]]:
-        """Cut after every `max_tokens` words, with a fifth of them as overlap."""
+    def chunk(self, text: str, chunk_tokens: int | None = None) -> list[tuple[int, int]]:
+        """Cut after every `max_tokens` words or fewer, with a fifth of them as overlap."""
+        most = min(chunk_tokens or self.max_tokens, self.max_tokens)
         words = [match.span() for match in re.finditer(r"\S+", text)]
-        if len(words) <= self.max_tokens:
+        if len(words) <= most:
             return [(0, len(text))]
-        step = self.max_tokens - self.max_tokens // 5
+        step = most - most // 5
         ranges = []
         for first in range(0, len(words), step):
-            last = min(first + self.max_tokens, len(words))
+            last = min(first + most, len(words))
             ranges.append((words[first][0], words[last - 1][1]))
             if last == len(words):
                 break

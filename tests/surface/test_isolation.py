@@ -34,8 +34,11 @@ AGENTS: Final = (("anaquark", "amaranth"), ("bozonic", "burnish"), ("cygnine", "
 WATCHED: Final = ("memory://core", "memory://events", "memory://context-budget", "memory://status")
 UPDATED: Final = "notifications/resources/updated"
 
-_ID: Final = re.compile(r"\b[0-9a-hjkmnp-tv-z]{10}\b")
+_ID: Final = re.compile(r"(?:\b|(?<=\\n))[0-9a-hjkmnp-tv-z]{10}\b")
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?")
+_COST: Final = re.compile(
+    r'(?<=tokens\\":)[0-9]+(?=\}|,\\"next_cursor)|(?<="tokens": )[0-9]+(?=\n\}|,\n"next_cursor)'
+)
 _CURSOR: Final = re.compile(r"[\w-]{40,}")
 
 
@@ -244,8 +247,8 @@ def assert_told_the_same(party: Party, alone: Party) -> None:
 
 
 def comparable(answer: Any) -> str:
-    """Return an answer with no id, time or cursor in it."""
-    text = json.dumps(answer, ensure_ascii=False, indent=0)
+    """Return an answer with no id, time or cursor in it, nor what a reply with them costs."""
+    text = _COST.sub("COST", json.dumps(answer, ensure_ascii=False, indent=0))
     return _ID.sub("ID", _CURSOR.sub("CURSOR", _TIME.sub("TIME", text)))
 
 

@@ -44,7 +44,14 @@ async def test_templates_lead_to_blocks_conversations_and_memories(call):
     key = (await call("archival_memory_insert", content="whole\ntext"))["id"]
     assert await call.read(f"memory://archival/{key}") == "whole\ntext"
     templates = (await call.client.list_resource_templates()).resource_templates
-    assert len(templates) == 5
+    assert [template.name for template in templates] == [
+        "block",
+        "conversation-budget",
+        "recent",
+        "summary",
+        "resume",
+        "memory",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +74,8 @@ async def test_a_resource_that_is_not_there_is_an_invalid_parameter(uri, call):
 
 async def test_the_status_says_whether_search_has_its_semantic_half(call):
     status = json.loads(await call.read("memory://status"))
-    assert status["embedding"] == {"state": "ready", "model": "fake/hash", "pending": 0}
+    known = {"state": "ready", "model": "fake/hash", "pending": 0}
+    assert status["embedding"].items() >= known.items()
     assert status["search"] == "hybrid"
 
 
@@ -102,6 +110,60 @@ async def test_every_prompt_carries_core_memory_or_what_it_is_about(call):
     assert "[0] " in texts["summarize_overflow"]
     assert "conversation_flush" in texts["summarize_overflow"]
     assert "What a day" in texts["resume"]
+
+
+async def test_resume_and_reflect_take_a_size_and_keep_to_it(call, count_tokens):
+    messages = [{"role": "user", "content": f"tea {n} " * 50} for n in range(60)]
+    await call("conversation_append", messages=messages)
+    for name in ("resume", "reflect"):
+        prompt = await call.client.get_prompt(name, {"max_tokens": "1500"})
+        assert 1_000 < count_tokens(prompt.messages[0].content.text) <= 1_500
+        for wrong in ("many", "-5", "1", "999999999999", "1.5"):
+            with pytest.raises(MCPError) as refused:
+                await call.client.get_prompt(name, {"max_tokens": wrong})
+            assert refused.value.error.code == INVALID_PARAMS
+            assert "max_tokens" in refused.value.error.message
+    text = await call.read("memory://conversations/main/resume?max_tokens=1500")
+    assert text == (
+        (await call.client.get_prompt("resume", {"max_tokens": "1500"})).messages[0].content.text
+    )
+
+
+async def test_reflect_gathers_what_is_new_and_what_contradicts_it(call):
+    old = await call("archival_memory_insert", content="The staging database is on port 5432")
+    await call("finish_rethinking_memory")
+    message = {"role": "user", "content": "The staging database is on port 5433"}
+    await call("conversation_append", messages=[message])
+    got = await call.client.get_prompt("reflect", {})
+    text = got.messages[0].content.text
+    assert "finish_rethinking_memory" in text
+    [check] = [line for line in text.splitlines() if line.startswith("new [0]")]
+    assert old["id"] in check
+    assert "number 5433 / 5432" in check
+
+
+async def test_the_reason_of_a_consolidation_is_in_its_event(call):
+    await call("rethink_user_memory", new_memory="Name: Ana")
+    done = await call("finish_rethinking_memory", reason="She told her name")
+    assert [change["label"] for change in done["changed"]] == ["human"]
+    events = json.loads(await call.read("memory://events"))["events"]
+    assert events[0]["kind"] == "rethought"
+    assert events[0]["consolidation"] == done["id"]
+    assert events[0]["reason"] == "She told her name"
+    assert events[0]["versions"] == [[0, 1]]
+    status = json.loads(await call.read("memory://status"))["consolidation"]
+    assert status["last_at"] == events[0]["at"]
+    assert status["endpoint_tokens"] == 0
+
+
+async def test_the_guide_tells_of_working_memory_and_of_the_shared_blocks_that_are_granted(connect):
+    async with connect() as call:
+        guide = (await call.client.get_prompt("memory_guide", {})).messages[0].content.text
+        assert "Goals, In progress, Next" in guide
+        assert "Shared blocks" not in guide
+    async with connect(shared_blocks=("goals",)) as call:
+        guide = (await call.client.get_prompt("memory_guide", {})).messages[0].content.text
+        assert "Shared blocks: goals." in guide
 
 
 async def test_an_unknown_prompt_or_argument_is_an_invalid_parameter(call):

@@ -89,8 +89,9 @@ async def test_core_memory_is_edited_step_by_step(call):
     )
     assert made["created"] is True
     done = await call("finish_rethinking_memory")
+    # Since it began: what was appended before the first rewrite is no part of it.
     assert [(c["label"], c["before"], c["after"]) for c in done["changed"]] == [
-        ("human", None, "Ana, 34"),
+        ("human", "Name: Ana", "Ana, 34"),
         ("project", None, "Ship it"),
     ]
     assert (await call("finish_rethinking_memory"))["changed"] == []
@@ -126,6 +127,7 @@ async def test_a_conversation_is_recorded_and_found(call):
         "conversation": "main",
         "index": 0,
         "at": "",
+        "why": ["lexical", "semantic"],
     }
     assert found["search"] == "hybrid"
 
@@ -201,7 +203,9 @@ async def test_a_client_writes_the_summary_of_what_it_was_shown(call):
     flush = await call("conversation_flush", summary="A plan of ten lines.")
     assert flush["evicted"] == last + 1
     assert (flush["summary"], flush["author"]) == ("A plan of ten lines.", "client")
-    assert await call.read("memory://conversations/main/summary") == "A plan of ten lines."
+    shown = await call.read("memory://conversations/main/summary")
+    assert shown.endswith("\nA plan of ten lines.")
+    assert shown.startswith(f"[summary {flush['summary_id']}, version 1, by client: messages 0 to ")
 
 
 async def test_ranges_of_the_conversation_are_kept_verbatim(call):
@@ -271,4 +275,4 @@ async def test_a_summary_that_comes_after_the_server_had_to_flush_takes_its_plac
         assert flush["evicted"] == 0
         assert flush["author"] == "client"
         # What left unseen by the client follows in extracts; nothing of it is lost.
-        assert flush["summary"].startswith("Many stops by the river.\n- [")
+        assert flush["summary"].startswith("Many stops by the river.\n")

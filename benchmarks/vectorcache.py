@@ -1,0 +1,102 @@
+"""Vectors of texts, computed once and kept in a file between runs.
+
+The file belongs to one model; texts are known by their sha256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcp_memory.embedding import Embedder
+
+Vectors = NDArray[np.float32]
+
+_AT_ONCE: Final = 64
+_SAVE_EVERY: Final = 4_000
+_QUERY: Final = "query\0"
+
+
+class VectorCache:
+    """The vectors of passages and of questions.
+
+    Args:
+        embedder: Computes what is missing.
+        path: Where they are kept; None to forget them with this object.
+    """
+
+    def __init__(self, embedder: Embedder, path: Path | None) -> None:
+        self.embedder = embedder
+        self._path = path
+        self._held: dict[str, Vectors] = {}
+        self._unsaved = 0
+        if path is not None and path.exists():
+            with np.load(path) as held:
+                # Vectors of another model can't be compared with these.
+                if str(held["fingerprint"]) == embedder.fingerprint:
+                    vectors = held["vectors"]
+                    self._held = dict(zip(held["keys"].tolist(), vectors, strict=True))
+
+    def __len__(self) -> int:
+        """Return how many vectors are held."""
+        return len(self._held)
+
+    def fill(self, passages: Iterable[str], on_done: Callable[[int], None] | None = None) -> None:
+        """Compute the vectors that are missing.
+
+        Args:
+            passages: Texts to be found, as they are embedded.
+            on_done: Called with how many were computed since the last call.
+        """
+        missing = [text for text in dict.fromkeys(passages) if _key(text) not in self._held]
+        # Texts of like length are embedded together.
+        missing.sort(key=len)
+        for start in range(0, len(missing), _AT_ONCE):
+            part = missing[start : start + _AT_ONCE]
+            for text, vector in zip(part, self.embedder.embed_passages(part), strict=True):
+                self._keep(_key(text), vector)
+            if on_done is not None:
+                on_done(len(part))
+
+    def passages(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of texts (n, dim)."""
+        self.fill(texts)
+        return np.stack([self._held[_key(text)] for text in texts])
+
+    def query(self, text: str) -> Vectors:
+        """Return the vector of a question (dim,)."""
+        key = _key(_QUERY + text)
+        if key not in self._held:
+            self._keep(key, self.embedder.embed_query(text))
+        return self._held[key]
+
+    def save(self) -> None:
+        """Write what is new to the file, if there is one."""
+        if self._path is None or not self._unsaved:
+            return
+        # Beside it first: a run that is stopped leaves the old file whole.
+        new = self._path.with_suffix(".new.npz")
+        np.savez(
+            new,
+            fingerprint=self.embedder.fingerprint,
+            keys=list(self._held),
+            vectors=np.stack(list(self._held.values())),
+        )
+        os.replace(new, self._path)
+        self._unsaved = 0
+
+    def _keep(self, key: str, vector: Vectors) -> None:
+        self._held[key] = vector
+        self._unsaved += 1
+        if self._unsaved >= _SAVE_EVERY:
+            self.save()
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

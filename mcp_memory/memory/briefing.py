@@ -1,0 +1,208 @@
+"""A text for a model from several sections, together never over a number of tokens.
+
+Every section has a share that nobody takes from it; what the others leave over
+goes to the first ones. What is left out is counted, and named with the call
+that shows it. Pure: no clock, no database, no model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+Count = Callable[[str], int]
+Clip = Callable[[str, int], str]
+Shrink = Callable[[int], str | None]
+"""Gives an item in at most so many tokens, None if nothing of it is worth showing in them."""
+
+Order = Literal["fair", "first", "last"]
+"""Whose turn it is: every item's alike, the first ones', or the last ones'."""
+
+MIN_ITEM_TOKENS: Final = 24
+_CHARS_PER_TOKEN: Final = 16
+"""A text of more characters than this for each token that there is room for is cut unread."""
+
+_TRIES: Final = 6
+_FENCE: Final = re.compile("^-----", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing to show; without `shrink` it is cut at its end."""
+
+    text: str
+    shrink: Shrink | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the text.
+
+    Attributes:
+        title: The line above it.
+        items: What it shows, in the order in which it is shown.
+        share_frac: The part of the room that no other section takes from it.
+        order: Which items come first when not all fit.
+        where: What shows the items that were left out.
+        empty: What stands there if there are no items.
+        more: How many items there are beside those that are given.
+    """
+
+    title: str
+    items: Sequence[Item]
+    share_frac: float
+    order: Order
+    where: str
+    empty: str = "(none)"
+    more: int = 0
+
+
+class Writer:
+    """Writes such texts with one tokenizer.
+
+    Args:
+        count: Counts the tokens of a text.
+        clip: Cuts a text to at most so many tokens.
+    """
+
+    def __init__(self, count: Count, clip: Clip) -> None:
+        self.count = count
+        self._clip = clip
+
+    def clip(self, text: str, max_tokens: int) -> str:
+        """Return the beginning of a text that fits, with `…` if it was cut."""
+        near = text[: max(max_tokens, 1) * _CHARS_PER_TOKEN]
+        clipped = self._clip(near, max_tokens)
+        if len(clipped) == len(text):
+            return clipped
+        return self._clip(near, max(max_tokens - 1, 0)).rstrip() + "…"
+
+    def write(self, head: str, sections: Sequence[Section], end: str, max_tokens: int) -> str:
+        """Return the head, the sections, most valuable first, and the end.
+
+        It counts `max_tokens` at most, whatever the sections hold.
+        """
+        sections = [_fenced(section) for section in sections]
+        frame = self.count(_join(head, [(section.title, "") for section in sections], end))
+        room = max_tokens - frame
+        text = ""
+        for _ in range(_TRIES):
+            text = _join(head, self._filled(sections, max(room, 0)), end)
+            over = self.count(text) - max_tokens
+            if over <= 0:
+                return text
+            room -= over + 4  # Parts count a little less apart than together.
+        return self.clip(text, max_tokens)
+
+    def _filled(self, sections: Sequence[Section], room: int) -> list[tuple[str, str]]:
+        costs = [self._costs(section, room) for section in sections]
+        needs = [
+            sum(cost) + self.count(_empty(section) or _left_out(section.more, section.where))
+            for section, cost in zip(sections, costs, strict=True)
+        ]
+        grants = [
+            min(need, int(section.share_frac * room))
+            for section, need in zip(sections, needs, strict=True)
+        ]
+        left = room - sum(grants)
+        for at, need in enumerate(needs):
+            given = min(need - grants[at], left)
+            grants[at] += given
+            left -= given
+        return [
+            (section.title, self._body(section, cost, grant))
+            for section, cost, grant in zip(sections, costs, grants, strict=True)
+        ]
+
+    def _costs(self, section: Section, room: int) -> list[int]:
+        """Return what each item costs with its line break; past the room it needs no counting."""
+        most = room * _CHARS_PER_TOKEN
+        return [
+            room + 1 if len(item.text) > most else self.count(item.text) + 1
+            for item in section.items
+        ]
+
+    def _body(self, section: Section, costs: list[int], grant: int) -> str:
+        if _empty(section):
+            return self.clip(section.empty, grant)
+        note_tokens = self.count(_left_out(99_999, section.where)) + 2
+        if sum(costs) > grant or section.more:
+            grant -= note_tokens
+        shown: dict[int, str] = {}
+        if section.order == "fair":
+            for at, share in enumerate(fair_shares(costs, grant)):
+                self._take(section, shown, at, costs[at], share)
+        else:
+            turns = range(len(costs)) if section.order == "first" else reversed(range(len(costs)))
+            left = grant
+            for at in turns:
+                if self._take(section, shown, at, costs[at], left) < costs[at]:
+                    break
+                left -= costs[at]
+        lines = [shown[at] for at in sorted(shown)]
+        missing = len(costs) - len(shown) + section.more
+        if missing:
+            note = _left_out(missing, section.where)
+            lines.insert(0 if section.order == "last" else len(lines), note)
+        return "\n".join(lines)
+
+    def _take(self, section: Section, shown: dict[int, str], at: int, cost: int, room: int) -> int:
+        """Show an item if there is room for it or its beginning; return what it took."""
+        item = section.items[at]
+        if cost <= room:
+            shown[at] = item.text
+            return cost
+        if room < MIN_ITEM_TOKENS:
+            return 0
+        shrunk = item.shrink(room - 1) if item.shrink else self.clip(item.text, room - 1)
+        if shrunk is None:
+            return 0
+        shown[at] = shrunk
+        return min(room, cost - 1)
+
+
+def fair_shares(costs: Sequence[int], room: int) -> list[int]:
+    """Return what each may cost so that all fit: the small ones whole, the others alike.
+
+    Rather than give nobody enough to say anything, the last ones get nothing.
+    """
+    for served in range(len(costs), 0, -1):
+        shares = [0] * len(costs)
+        left, waiting = max(room, 0), served
+        for at in sorted(range(served), key=costs.__getitem__):
+            shares[at] = min(costs[at], left // waiting)
+            left -= shares[at]
+            waiting -= 1
+        if served == 1 or all(
+            share >= min(cost, MIN_ITEM_TOKENS)
+            for share, cost in zip(shares[:served], costs[:served], strict=True)
+        ):
+            return shares
+    return []
+
+
+def _join(head: str, parts: Sequence[tuple[str, str]], end: str) -> str:
+    lines = [head]
+    for title, body in parts:
+        lines.extend((f"----- {title} -----", body) if body else (f"----- {title} -----",))
+    return "\n".join([*lines, end])
+
+
+def _fenced(section: Section) -> Section:
+    items = [Item(indented(item.text), item.shrink) for item in section.items]
+    return replace(section, items=items)
+
+
+def indented(text: str) -> str:
+    """Return a text none of whose lines looks like the beginning of a section."""
+    return _FENCE.sub(" -----", text)
+
+
+def _empty(section: Section) -> str:
+    return section.empty if not section.items and not section.more else ""
+
+
+def _left_out(count: int, where: str) -> str:
+    return f"({count} more left out: {where})" if count else ""
