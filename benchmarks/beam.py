@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from talks import DataFault, Question, Talk, Turn, load_json, wanted
+from locomo import DataFault
+from talks import Question, Talk, Turn, load_json, wanted
 
 CHATS: Final = ("chat_trunecated.json", "chat.json")
 QUESTIONS: Final = Path("probing_questions") / "probing_questions.json"
@@ -62,9 +63,7 @@ def parse(name: str, chat: Any, asked: Any) -> Talk:
         ids.append(str(raw["id"]))
     counted = Counter(ids)
     # Which message an id means that several have can't be told.
-    by_id = {
-        found: turn for found, turn in zip(ids, turns, strict=True) if counted[found] == 1
-    }
+    by_id = {found: turn for found, turn in zip(ids, turns, strict=True) if counted[found] == 1}
     return Talk(name, tuple(turns), tuple(_questions(name, asked, by_id)))
 
 

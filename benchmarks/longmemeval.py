@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from talks import DataFault, Question, Talk, Turn, load_json, wanted
+from locomo import DataFault
+from talks import Question, Talk, Turn, load_json, wanted
 
 ROLES: Final = frozenset({"user", "assistant"})
 _ABSTENTION: Final = "_abs"

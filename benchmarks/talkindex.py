@@ -16,9 +16,10 @@ from mcp_memory.recall import WINDOW_MESSAGES
 from mcp_memory.records import Message, Role
 from mcp_memory.render import render_window, speaker_prefix
 from mcp_memory.search.asking import ask
-from mcp_memory.search.index import Filter, SearchIndex
-from mcp_memory.search.index import Question as Asked
+from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.neighbours import SITTING_SECONDS
+from mcp_memory.search.queries import Filter
+from mcp_memory.search.queries import Question as Asked
 
 Range = tuple[int, int]
 
@@ -43,8 +44,14 @@ class Piece:
     windows: tuple[str, str]
 
 
-def pieces(turns: Sequence[Turn], embedder: Embedder) -> Iterator[Piece]:
-    """Yield each turn as it is embedded; they are of one conversation, in order."""
+def pieces(turns: Sequence[Turn], embedder: Embedder, *, prefixed: bool = True) -> Iterator[Piece]:
+    """Yield each turn as it is embedded; they are of one conversation, in order.
+
+    Args:
+        turns: Oldest first.
+        embedder: Cuts them into chunks.
+        prefixed: Whether day and name stand in front of each.
+    """
     sitting: list[Message] = []
     for number, turn in enumerate(turns):
         message = as_message(turn, number)
@@ -53,7 +60,7 @@ def pieces(turns: Sequence[Turn], embedder: Embedder) -> Iterator[Piece]:
             if abs(apart.total_seconds()) > SITTING_SECONDS:
                 sitting = []
         sitting = [*sitting, message][-WINDOW_MESSAGES:]
-        prefix = speaker_prefix(message)
+        prefix = speaker_prefix(message) if prefixed else ""
         ranges = embedder.chunk(turn.content)
         yield Piece(
             turn,
@@ -100,10 +107,16 @@ class Indexed:
     vectors: VectorCache
 
     @classmethod
-    def make(cls, talk: Talk, vectors: VectorCache) -> Indexed:
-        """Index a talk; what has no vector yet is embedded."""
+    def make(cls, talk: Talk, vectors: VectorCache, *, prefixed: bool = True) -> Indexed:
+        """Index a talk; what has no vector yet is embedded.
+
+        Args:
+            talk: All of it goes into one conversation.
+            vectors: Where its vectors come from.
+            prefixed: See `pieces`.
+        """
         index: SearchIndex[str] = SearchIndex()
-        add(index, list(pieces(talk.turns, vectors.embedder)), vectors)
+        add(index, list(pieces(talk.turns, vectors.embedder, prefixed=prefixed)), vectors)
         return cls(talk, index, vectors)
 
     def ask(self, question: Question) -> tuple[Asked, Vectors]:

@@ -16,7 +16,15 @@ _MISREAD: Final = str.maketrans({"i": "1", "l": "1", "o": "0"})
 
 def new_id() -> str:
     """Return a fresh id of 10 characters, 50 random bits."""
-    bits = secrets.randbits(5 * LENGTH)
+    return _spelled(secrets.randbits(5 * LENGTH))
+
+
+def id_of(digest: bytes) -> str:
+    """Return the id of what has this digest: the same for the same, at least 7 bytes of it."""
+    return _spelled(int.from_bytes(digest[:7], "big"))
+
+
+def _spelled(bits: int) -> str:
     return "".join(ALPHABET[bits >> shift & 31] for shift in range(0, 5 * LENGTH, 5))
 
 

@@ -15,8 +15,11 @@ from mcp_memory.errors import MemoryFault, SettingsFault
 _COMMANDS: Final = {
     "serve": "Serve memory over stdio, streamable HTTP or SSE. The default.",
     "demo": "Show what paging is, with a real server, in under a minute.",
+    "search": "Search all that was said and kept, as the models do.",
+    "explain": "Why a search finds what it finds: signals, weights, ranks by each half.",
     "status": "The owner of the database, its clients, and what it holds.",
     "doctor": "Check the installation, the database and the clients; says what to do.",
+    "load": "Load memories and messages from files, thousands at a time; resumable.",
     "models": "The embedding model: fetch its files ahead, list what can be set.",
     "reembed": "Compute all vectors anew with the model that is set.",
     "compact": "Make the database file as small as what is in it.",

@@ -15,9 +15,7 @@ def show(rows: Sequence[tuple[str, str]], styles: Sequence[str] | None = None) -
     Args:
         styles: How rich shows each subject; bold without.
     """
-    if isinstance(sys.stdout, TextIOWrapper):
-        # A path or a name may hold what this console has no letter for.
-        sys.stdout.reconfigure(errors="replace")
+    lenient()
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -35,6 +33,12 @@ def show(rows: Sequence[tuple[str, str]], styles: Sequence[str] | None = None) -
         # As text: what rich reads as markup may stand in a path.
         table.add_row(Text(subject, style=style), Text(printable(text)))
     console.print(table)
+
+
+def lenient() -> None:
+    """Let what this console has no letter for be replaced: a path or a text may hold it."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def printable(text: str) -> str:

@@ -25,6 +25,7 @@ from mcp_memory.memory.base import Access, Grant, Listener
 from mcp_memory.memory.blocks import Blocks
 from mcp_memory.memory.consolidator import Complete, Consolidator
 from mcp_memory.memory.conversations import Conversations
+from mcp_memory.memory.explaining import Explanations
 from mcp_memory.memory.loading import Loader
 from mcp_memory.memory.readers import Call, Readers
 from mcp_memory.memory.reflection import Reflections
@@ -240,6 +241,7 @@ class Memory:
         self._grant: Grant | None = None
         self.archive = Archive(access)
         self.conversations = Conversations(access, self.archive)
+        self.explanations = Explanations(access)
         self.loader = Loader(access)
         self._take_core(Blocks(access))
         self.core.write_snapshot()

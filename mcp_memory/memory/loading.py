@@ -7,9 +7,10 @@ is simply run again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import TypeVar
 
 from mcp_memory.archival import Draft
 from mcp_memory.dates import now, parse_moment
@@ -21,6 +22,7 @@ from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.text import check_tags, shorten
 
 Entry = Mapping[str, object]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -33,9 +35,13 @@ class Loaded:
 
 
 class Loader(Part):
-    """Takes batches of texts from outside, each entry a JSON object."""
+    """Takes batches of texts from outside, each entry a JSON object.
 
-    def memories(self, entries: Sequence[Entry]) -> Loaded:
+    With `skip_bad` an entry that can't be taken is passed over; without, what stands
+    before the first such entry is taken and nothing behind it.
+    """
+
+    def memories(self, entries: Sequence[Entry], *, skip_bad: bool = False) -> Loaded:
         """Keep memories `{content, tags?, kind?, happened_at?}`, in one transaction.
 
         Raises:
@@ -44,16 +50,11 @@ class Loader(Part):
         self._engine.check()
         loaded = Loaded()
         archival = self._engine.archival
-        given: list[Draft] = []
-        for place, entry in enumerate(entries):
-            try:
-                given.append(self._draft(entry))
-            except InvalidInput as fault:
-                loaded.refused.append((place, str(fault)))
+        drafts = self._checked(self._draft, entries, loaded, skip_bad=skip_bad)
         new: dict[str, Draft] = {}
         merged: dict[str, Draft] = {}
         with self._engine.lock:
-            for draft in given:
+            for draft in drafts:
                 digest, tags = draft.content_hash, draft.memory.tags
                 held = new.get(digest) or merged.get(digest)
                 known = archival.same(self._agent, draft) if held is None else held.memory
@@ -79,7 +80,7 @@ class Loader(Part):
         self._engine.wake()
         return loaded
 
-    def messages(self, entries: Sequence[Entry]) -> Loaded:
+    def messages(self, entries: Sequence[Entry], *, skip_bad: bool = False) -> Loaded:
         """Record messages `{id, role, content, name?, created_at?, conversation?}` as if just said.
 
         Those of a conversation that follow each other are one transaction. A message
@@ -90,13 +91,7 @@ class Loader(Part):
         """
         self._engine.check()
         loaded = Loaded()
-        prepared: list[Message] = []
-        for place, entry in enumerate(entries):
-            try:
-                prepared.append(self._message(entry))
-            except InvalidInput as fault:
-                # The batch's own field names say nothing to whoever has the line.
-                loaded.refused.append((place, str(fault).replace("messages[0]", "the message")))
+        prepared = self._checked(self._message, entries, loaded, skip_bad=skip_bad)
         for conversation, group in groupby(prepared, key=lambda message: message.conversation):
             said = list(group)
             with self._engine.lock:
@@ -113,6 +108,25 @@ class Loader(Part):
         self._engine.wake()
         return loaded
 
+    def _checked(
+        self,
+        make: Callable[[Entry], T],
+        entries: Sequence[Entry],
+        loaded: Loaded,
+        *,
+        skip_bad: bool,
+    ) -> list[T]:
+        made: list[T] = []
+        for place, entry in enumerate(entries):
+            try:
+                made.append(make(entry))
+            except InvalidInput as fault:
+                # The number in a list that only this module makes says nothing to the reader.
+                loaded.refused.append((place, str(fault).replace("messages[0].", "")))
+                if not skip_bad:
+                    break
+        return made
+
     def _draft(self, entry: Entry) -> Draft:
         kind, happened = entry.get("kind"), entry.get("happened_at")
         if kind is not None and kind not in tuple(Kind):
@@ -125,7 +139,7 @@ class Loader(Part):
             moment = parse_moment(str(happened), zone=self._settings.zone, field="happened_at")
         tags = check_tags(entry.get("tags") or ())
         return self._engine.archival.draft(
-            _text(entry, "content"), tags, Kind(kind or Kind.FACT), moment
+            _text(entry, "content"), tags, Kind(str(kind or Kind.FACT)), moment
         )
 
     def _message(self, entry: Entry) -> Message:

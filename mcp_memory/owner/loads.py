@@ -35,7 +35,7 @@ def put(servers: Servers, params: Params) -> Params:
     memory = servers.memories(params["agent"]).open(params["agent"], settings)
     try:
         take = memory.loader.memories if what == "memories" else memory.loader.messages
-        loaded: Loaded = take(entries)
+        loaded: Loaded = take(entries, skip_bad=params["skip_bad"])
     finally:
         memory.close()
     return {"added": loaded.added, "known": loaded.known, "refused": loaded.refused}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcp_memory.errors import NotFound
 from mcp_memory.http.tokens_ops import TOKEN_OPS
+from mcp_memory.owner.loads import LOAD_OPS
+from mcp_memory.owner.searching import SEARCH_OPS
 from mcp_memory.owner.status import check, compact, status
 from mcp_memory.owner.summaries import SUMMARY_OPS
 from mcp_memory.server.servers import Servers
@@ -98,6 +100,8 @@ OPS: Final[dict[str, Operation]] = {
     "check": check,
     "compact": compact,
     "status": status,
+    **LOAD_OPS,
+    **SEARCH_OPS,
     **SUMMARY_OPS,
     **TOKEN_OPS,
 }
