@@ -1,7 +1,9 @@
 """The context windows of well-known models, so that a model can be named instead of a number.
 
-The figures are what the makers state for input and output together. A name that is
-not here is refused with those that are close: guessing a window would flush too late.
+The figures are those that the makers have announced, for input and output together,
+to the best of our knowledge; makers change them, and a number always wins over a name.
+A name that is not here is refused with those that are close: guessing a window would
+flush too late.
 """
 
 from __future__ import annotations

@@ -147,10 +147,11 @@ class Servers:
         """Close the database if it was opened; what was acknowledged is in it."""
         with self._opening:
             self._closed = True
-            if self._heart is not None:
-                self._heart.close()
+            # A heartbeat may be waiting for what the rewriter is asked to write.
             if self._rewriter is not None:
                 self._rewriter.close()
+            if self._heart is not None:
+                self._heart.close()
             if self._memories is not None:
                 self._memories.close()
                 self._memories = None
