@@ -95,6 +95,24 @@ class RawClient:
                 return result
         raise BenchmarkFault(f"the server has ended: {self._log_tail()}")
 
+    def ask_at_once(
+        self, method: str, every: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any] | None]:
+        """Send several requests without waiting in between; return their results in order.
+
+        One that is refused, or not answered before the server ends, has None.
+        """
+        numbers = range(self._number + 1, self._number + 1 + len(every))
+        self._number += len(every)
+        for number, params in zip(numbers, every, strict=True):
+            self._send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        answers: dict[int, dict[str, Any] | None] = {}
+        while len(answers) < len(every) and (line := self._stdout.readline()):
+            message = json.loads(line)
+            if message.get("id") in numbers and "method" not in message:
+                answers[message["id"]] = message.get("result")
+        return [answers.get(number) for number in numbers]
+
     def tool(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Call a tool and return its structured content.
 

@@ -1,8 +1,8 @@
 """How much of what is asked for does `conversation_search` find?
 
-Every turn of every LoCoMo dialogue goes in through `conversation_append`, every
+Every turn of every conversation goes in through `conversation_append`, every
 question through `conversation_search`, once per search mode, on the same stored
-vectors. A dialogue has a server and a database of its own.
+vectors. A conversation of the data set has a server and a database of its own.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +20,7 @@ from common import (
     EXIT_USAGE,
     BenchmarkFault,
     call,
+    embedding_status,
     err,
     machine,
     out,
@@ -31,51 +30,38 @@ from common import (
     wait_until_embedded,
     write_json,
 )
-from locomo import CATEGORIES, DataFault, DiaId, Dialogue, Question, load
+from formats import HINTS, LOADERS
+from locomo import DataFault
 from mcp import Client
-from metrics import Latency, Quality, quality
+from recallreport import Measured, by_kind, latencies, show, verdicts
 from rich.progress import Progress
-from rich.table import Table
+from talks import Talk, spread
+from vectorsizes import stored_vectors
 
 MODES: Final = ("lexical", "dense", "hybrid")
 HITS: Final = 20
-EMBEDDING_TIMEOUT_SECONDS: Final = 900.0
-NO_DATA_HINT: Final = (
-    "Give the path of locomo10.json: the LoCoMo data set, ten long conversations with questions "
-    "and their evidence (CC BY-NC 4.0), from the snap-research/locomo repository on GitHub."
-)
-
-
-@dataclass
-class Measured:
-    """What one run found, filled as it goes; times are in seconds."""
-
-    answers: dict[str, list[tuple[Question, list[DiaId]]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    queries: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    pages: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    appends: list[float] = field(default_factory=list)
-    model: str | None = None
+EMBEDDING_TIMEOUT_SECONDS: Final = 3_600.0
+LOCOMO_QUESTIONS: Final = 1_982
+NO_DATA_HINT: Final = HINTS["locomo"]
 
 
 async def append_turns(
-    client: Client, dialogue: Dialogue, measured: Measured, bar: Progress
-) -> dict[str, DiaId]:
-    """Append every turn by a call of its own; return which id each one got."""
-    task = bar.add_task(f"{dialogue.name} append", total=len(dialogue.turns))
-    placed: dict[str, DiaId] = {}
-    for turn in dialogue.turns:
+    client: Client, talk: Talk, measured: Measured, bar: Progress
+) -> dict[str, str]:
+    """Append every turn by a call of its own; return which place the id of each stands for."""
+    task = bar.add_task(f"{talk.name} append", total=len(talk.turns))
+    placed: dict[str, str] = {}
+    for turn in talk.turns:
         message = {
             "role": turn.role,
-            "name": turn.speaker,
             "content": turn.content,
             "created_at": turn.created_at.isoformat(),
+            **({"name": turn.name} if turn.name else {}),
         }
         began = time.perf_counter()
         reply = await call(client, "conversation_append", {"messages": [message]})
         measured.appends.append(time.perf_counter() - began)
-        placed[reply["ids"][0]] = turn.dia_id
+        placed[reply["ids"][0]] = turn.place
         bar.advance(task)
     return placed
 
@@ -103,44 +89,59 @@ async def search(client: Client, question: str, mode: str) -> tuple[list[str], i
 
 async def ask(
     client: Client,
-    dialogue: Dialogue,
+    talk: Talk,
     mode: str,
-    placed: dict[str, DiaId],
+    placed: dict[str, str],
     measured: Measured,
     bar: Progress,
 ) -> None:
-    """Ask every question of a dialogue in one mode."""
-    task = bar.add_task(f"{dialogue.name} {mode}", total=len(dialogue.questions))
-    for question in dialogue.questions:
+    """Ask every question of a talk in one mode."""
+    task = bar.add_task(f"{talk.name} {mode}", total=len(talk.questions))
+    session_of = talk.session_of()
+    for question in talk.questions:
         began = time.perf_counter()
         ids, pages = await search(client, question.text, mode)
         measured.queries[mode].append(time.perf_counter() - began)
         measured.pages[mode] += pages
-        measured.answers[mode].append((question, [placed[found] for found in ids]))
+        places = [placed[found] for found in ids]
+        measured.turns[mode].append((question, places))
+        sessions = list(dict.fromkeys(session_of[place] for place in places))
+        measured.sessions[mode].append((question, sessions))
         bar.advance(task)
     bar.remove_task(task)
 
 
-async def measure(dialogues: Sequence[Dialogue], modes: Sequence[str]) -> Measured:
-    """Store and ask all dialogues in all modes."""
+async def measure(talks: Sequence[Talk], modes: Sequence[str]) -> Measured:
+    """Store and ask all talks in all modes."""
     measured = Measured()
     with_vectors = set(modes) != {"lexical"}
     with progress() as bar, tempfile.TemporaryDirectory(prefix="mcp-memory-recall-") as folder:
-        overall = bar.add_task("dialogues", total=len(dialogues))
-        for dialogue in dialogues:
-            db = Path(folder) / f"{dialogue.name}.duckdb"
+        overall = bar.add_task("conversations", total=len(talks))
+        for number, talk in enumerate(talks):
+            db = Path(folder) / str(number) / "memory.duckdb"
+            db.parent.mkdir()
             async with serve(db) as client:
-                placed = await append_turns(client, dialogue, measured, bar)
+                placed = await append_turns(client, talk, measured, bar)
                 if with_vectors:
-                    await _wait(client, measured, bar)
+                    await _fill(client, measured, bar)
+            measured.add_sizes(stored_vectors(db))
             # A restart on the same file, not a second import: only the query differs.
             for mode in modes:
                 async with serve(db, search_mode=mode) as client:
                     if mode != "lexical":
                         await _wait(client, measured, bar)
-                    await ask(client, dialogue, mode, placed, measured, bar)
+                    await ask(client, talk, mode, placed, measured, bar)
             bar.advance(overall)
     return measured
+
+
+async def _fill(client: Client, measured: Measured, bar: Progress) -> None:
+    """Wait for all vectors, those of windows too, and note what was left to the background."""
+    status = await embedding_status(client)
+    measured.windows_left += status.get("windows_pending", 0)
+    began = time.perf_counter()
+    await _wait(client, measured, bar)
+    measured.background_seconds += time.perf_counter() - began
 
 
 async def _wait(client: Client, measured: Measured, bar: Progress) -> None:
@@ -151,49 +152,6 @@ async def _wait(client: Client, measured: Measured, bar: Progress) -> None:
         on_wait=lambda state: bar.update(task, description=f"embedding: {state}"),
     )
     bar.remove_task(task)
-
-
-def grade(answers: Sequence[tuple[Question, list[DiaId]]]) -> dict[str, Quality]:
-    """Return the quality over all questions, and by category in the data set's order."""
-    groups = {"all": answers} | {
-        name: chosen
-        for category, name in CATEGORIES.items()
-        if (chosen := [answer for answer in answers if answer[0].category == category])
-    }
-    return {
-        name: quality((ranking, question.gold) for question, ranking in group)
-        for name, group in groups.items()
-    }
-
-
-def show(grades: dict[str, dict[str, Quality]], measured: Measured) -> None:
-    """Print a table of quality and one of times."""
-    table = Table(title="Recall of the gold turns, percent")
-    for heading in ("questions", "mode", "n", "R@5", "R@10", "R@20", "MRR"):
-        table.add_column(heading, justify="left" if heading in {"questions", "mode"} else "right")
-    for group in next(iter(grades.values())):
-        for mode, by_group in grades.items():
-            row = by_group[group]
-            shares = (row.recall_at_5, row.recall_at_10, row.recall_at_20, row.mrr)
-            table.add_row(
-                group, mode, str(row.questions), *(f"{100 * share:.1f}" for share in shares)
-            )
-        table.add_section()
-    out.print(table)
-
-    times = Table(title="Times, milliseconds (for information)")
-    for heading in ("call", "calls", "p50", "p95"):
-        times.add_column(heading, justify="left" if heading == "call" else "right")
-    for name, latency in _latencies(measured).items():
-        times.add_row(name, str(latency.calls), f"{latency.p50_ms:.1f}", f"{latency.p95_ms:.1f}")
-    out.print(times)
-
-
-def _latencies(measured: Measured) -> dict[str, Latency]:
-    named = {"append a turn": measured.appends} | {
-        f"ask, {mode}, all {HITS} hits": seconds for mode, seconds in measured.queries.items()
-    }
-    return {name: Latency.of(seconds) for name, seconds in named.items()}
 
 
 def _modes(text: str) -> tuple[str, ...]:
@@ -212,38 +170,42 @@ def _positive(text: str) -> int:
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--data", type=Path, help="path of locomo10.json")
-    parser.add_argument("--limit", type=_positive, help="use only the first N dialogues")
+    parser.add_argument("--data", type=Path, help="the data set's file, or folder")
+    parser.add_argument("--format", choices=LOADERS, default="locomo", help="default: locomo")
+    parser.add_argument("--limit", type=_positive, help="use N conversations, from all over it")
     parser.add_argument("--modes", type=_modes, default=MODES, help="default: all three")
     parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     return parser.parse_args(argv)
 
 
-async def _benchmark(
-    dialogues: Sequence[Dialogue], modes: Sequence[str], out_path: Path | None
-) -> None:
+async def _benchmark(talks: Sequence[Talk], options: argparse.Namespace) -> None:
     began = time.perf_counter()
-    measured = await measure(dialogues, modes)
-    grades = {mode: grade(answers) for mode, answers in measured.answers.items()}
-    show(grades, measured)
+    measured = await measure(talks, options.modes)
+    show(measured)
+    # The bars are for all of LoCoMo, and its form is used by other sets as well.
+    whole = sum(len(talk.questions) for talk in talks) == LOCOMO_QUESTIONS
+    lines = verdicts(measured) if whole else []
+    for line in lines:
+        out.print(line, highlight=False)
     write_json(
-        out_path,
+        options.out,
         {
             "benchmark": "recall",
             **machine(),
             "model": measured.model,
-            "dialogues": len(dialogues),
+            "format": options.format,
+            "dialogues": len(talks),
             "turns": len(measured.appends),
             "duration_seconds": round(time.perf_counter() - began, 1),
-            "quality": {
-                mode: {group: row.as_dict() for group, row in by_group.items()}
-                for mode, by_group in grades.items()
-            },
+            "quality": by_kind(measured.turns),
+            "session_quality": by_kind(measured.sessions, sessions=True),
             "pages_per_question": {
                 mode: round(pages / len(measured.queries[mode]), 2)
                 for mode, pages in measured.pages.items()
             },
-            "latency": {name: latency.as_dict() for name, latency in _latencies(measured).items()},
+            "latency": {name: part.as_dict() for name, part in latencies(measured).items()},
+            "insert": measured.insert_cost(),
+            "verdicts": lines,
         },
     )
 
@@ -251,15 +213,16 @@ async def _benchmark(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; return its exit status."""
     options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    hint = HINTS[options.format]
     if options.data is None:
-        err.print(f"error: --data is missing. {NO_DATA_HINT}", markup=False, soft_wrap=True)
+        err.print(f"error: --data is missing. {hint}", markup=False, soft_wrap=True)
         return EXIT_USAGE
     try:
-        dialogues = load(options.data)
+        talks = spread(LOADERS[options.format](options.data), options.limit)
     except DataFault as error:
-        err.print(f"error: {error}. {NO_DATA_HINT}", markup=False, soft_wrap=True)
+        err.print(f"error: {error}. {hint}", markup=False, soft_wrap=True)
         return EXIT_USAGE
-    return run(partial(_benchmark, dialogues[: options.limit], options.modes, options.out))
+    return run(partial(_benchmark, talks, options))
 
 
 if __name__ == "__main__":

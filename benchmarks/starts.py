@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import peers
+import peerservers
 from common import out, progress
 from metrics import Latency
 from rawclient import Clients, Command, RawClient
@@ -28,7 +28,7 @@ LABELS: Final = {
     "warm": "ours, the owner runs",
     "cold": "ours, no owner",
     BARE: "a bare server of the SDK",
-    REFERENCE: f"{peers.NPM_PACKAGE} {peers.NPM_VERSION}",
+    REFERENCE: f"{peerservers.NPM_PACKAGE} {peerservers.NPM_VERSION}",
 }
 
 VIEW_TOOL: Final = "core_memory_view"
@@ -115,9 +115,9 @@ def measure(
         commands = {
             "warm": warm,
             "cold": cold,
-            BARE: peers.bare_server(folder, reply, warm.environment),
+            BARE: peerservers.bare_server(folder, reply, warm.environment),
         }
-        reference = peers.reference_server(folder, warm.environment)
+        reference = peerservers.reference_server(folder, warm.environment)
         if reference is not None:
             commands[REFERENCE] = reference
         started = time_starts(commands, end_cold, times)
@@ -168,7 +168,7 @@ def time_trivial(ours: RawClient, bare: RawClient) -> Trivial:
     """Time trivial calls of both servers by the same client, in blocks of one kind, in turn."""
     timed = {
         "view": (ours, VIEW_TOOL),
-        "bare_view": (bare, peers.BARE_TOOL),
+        "bare_view": (bare, peerservers.BARE_TOOL),
         "floor": (ours, FLOOR_TOOL),
         "bare_floor": (bare, FLOOR_TOOL),
     }

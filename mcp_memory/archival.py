@@ -169,10 +169,10 @@ class ArchivalMemory:
 
     def stored(self, agent: str, draft: Draft, embedded: Embedded | None) -> None:
         """Let what was committed be found."""
-        memory = self._keep(agent, draft.memory)
         hashes = self._held_hashes(agent)
-        if memory.version > 1:
-            self._forget_hash(agent, memory.id)
+        if draft.memory.version > 1:
+            self._forget_hash(agent, draft.memory.id)
+        memory = self._keep(agent, draft.memory)
         hashes[draft.content_hash] = memory.id
         self._tallies.add(agent, 1 if memory.version == 1 else 0, memory.recorded_at)
         index = self._held(agent)
@@ -187,8 +187,8 @@ class ArchivalMemory:
 
     def deleted(self, agent: str, memory_id: str) -> None:
         """Let a committed deletion be seen."""
-        self._rows_read.drop((agent, memory_id))
         self._forget_hash(agent, memory_id)
+        self._rows_read.drop((agent, memory_id))
         self._tallies.add(agent, -1, EPOCH)
         index = self._held(agent)
         if index is not None:
@@ -244,14 +244,8 @@ class ArchivalMemory:
         self._indexes.clear()
 
     def as_of(self, agent: str, memory_id: str, moment: datetime) -> Memory:
-        """Return the version of a memory that there was at a moment, if it is still there at all.
-
-        Raises:
-            NotFound: There is none of this id, or it was deleted.
-        """
+        """Return a memory as it was at a moment; raises what `get` does if it is gone now."""
         present = self.get(agent, memory_id)
-        if present.recorded_at <= moment:
-            return present
         rows = self._db.read(
             f"SELECT {_COLUMNS} FROM memories WHERE agent = $1 AND id = $2 AND recorded_at <= $3"
             " ORDER BY version DESC LIMIT 1",
@@ -319,6 +313,11 @@ class ArchivalMemory:
 
     def _forget_hash(self, agent: str, memory_id: str) -> None:
         hashes = self._held_hashes(agent)
+        held = self._rows_read.get((agent, memory_id))
+        known = None if held is None else content_hash(held.content)
+        if known is not None and hashes.get(known) == memory_id:
+            del hashes[known]
+            return
         for known in [known for known, key in hashes.items() if key == memory_id]:
             del hashes[known]
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mcp_memory.chunking import WHOLE_FRAC, Offsets, chunk_ranges, slices
 from mcp_memory.errors import ModelUnavailable
 from mcp_memory.models import ModelFiles, ModelSpec, use_registry
+from mcp_memory.turns import Turns
 
 if TYPE_CHECKING:
     import tokenizers
@@ -159,7 +160,7 @@ class FastEmbedder:
         self._spec = spec
         self._model = model
         self._tokenizer = tokenizer
-        self._passages = threading.Semaphore(batches_at_once)
+        self._passages = Turns(batches_at_once)
         self._workers = ThreadPoolExecutor(batches_at_once, thread_name_prefix="embedding")
         prefix_tokens = len(tokenizer.encode(spec.passage_prefix).ids)
         # A piece that is cut out may count a few tokens more than it did in its place.
@@ -245,8 +246,11 @@ class FastEmbedder:
         Args:
             chunk_tokens: Another length, as far as the model's input takes it.
         """
-        starts, ends = self._offsets(text)
         longest = min(chunk_tokens or CHUNK_TOKENS, self._room_tokens)
+        # No token of such a text has less than a character, but for one in front.
+        if text.isascii() and len(text) < int(longest * WHOLE_FRAC):
+            return [(0, len(text))]
+        starts, ends = self._offsets(text)
         return chunk_ranges(text, starts, ends, longest)
 
     def _batches(self, texts: Sequence[str]) -> Iterator[list[int]]:

@@ -82,3 +82,87 @@ def test_in_the_background_vectors_are_written_before_long(settings):
     kept = memory_of(engine).archive.insert("green tea").memory.id
     until(lambda: vector_rows(engine, kept) == [(1,)], "the vectors")
     engine.close()
+
+
+class Meanwhile(HashEmbedder):
+    """Does something once, while vectors are being computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = None
+
+    def embed_passages(self, texts):
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+        return super().embed_passages(texts)
+
+
+@pytest.fixture
+def meanwhile(settings):
+    engine = Engine(settings, embedder=Meanwhile())
+    yield engine
+    engine.close()
+
+
+def test_a_text_that_is_superseded_while_it_is_embedded_is_not_found_by_what_it_was(meanwhile):
+    memory = memory_of(meanwhile)
+    archival, embedder = meanwhile.archival, meanwhile._embedder
+    memory.loader.memories([{"content": "green tea"}, {"content": "black coffee"}])
+    index = archival.index("default")
+    key = archival.same("default", archival.draft("green tea", (), Kind.FACT, None)).id
+
+    def supersede():
+        memory.archive.update(key, content="white wine")
+
+    embedder.act = supersede
+    assert meanwhile.fill_pending() > 0
+    assert vector_rows(meanwhile, key) == [(2,)]
+    vector = embedder.embed_query("green tea")
+    assert not index.nearest(vector, at_least=0.9, limit=5)
+    again = embedder.embed_query("white wine")
+    assert [found.key for found in index.nearest(again, at_least=0.9, limit=5)] == [key]
+    assert meanwhile.vectors.pending_count() == 0
+
+
+def test_a_text_that_is_deleted_while_it_is_embedded_leaves_nothing(meanwhile):
+    memory = memory_of(meanwhile)
+    memory.loader.memories([{"content": "green tea"}])
+    index = meanwhile.archival.index("default")
+    key = memory.archive.search("tea").items[0].memory.id
+    meanwhile._embedder.act = lambda: memory.archive.delete(key)
+    meanwhile.fill_pending()
+    assert vector_rows(meanwhile, key) == []
+    vector = meanwhile._embedder.embed_query("green tea")
+    assert not index.nearest(vector, at_least=0.9, limit=5)
+    assert meanwhile.vectors.pending_count() == 0
+
+
+def test_of_many_texts_each_has_its_own_vector(meanwhile):
+    memory = memory_of(meanwhile)
+    texts = [f"number {n} " + "of many words " * (n % 90) for n in range(300)]
+    memory.loader.memories([{"content": text} for text in texts])
+    meanwhile.archival.index("default")
+    done: list[int] = []
+    meanwhile.fill_pending(done.append)
+    assert sum(done) == 300
+    assert meanwhile.vectors.pending_count() == 0
+    meanwhile.archival.forget_indexes()
+    index = meanwhile.archival.index("default")
+    for n in (0, 17, 89, 271):
+        chunks = meanwhile._embedder.chunk(texts[n].strip())
+        vector = meanwhile._embedder.embed_query(texts[n].strip()[slice(*chunks[0])])
+        found = index.nearest(vector, at_least=0.999, limit=50)
+        kept = meanwhile.archival.get_many("default", [item.key for item in found])
+        assert texts[n].strip() in {memory.content.strip() for memory in kept.values()}
+
+
+def test_what_callers_have_waited_for_is_written_while_much_is_pending(meanwhile):
+    memory = memory_of(meanwhile)
+    meanwhile.vectors.behind = lambda: None
+    memory.loader.memories([{"content": f"number {n}"} for n in range(200)])
+    kept = memory.archive.insert("green tea").memory.id
+    seen = []
+    meanwhile.fill_pending(lambda _: seen.append(len(vector_rows(meanwhile, kept))))
+    assert seen[0] == 0
+    assert seen[-1] == 1

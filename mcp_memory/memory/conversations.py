@@ -245,7 +245,9 @@ class Conversations(Part):
             hits = tuple(MessageHit(m, whole(m.content), 0.0) for m in listed)
             ends = tuple(range(offset + 1, offset + len(hits) + 1))
             return Page(hits, total, offset, as_of, "listing", ends=ends)
-        ranking, kind, note = self._rank(recall.index, query, where, offset=offset, limit=limit)
+        ranking, kind, note = self._rank(
+            recall.index, query, where, offset=offset, limit=limit, texts=recall.get
+        )
         with self._engine.lock:
             texts = recall.get(self._agent, [found.key for found in ranking.found])
         hits = tuple(

@@ -21,13 +21,13 @@ from mcp_memory.search import signals
 from mcp_memory.search.analysis import query_terms
 from mcp_memory.search.columns import Column
 from mcp_memory.search.embedded import EmbeddedDocuments
-from mcp_memory.search.lexical import Weighed
+from mcp_memory.search.fading import Fading
 from mcp_memory.search.orders import PINNED, Order, Orders
-from mcp_memory.search.passages import Asked, Words
-from mcp_memory.search.queries import Filter, Found, Key, Question, Ranking
+from mcp_memory.search.passages import Words
+from mcp_memory.search.queries import Filter, Found, Key, Prepared, Question, Ranking
 from mcp_memory.search.select import best
 from mcp_memory.search.signals import Scores
-from mcp_memory.search.standing import Windows, stand_by_meaning, stand_by_words
+from mcp_memory.search.standing import Windows, stand_by_words, standing_by_meaning
 from mcp_memory.search.vectors import Mask, Vectors
 
 Range = tuple[int, int]
@@ -45,20 +45,6 @@ SAME_AT: Final = 0.985
 _CROWDING: Final = 0.8
 _REVISIONS: Final = count()
 """No two states of any two indexes have the same number: one can be loaded anew meanwhile."""
-
-_DAY_SECONDS: Final = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A search up to where it needs the question's vector."""
-
-    question: Question
-    where: Filter
-    revision: int
-    mask: Mask
-    asked: Asked | None
-    weighed: Weighed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +72,7 @@ class SearchIndex(Generic[Key]):
         self._alive = Column(np.bool_)
         self._when = Column(np.float64)
         self._recorded = Column(np.float64)
-        self._half_life = Column(np.float32)
-        self._fade_floor = Column(np.float32)
-        self._fades = False
+        self._fading = Fading()
         self._labels: dict[str, array[int]] = {}
         self._speakers: dict[str, array[int]] = {}
         self._words = Words()
@@ -108,7 +92,7 @@ class SearchIndex(Generic[Key]):
     @property
     def nbytes(self) -> int:
         """Memory in use, about."""
-        columns = (self._alive, self._when, self._recorded, self._half_life, self._fade_floor)
+        columns = (self._alive, self._when, self._recorded, self._fading)
         labels = sum(len(numbers) for numbers in self._labels.values()) * 4
         vectors = self._vectors.nbytes + self._windows.nbytes
         own = sum(column.nbytes for column in columns) + labels + len(self._keys) * _KEY_BYTES
@@ -150,9 +134,7 @@ class SearchIndex(Generic[Key]):
         self._alive.append(True)
         self._when.append(when.timestamp())
         self._recorded.append(recorded.timestamp())
-        self._half_life.append(np.inf if half_life_days is None else half_life_days)
-        self._fade_floor.append(fade_floor)
-        self._fades = self._fades or half_life_days is not None
+        self._fading.add(half_life_days, fade_floor)
         for label in labels:
             self._labels.setdefault(label, array("i")).append(number)
         if speaker:
@@ -335,14 +317,14 @@ class SearchIndex(Generic[Key]):
             standings |= stand_by_words(prepared.weighed, prepared.asked, documents)
         if vector is not None:
             total = len(self._keys)
-            usual = self._vectors.usual(vector)
-            standings[signals.MEANING] = stand_by_meaning(
-                self._vectors, vector, documents, usual, total
-            )
-            standings |= self._windows.stand(vector, documents, total)
+            own = standing_by_meaning(self._vectors, vector, total)
+            standings[signals.MEANING] = own(documents)
+            standings |= self._windows.stand(vector, documents, total, own)
         bonus = self._bonus(prepared.question, documents)
-        scores = signals.fuse(standings, bonus, documents=len(self._keys))
-        faded = np.broadcast_to(self._faded(prepared.question, documents), scores.shape)
+        scores = signals.fuse(standings, bonus, documents=len(self._numbers))
+        faded = self._fading.left(
+            documents, prepared.question.now.timestamp() - self._when.values[documents]
+        )
         return _Scored(documents, scores * faded, standings, bonus, scores, faded)
 
     def _bonus(self, question: Question, documents: Documents) -> dict[str, Scores]:
@@ -355,15 +337,6 @@ class SearchIndex(Generic[Key]):
         if question.closeness is not None:
             bonus[signals.TIME] = question.closeness(self._when.values[documents])
         return bonus
-
-    def _faded(self, question: Question, documents: Documents) -> Scores | np.float32:
-        """Return what age leaves of the scores, 0 to 1."""
-        if not self._fades:
-            return np.float32(1)
-        ages = np.maximum(question.now.timestamp() - self._when.values[documents], 0)
-        floor = self._fade_floor.values[documents]
-        left = 0.5 ** (ages / _DAY_SECONDS / self._half_life.values[documents])
-        return np.asarray(floor + (1 - floor) * left, dtype=np.float32)
 
     def _order(self, scored: _Scored) -> NDArray[np.intp]:
         """Return the places of the candidates, best first, of equals the newer; scores change.
@@ -388,7 +361,6 @@ class SearchIndex(Generic[Key]):
         parts = {
             name: float(values[at])
             for name, values in (*scored.signals.items(), *scored.bonus.items())
-            if not np.isnan(values[at])
         }
         score, faded = float(scored.scores[at]), float(scored.faded[at])
         crowded = score / max(float(scored.unfaded[at]) * faded, 1e-9)

@@ -10,7 +10,10 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mcp_memory.search.lexical import Weighed
+from mcp_memory.search.passages import Asked
 from mcp_memory.search.signals import Scores, reasons
+from mcp_memory.search.vectors import Mask
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -49,7 +52,7 @@ class Question:
 class Found(Generic[Key]):
     """One candidate: `start` to `end` are the characters that answer best.
 
-    `signals` are the parts of its standing, by name; see `signals`. `place` counts
+    `signals` are the parts of its standing by name, NaN for what it lacks. `place` counts
     from the first of the whole ranking; `faded` and `crowded` are what age, and others
     that say the same, have left of the score; `worded` is whether it has a word of the question.
     """
@@ -79,3 +82,15 @@ class Ranking(Generic[Key]):
 
     found: tuple[Found[Key], ...] = ()
     total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A search up to where it needs the question's vector."""
+
+    question: Question
+    where: Filter
+    revision: int
+    mask: Mask
+    asked: Asked | None
+    weighed: Weighed | None

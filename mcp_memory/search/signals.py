@@ -128,6 +128,16 @@ def weight_of(name: str, beside: Iterable[str]) -> float:
     return WEIGHTS[name]
 
 
+def counted(signals: Mapping[str, float]) -> dict[str, float]:
+    """Return the standings of one document as `fuse` counts them, without NaN."""
+    named = {
+        name: np.asarray([value], dtype=np.float32)
+        for name, value in signals.items()
+        if name in WEIGHTS
+    }
+    return {**signals, **{name: float(value[0]) for name, value in _filled(named).items()}}
+
+
 def reasons(signals: Mapping[str, float], *, worded: bool) -> tuple[str, ...]:
     """Return why a document was found: of `lexical`, `semantic`, `near`, `when` and `who`.
 
@@ -136,10 +146,11 @@ def reasons(signals: Mapping[str, float], *, worded: bool) -> tuple[str, ...]:
     as among few texts, it is the half that adds more.
 
     Args:
-        signals: Its standing by signal. Without any it is far down among too many to
-            weigh, where only vectors were compared.
+        signals: Its standing by signal, NaN for one that it doesn't have. Without any it
+            is far down among too many to weigh, where only vectors were compared.
         worded: Whether it has any word of the question.
     """
+    signals = {name: value for name, value in signals.items() if not np.isnan(value)}
     least = -np.inf
     words = signals.get(WORDS, least) if worded else least
     meaning = signals.get(MEANING, least)
@@ -160,9 +171,9 @@ def reasons(signals: Mapping[str, float], *, worded: bool) -> tuple[str, ...]:
 
 
 def _above(own: float, signals: Mapping[str, float], *around: str) -> float:
-    """Return what stands highest around a document if that is more than its own."""
+    """Return what stands highest around a document, if it is half a spread above its own."""
     most = max(signals.get(name, -np.inf) for name in around)
-    return most if most > own else -np.inf
+    return most if most >= own + _STANDS_OUT_AT else -np.inf
 
 
 def _filled(signals: Mapping[str, Scores]) -> dict[str, Scores]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,13 @@ from mcp_memory.search.embedded import EmbeddedDocuments
 from mcp_memory.search.lexical import K1, Weighed
 from mcp_memory.search.neighbours import NONE, Neighbours
 from mcp_memory.search.passages import Asked
-from mcp_memory.search.signals import Scores, Usual
+from mcp_memory.search.signals import Scores
 from mcp_memory.search.vectors import Vectors
 
 Documents = NDArray[np.int32]
 
-_AROUND: Final = 2
+Standing = Callable[[Documents], Scores]
+"""Gives where documents stand (n,), NaN for `NONE` and for those that have no such signal."""
 
 
 def stand_by_words(weighed: Weighed, asked: Asked, documents: Documents) -> dict[str, Scores]:
@@ -66,35 +67,63 @@ class Windows:
             found.append(np.where(middles == NONE, ends, middles))
         return found
 
-    def stand(self, vector: Vectors, documents: Documents, total: int) -> dict[str, Scores]:
+    def stand(
+        self, vector: Vectors, documents: Documents, total: int, own: Standing
+    ) -> dict[str, Scores]:
         """Return by signal where documents stand by what is around them, NaN where nothing is.
+
+        Where there is no window yet, it is the mean of those that it would have.
 
         Args:
             vector: The question's.
             documents: Which (n,).
             total: How many there are in all.
+            own: Where documents stand by themselves.
         """
         if not self._neighbours.any:
             return {}
         standings = {}
         named = (signals.MEANING_NEAR, signals.MEANING_AROUND)
         for steps, (name, window) in enumerate(zip(named, self._windows, strict=True), 1):
-            usual = window.usual(vector)
-            standing = stand_by_meaning(window, vector, documents, usual, total)
+            around = standing_by_meaning(window, vector, total)
+            standing = around(documents)
             # The nearer the document is to the middle the better.
             for after in range(1, steps + 1):
-                ends = self._neighbours.after(documents, after)
-                better = stand_by_meaning(window, vector, ends, usual, total)
+                better = around(self._neighbours.after(documents, after))
                 standing = np.where(np.isnan(better), standing, better)
+            missing = np.isnan(standing)
+            if missing.any():
+                standing[missing] = self._mean(documents[missing], steps, own)
             standings[name] = standing
         return standings
 
+    def _mean(self, documents: Documents, steps: int, own: Standing) -> Scores:
+        """Return the mean standing of documents and up to so many on each side (n,)."""
+        sums = np.zeros(len(documents), dtype=np.float32)
+        counts = np.zeros(len(documents), dtype=np.float32)
+        neighbours = self._neighbours
+        for places in (
+            documents,
+            *(neighbours.before(documents, step) for step in range(1, steps + 1)),
+            *(neighbours.after(documents, step) for step in range(1, steps + 1)),
+        ):
+            standing = own(places)
+            known = ~np.isnan(standing)
+            sums[known] += standing[known]
+            counts += known
+        return np.where(counts > 0, sums / np.maximum(counts, 1), np.float32(np.nan))
 
-def stand_by_meaning(
-    vectors: EmbeddedDocuments, query: Vectors, documents: Documents, usual: Usual, total: int
-) -> Scores:
-    """Return where documents stand by their cosines (n,), NaN without vectors or for `NONE`."""
+
+def standing_by_meaning(vectors: EmbeddedDocuments, query: Vectors, total: int) -> Standing:
+    """Return what tells where documents stand by their cosines with a question.
+
+    Args:
+        vectors: Those of the documents.
+        query: The question's (dim,).
+        total: How many documents there are.
+    """
+    usual = vectors.usual(query)
     if vectors.compressed:
-        return usual.standing(vectors.cosines_of(query, documents))
+        return lambda documents: usual.standing(vectors.cosines_of(query, documents))
     every = usual.standing(vectors.cosines(query, total))
-    return np.where(documents == NONE, np.float32(np.nan), every[documents])
+    return lambda documents: np.where(documents == NONE, np.float32(np.nan), every[documents])

@@ -154,7 +154,9 @@ def _text(
     while not fitter.fits(compact(reply(end)), _CURSOR_TOKENS) and room > 1:
         room = room * 4 // 5
         end = start + len(_clipped(fitter, text[start:end], room))
-    if end == len(text):
+    # However small a reply may be, the next part begins further on.
+    end = max(end, start + 1)
+    if end >= len(text):
         return Reply(fitter.priced(reply(end)))
     sentences = sentence_ranges(text[start:end])
     if len(sentences) > 1 and sentences[-1][0] > (end - start) // 2:

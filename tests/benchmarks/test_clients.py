@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import clients
-import peers
+import peerservers
 import procfs
 import pytest
 import starts
@@ -131,21 +131,21 @@ def test_the_owner_is_the_running_process_that_the_address_names(tmp_path):
 @pytest.mark.parametrize("found", ["dist/index.js", {"server-memory": "dist/index.js"}])
 def test_the_program_of_a_package_is_the_one_it_names(tmp_path, found):
     (tmp_path / "package.json").write_text(json.dumps({"bin": found}))
-    assert peers.program(tmp_path) == tmp_path / "dist" / "index.js"
+    assert peerservers.program(tmp_path) == tmp_path / "dist" / "index.js"
     (tmp_path / "package.json").write_text("{}")
     with pytest.raises(BenchmarkFault, match="no program"):
-        peers.program(tmp_path)
+        peerservers.program(tmp_path)
 
 
 @pytest.mark.slow
 def test_the_bare_server_gives_the_reply_it_was_made_with(tmp_path):
-    command = peers.bare_server(tmp_path, REPLY, environment(tmp_path))
+    command = peerservers.bare_server(tmp_path, REPLY, environment(tmp_path))
     with Clients(60) as pool:
         client = pool.start(command)
         assert client.initialize()["serverInfo"]["name"] == "bare"
-        result = client.ask("tools/call", {"name": peers.BARE_TOOL, "arguments": {}})
+        result = client.ask("tools/call", {"name": peerservers.BARE_TOOL, "arguments": {}})
         assert result["content"] == REPLY["content"]
-        assert client.tool(peers.BARE_TOOL, {}) == REPLY["structuredContent"]
+        assert client.tool(peerservers.BARE_TOOL, {}) == REPLY["structuredContent"]
         client.close()
 
 

@@ -34,7 +34,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     wrong = Clock()
     for module in (
-        "dates", "recall", "archival", "core", "events", "memory.conversations", "memory.archive",
+        "dates", "queues", "archival", "core", "events", "memory.conversations", "memory.archive",
     ):  # fmt: skip
         monkeypatch.setattr(f"mcp_memory.{module}.now", wrong.now)
     return wrong

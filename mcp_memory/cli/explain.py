@@ -1,0 +1,109 @@
+"""`mcp-memory explain`: how a search came to its ranks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mcp_memory.cli.output import lenient, printable
+from mcp_memory.cli.search import BOTH, NO_MODEL, asked, highlighted
+from mcp_memory.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_FILE_COLUMNS: Final = 100
+
+
+@click.command()
+@click.argument("query")
+@click.option("--tier", type=click.Choice([*BOTH, "all"]), default="all", show_default=True)
+@click.option("--agent", help="Whose memory; the set agent without.")
+@click.option("--limit", type=click.IntRange(1, 50), default=5, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead.")
+def explain(query: str, *, tier: str, agent: str | None, limit: int, as_json: bool) -> None:
+    """Show why a search for QUERY finds what it finds.
+
+    How the question was read: its terms with their idf, and the speakers and times it
+    names. Then the first hits: each signal's standing, in spreads above the mean, times
+    its weight; the ranks by words alone and by meaning alone; what age and texts that
+    say the same have left of the score.
+    """
+    settings = load_settings()
+    tiers = list(BOTH) if tier == "all" else [tier]
+    found = asked(settings, "explain", agent, {"query": query, "tiers": tiers, "limit": limit})
+    if as_json:
+        click.echo(json.dumps({"query": query, **found}, ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+
+    lenient()
+    # A file has room for what a terminal would fold.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
+    for name, part in found.items():
+        _print(console, name, part, settings)
+
+
+def _print(console: Console, tier: str, part: dict[str, Any], settings: Settings) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    by = "words and meaning"
+    if part["search"] == "lexical":
+        by = "words alone"
+        if part["model"] != "ready":
+            by += f": the embedding model is {part['model']}; {NO_MODEL}"
+    console.print(Text(f"{tier}: {part['total']} found, by {by}", style="bold"), soft_wrap=True)
+    for line in _question(part, settings):
+        console.print(Text(f"  {printable(line)}"), soft_wrap=True)
+    table = Table("#", "score", "signal", "words", "meaning", "age", "alike", box=None)
+    for rank, hit in enumerate(part["hits"], 1):
+        table.add_row(
+            str(rank),
+            f"{hit['score']:.3f}",
+            Text("\n".join(_signals(hit))),
+            _rank(hit["by_words"]),
+            _rank(hit["by_meaning"]),
+            f"{hit['faded']:.2f}",
+            f"{hit['crowded']:.2f}",
+        )
+    if part["hits"]:
+        console.print(table)
+        told = (
+            "words, meaning: the rank by each alone; age, alike: the part of the score that is left"
+        )
+        console.print(Text(told, style="dim"), soft_wrap=True)
+    for rank, hit in enumerate(part["hits"], 1):
+        told = f"{rank}. {hit['id']}  {', '.join(hit['why'])}"
+        console.print(Text(told, style="dim"), soft_wrap=True)
+        console.print(highlighted(hit), soft_wrap=True)
+
+
+def _question(part: dict[str, Any], settings: Settings) -> list[str]:
+    """Return how the question was read."""
+    terms = (f"{term} {'–' if idf is None else idf}" for term, idf in part["terms"].items())
+    told = [f"terms and idf: {', '.join(terms) or 'none'}"]
+    if part["speakers"]:
+        told.append(f"speakers: {', '.join(part['speakers'])}")
+    for named in part["times"]:
+        start, end = (
+            datetime.fromisoformat(named[at]).astimezone(settings.zone) for at in ("from", "to")
+        )
+        told.append(f"time: {named['text']!r} is {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
+    return told
+
+
+def _signals(hit: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}: {of['standing']:.2f} x {of['weight']:.2f} = {of['adds']:.2f}"
+        + ("" if of["own"] else " *")
+        for name, of in hit["signals"].items()
+    ]
+
+
+def _rank(rank: int | None) -> str:
+    return "–" if rank is None else str(rank)

@@ -1,0 +1,211 @@
+"""Data sets in their published forms, hand-made and tiny, as the benchmarks read them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import beam
+import longmemeval
+import pytest
+import talks
+from locomo import DataFault
+from talks import Talk
+
+
+def history() -> dict[str, Any]:
+    return {
+        "question_id": "q1",
+        "question_type": "multi-session",
+        "question": "How many bikes do I have?",
+        "answer": "Two.",
+        "question_date": "2023/05/30 (Tue) 23:40",
+        "haystack_session_ids": ["late", "answer_1"],
+        "haystack_dates": ["2023/05/25 (Thu) 10:00", "2023/05/20 (Sat) 02:21"],
+        "haystack_sessions": [
+            [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": " "}],
+            [
+                {"role": "user", "content": "I bought a bike", "has_answer": True},
+                {"role": "assistant", "content": "Nice", "has_answer": False},
+            ],
+        ],
+        "answer_session_ids": ["answer_1"],
+    }
+
+
+def chat() -> list[dict[str, Any]]:
+    return [
+        {
+            "batch_number": 1,
+            "time_anchor": None,
+            "turns": [
+                [
+                    {"role": "user", "id": 0, "time_anchor": "March-15-2024", "content": "Hi"},
+                    {"role": "assistant", "id": 1, "content": "Hello"},
+                ]
+            ],
+        },
+        {
+            "batch_number": 2,
+            "time_anchor": None,
+            "turns": [
+                [{"role": "user", "id": 2, "time_anchor": "April-05-2024", "content": "Again"}]
+            ],
+        },
+    ]
+
+
+def questions() -> dict[str, Any]:
+    return {
+        "abstention": [{"question": "Nothing?", "source_chat_ids": [1]}],
+        "knowledge_update": [
+            {"question": "Which?", "source_chat_ids": {"old": [0], "new": [2, 2]}},
+            {"question": "No source?"},
+        ],
+        "event_ordering": [{"question": "Gone?", "source_chat_ids": [9]}],
+    }
+
+
+def write_beam(folder: Path, name: str, file: str = "chat.json") -> Path:
+    own = folder / name
+    (own / "probing_questions").mkdir(parents=True)
+    (own / file).write_text(json.dumps(chat()), encoding="utf-8")
+    path = own / "probing_questions" / "probing_questions.json"
+    path.write_text(json.dumps(questions()), encoding="utf-8")
+    return own
+
+
+def gold_of(talk: Talk) -> list[str]:
+    (question,) = talk.questions
+    return [turn.content for turn in talk.turns if turn.place in question.gold]
+
+
+def test_sessions_of_longmemeval_come_in_the_order_of_their_dates():
+    talk = longmemeval.parse(history())
+    assert [turn.content for turn in talk.turns] == ["I bought a bike", "Nice", "Hello"]
+    assert talk.turns[0].created_at == datetime(2023, 5, 20, 2, 21, tzinfo=UTC)
+    assert len({turn.place for turn in talk.turns}) == 3
+
+
+def test_gold_of_longmemeval_is_both_turns_and_sessions():
+    talk = longmemeval.parse(history())
+    assert gold_of(talk) == ["I bought a bike"]
+    (question,) = talk.questions
+    assert question.sessions == {"answer_1"}
+    assert question.kind == "multi-session"
+    assert question.asked_at == datetime(2023, 5, 30, 23, 40, tzinfo=UTC)
+
+
+def test_questions_of_longmemeval_that_nothing_answers_are_left_out(tmp_path: Path):
+    path = tmp_path / "longmemeval_s.json"
+    path.write_text(json.dumps([history(), {**history(), "question_id": "q2_abs"}]), "utf-8")
+    assert [talk.name for talk in longmemeval.load(path)] == ["q1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"question": None}, "q1: its question is missing"),
+        ({"haystack_sessions": {}}, "q1: its haystack_sessions is dict, not list"),
+        ({"haystack_dates": ["2023/05/25 (Thu) 10:00"]}, "2 sessions, 2 ids and 1 dates"),
+        ({"question_date": "30 May"}, "'30 May' is no date"),
+        ({"haystack_sessions": [[], [{"role": "bot", "content": "x"}]]}, "'bot' is no role"),
+        ({"haystack_sessions": [[], [{"role": "user"}]]}, "its content is missing"),
+        ({"haystack_sessions": [[], "x"]}, "session answer_1 is no list"),
+    ],
+)
+def test_what_is_not_longmemeval_is_told_where(change: dict[str, Any], told: str):
+    with pytest.raises(DataFault, match=told):
+        longmemeval.parse({**history(), **change})
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "[1]", '[{"question_id": "a_abs"}]'])
+def test_a_file_that_is_not_longmemeval_is_named_as_such(tmp_path: Path, text: str):
+    path = tmp_path / "data.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataFault):
+        longmemeval.load(path)
+
+
+def test_messages_of_beam_are_dated_by_the_anchor_before_them():
+    talk = beam.parse("7", chat(), questions())
+    assert [turn.created_at.date().isoformat() for turn in talk.turns] == [
+        "2024-03-15",
+        "2024-03-15",
+        "2024-04-05",
+    ]
+    assert [turn.session for turn in talk.turns] == ["1", "1", "2"]
+
+
+def test_gold_of_beam_are_the_messages_that_a_question_names():
+    talk = beam.parse("7", chat(), questions())
+    assert gold_of(talk) == ["Hi", "Again"]
+    assert talk.questions[0].kind == "knowledge_update"
+    assert talk.questions[0].sessions == {"1", "2"}
+
+
+def test_an_id_that_two_messages_of_beam_have_names_neither():
+    doubled = chat()
+    doubled[1]["turns"][0][0]["id"] = 0
+    asked = {"knowledge_update": [{"question": "Which?", "source_chat_ids": [0, 1]}]}
+    assert gold_of(beam.parse("7", doubled, asked)) == ["Hello"]
+
+
+def test_a_chat_of_beam_may_be_several_plans_in_one():
+    plans = [{"plan-1": chat()[:1]}, {"plan-2": chat()[1:]}]
+    talk = beam.parse("7", plans, questions())
+    assert [turn.session for turn in talk.turns] == ["plan-1, 1", "plan-1, 1", "plan-2, 1"]
+    assert gold_of(talk) == ["Hi", "Again"]
+
+
+def test_a_folder_of_beam_is_read_chat_by_chat_in_the_order_of_their_numbers(tmp_path: Path):
+    for name in ("10", "9"):
+        write_beam(tmp_path, name)
+    assert [talk.name for talk in beam.load(tmp_path)] == ["9", "10"]
+    assert [talk.name for talk in beam.load(tmp_path / "10")] == ["10"]
+
+
+def test_the_cut_chat_of_beam_goes_before_the_whole_one(tmp_path: Path):
+    folder = write_beam(tmp_path, "1")
+    (folder / beam.CHATS[0]).write_text(json.dumps(chat()[:1]), encoding="utf-8")
+    assert len(beam.load(folder)[0].turns) == 2
+
+
+def test_what_is_not_beam_is_told_where(tmp_path: Path):
+    with pytest.raises(DataFault, match="has no folder"):
+        beam.load(tmp_path)
+    folder = write_beam(tmp_path, "1")
+    (folder / beam.QUESTIONS).unlink()
+    with pytest.raises(DataFault, match="No such file"):
+        beam.load(folder)
+    undated = chat()[:1]
+    del undated[0]["turns"][0][0]["time_anchor"]
+    for wrong, told in (
+        (undated, "no message has a time_anchor"),
+        ([], "is not a list"),
+        ([{"turns": "x"}], "its turns is str"),
+        ([{"turns": [[{"content": "x"}]]}], "has no id"),
+        ([{"turns": [[{"id": 1}]]}], "its content is missing"),
+    ):
+        with pytest.raises(DataFault, match=told):
+            beam.parse("1", wrong, questions())
+    with pytest.raises(DataFault, match="lists by kind"):
+        beam.parse("1", chat(), [])
+
+
+def test_the_chinese_set_has_a_turn_for_all_its_gold():
+    path = Path(talks.__file__).with_name("chinese.json")
+    (talk,) = talks.load_locomo(path)
+    places = {turn.place for turn in talk.turns}
+    assert len(talk.turns) == 32
+    assert all(question.gold and question.gold <= places for question in talk.questions)
+    named = sum(len(raw["evidence"]) for raw in json.loads(path.read_text("utf-8"))[0]["qa"])
+    assert named == sum(len(question.gold) for question in talk.questions)
+
+
+def test_a_limit_takes_talks_from_all_over_the_file():
+    many = [Talk(str(number), ()) for number in range(10)]
+    assert [talk.name for talk in talks.spread(many, 3)] == ["0", "3", "6"]
+    assert talks.spread(many, None) == talks.spread(many, 11) == many
