@@ -39,6 +39,7 @@ class Result:
     tools_bytes: int | None = None
     store: dict[int, Latency] = field(default_factory=dict)
     search: dict[int, Latency] = field(default_factory=dict)
+    refused: int = 0
     longest: int = 0
     everything: int | None = None
     paraphrases: int | None = None
@@ -54,6 +55,7 @@ class Result:
             "tools_bytes": self.tools_bytes,
             "store": {str(size): one.as_dict() for size, one in self.store.items()},
             "search": {str(size): one.as_dict() for size, one in self.search.items()},
+            "refused": self.refused,
             "longest_reply_chars": self.longest or None,
             "everything_chars": self.everything,
             "paraphrases": self.paraphrases,
@@ -79,6 +81,7 @@ def show(results: Mapping[str, Result], absent: Mapping[str, str], sizes: Sequen
         rows.append((f"store at {size:,}", lambda one, at=size: _pair(one.store.get(at))))  # type: ignore[misc]
         rows.append((f"search at {size:,}", lambda one, at=size: _pair(one.search.get(at))))  # type: ignore[misc]
     rows += [
+        ("stores refused", lambda one: str(one.refused)),
         ("longest search reply, characters", lambda one: _number(one.longest or None, ",")),
         ("asked for everything, characters", lambda one: _number(one.everything, ",")),
         ("in other words, of 10", lambda one: _number(one.paraphrases, "")),

@@ -22,7 +22,7 @@ import texts
 from common import BenchmarkFault, err, machine, out, progress, run_blocking, write_json
 from mcp.client.stdio import get_default_environment
 from metrics import Latency, percentile
-from peerloss import LIMIT_SECONDS, connect, parallel, place, tell, time_block, two_clients
+from peerloss import LIMIT_SECONDS, Refused, connect, parallel, place, tell, time_block, two_clients
 from peerreport import Loss, Result, show, verdicts
 from peerservers import Peer
 from rawclient import Clients, RawClient
@@ -42,18 +42,60 @@ BLOCK_CALLS: Final = 10
 SEED: Final = 20_231_012
 
 PARAPHRASES: Final = (
-    ("Ingrid is allergic to peanuts.", "peanuts", "Which food must I keep away from Ingrid?"),
-    ("The wifi password is written on the fridge.", "fridge", "How do I get online here?"),
-    ("Tomas proposed to Lena on the pier in August.", "pier", "Where did they get engaged?"),
-    ("Our dog Biscuit was put to sleep last winter.", "Biscuit", "Has a pet of ours died?"),
-    ("The car makes a grinding noise when braking.", "grinding", "What is wrong with my vehicle?"),
-    ("Priya switched from law to carpentry.", "carpentry", "Who changed careers?"),
-    ("We deploy on Tuesdays only, after the outage.", "Tuesdays", "When may we release software?"),
-    ("Grandfather's watch is at the pawnbroker.", "pawnbroker", "Where is the heirloom now?"),
-    ("Noah can't tell red from green.", "red from green", "Who is colour-blind?"),
-    ("The landlord raised the rent by twelve percent.", "twelve", "Does housing cost me more now?"),
-)  # fmt: skip
-"""A fact, what its answer has in it, and a question in other words."""
+    (
+        "Ingrid is allergic to peanuts, badly enough that she always carries a syringe in her bag.",
+        "peanuts",
+        "Which food must I keep away from my guest?",
+    ),
+    (
+        "The wifi password is written on the fridge, on the yellow note behind the calendar.",
+        "fridge",
+        "How does a visitor get online here?",
+    ),
+    (
+        "Tomas proposed to Lena on the pier in August, while his brother was hiding with a camera.",
+        "pier",
+        "Where did the couple get engaged?",
+    ),
+    (
+        "Our dog Biscuit was put to sleep last winter, and the children planted a tree for her.",
+        "Biscuit",
+        "Has a pet of ours died?",
+    ),
+    (
+        "The car makes a grinding noise when braking downhill, so I have it looked at on Friday.",
+        "grinding",
+        "What is wrong with my vehicle?",
+    ),
+    (
+        "Priya gave up law for carpentry after her burnout and now builds kitchens with an uncle.",
+        "carpentry",
+        "Who went into a completely different profession?",
+    ),
+    (
+        "Since the big outage we deploy on Tuesdays only, never before noon, and two of us watch.",
+        "Tuesdays",
+        "On which day may new software be released?",
+    ),
+    (
+        "Grandfather's watch is at the pawnbroker in the old town until I have paid off the loan.",
+        "pawnbroker",
+        "What became of the family heirloom?",
+    ),
+    (
+        "Noah can't tell red from green, which only came out when he sorted the cables at work.",
+        "red from green",
+        "Which of my colleagues is colour-blind?",
+    ),
+    (
+        "The landlord raised the rent by twelve percent and gave us until Easter to sign or leave.",
+        "twelve",
+        "How much more expensive has our flat become?",
+    ),
+)
+"""A fact, what its answer has in it, and a question in other words. The facts are as long as
+other texts: short ones would be found by being short, as a question is."""
+
 
 Timed = dict[str, list[float]]
 
@@ -98,7 +140,10 @@ class Run:
             peer = self._peers[name]
             with self._noting(name):
                 for number, text in enumerate(wanted, self._stored):
-                    tell(client, peer.store(text, number))
+                    try:
+                        tell(client, peer.store(text, number))
+                    except Refused:
+                        self._results[name].refused += 1
                     bar.advance(task)
         self._stored += len(wanted)
         bar.remove_task(task)

@@ -243,7 +243,9 @@ def memory_service(folder: Path, base: Mapping[str, str], python: str, model: Mo
     return Peer(
         f"{SERVICE_PACKAGE} {SERVICE_VERSION}",
         command,
-        lambda text, _: ("memory_store", {"content": text}),
+        # Without a conversation it refuses what is like something that it has, by a threshold
+        # that is its own model's.
+        lambda text, _: ("memory_store", {"content": text, "conversation_id": "benchmark"}),
         lambda query: ("memory_search", {"query": query}),
         ("memory_list", {"page_size": 100}),
     )

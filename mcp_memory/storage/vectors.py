@@ -352,19 +352,22 @@ class VectorStore:
         """Return all vectors of an agent's texts, text by text; None without any."""
         if self.model() is None:
             return None
-        self.write_held()
         columns = self._db.read_columns(
             "SELECT id, first_char, last_char, embedding FROM vectors"
             " WHERE agent = $1 AND source = $2 ORDER BY id, version, number",
             agent, source,
         )  # fmt: skip
-        if not len(columns["id"]):
+        ids = columns["id"].tolist()
+        spans = zip(columns["first_char"].tolist(), columns["last_char"].tolist(), strict=True)
+        ranges, vectors = list(spans), list(columns["embedding"])
+        for (owner, kind, text_id), (_, held_ranges, held) in self._held.items():
+            if (owner, kind) == (agent, source):
+                ids += [text_id] * len(held)
+                ranges += held_ranges
+                vectors += list(held)
+        if not ids:
             return None
-        return StoredVectors(
-            columns["id"].tolist(),
-            list(zip(columns["first_char"].tolist(), columns["last_char"].tolist(), strict=True)),
-            np.stack(list(columns["embedding"])).astype(np.float32, copy=False),
-        )
+        return StoredVectors(ids, ranges, np.stack(vectors).astype(np.float32, copy=False))
 
 
 def _columns(item: Pending) -> tuple[str, str, str, int]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_memory.owner import connect
 from mcp_memory.owner import lines as lines_module
 from mcp_memory.owner.lines import lines, parsed
 from mcp_memory.owner.session import Session, answered_id
@@ -92,11 +88,3 @@ def test_only_what_was_answered_and_still_holds_is_repeated_beforehand():
         session.answered(number)
     assert session.repeated() == [hello, one]
     assert list(session.pending) == [4]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="there is nothing to let go of there")
-def test_letting_go_of_ended_owners_leaves_the_other_children_alone():
-    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    connect._reap()
-    assert child.wait(timeout=10) == 7

@@ -111,3 +111,13 @@ def test_a_handshake_in_flight_is_answered_once(house: Household):
     house.kill_owner()
     client.call("core_memory_view")
     assert len(client.answers(number)) == 1
+
+
+def test_a_client_waits_for_the_owner_that_it_started(house: Household):
+    client = house.client()
+    client.call("core_memory_view")
+    pid = house.kill_owner()
+    # Nobody asks for anything: a dead process must not stay until the next call.
+    until(lambda: not psutil.pid_exists(pid), "the end of the dead owner")
+    client.call("core_memory_view")
+    assert house.pid() != pid
