@@ -320,6 +320,10 @@ class SearchIndex(Generic[Key]):
             own = standing_by_meaning(self._vectors, vector, total)
             standings[signals.MEANING] = own(documents)
             standings |= self._windows.stand(vector, documents, total, own)
+        own_share = np.minimum(signals.WHOLE_CHARS / np.maximum(self._words.chars(documents), 1), 1)
+        for name in signals.SURROUNDINGS:
+            if name in standings:
+                standings[name] = (standings[name] * own_share).astype(np.float32)
         bonus = self._bonus(prepared.question, documents)
         scores = signals.fuse(standings, bonus, documents=len(self._numbers))
         faded = self._fading.left(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mcp_memory.search.analysis import terms
 from mcp_memory.search.columns import Column
@@ -75,6 +76,11 @@ class Words:
             best = max(asked.passages[row] for row in rows)
             weighed.alone[number] = (weighed.alone[number] + best) / 2
         return weighed
+
+    def chars(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return how long documents are, in characters (n,)."""
+        lengths: NDArray[np.int32] = self._chars.values[numbers]
+        return lengths
 
     def best_range(self, number: int, asked: Asked) -> Range:
         """Return the characters of a document that have most of the words."""

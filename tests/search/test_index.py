@@ -327,3 +327,17 @@ def test_what_comes_or_goes_between_the_halves_of_a_search_counts(teas):
     found = keys(teas.search(prepared, None, offset=0, limit=10))
     assert "late" in found
     assert gone not in found
+
+
+def test_what_surrounds_a_long_message_counts_less_than_what_surrounds_a_short_one(index):
+    for number in range(30):
+        put(index, number, f"something else {number}", thread=f"other {number}")
+    filler = "words of no account " * 150
+    for thread, text in (("short", "yes, that one"), ("long", filler)):
+        put(index, f"{thread} question", "which kettle was it", thread=thread)
+        put(index, thread, text + " kettle", thread=thread)
+    short, long = (
+        next(found for found in ask(index, "which kettle").found if found.key == key)
+        for key in ("short", "long")
+    )
+    assert short.signals["words within 3"] > 3 * long.signals["words within 3"] > 0
