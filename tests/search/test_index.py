@@ -329,15 +329,19 @@ def test_what_comes_or_goes_between_the_halves_of_a_search_counts(teas):
     assert gone not in found
 
 
-def test_what_surrounds_a_long_message_counts_less_than_what_surrounds_a_short_one(index):
+def test_what_surrounds_a_long_message_counts_the_less_the_longer_it_is(index, monkeypatch):
     for number in range(30):
         put(index, number, f"something else {number}", thread=f"other {number}")
-    filler = "words of no account " * 150
-    for thread, text in (("short", "yes, that one"), ("long", filler)):
-        put(index, f"{thread} question", "which kettle was it", thread=thread)
-        put(index, thread, text + " kettle", thread=thread)
-    short, long = (
-        next(found for found in ask(index, "which kettle").found if found.key == key)
-        for key in ("short", "long")
-    )
-    assert short.signals["words within 3"] > 3 * long.signals["words within 3"] > 0
+    text = "words of no account " * 150
+    put(index, "question", "which kettle was it", thread="main")
+    put(index, "answer", text, thread="main")
+
+    def near():
+        found = {item.key: item for item in ask(index, "kettle words").found}
+        return {key: found[key].signals["words within 3"] for key in ("question", "answer")}
+
+    scaled = near()
+    monkeypatch.setattr("mcp_memory.search.signals.WHOLE_CHARS", 10**9)
+    whole = near()
+    assert scaled["question"] == whole["question"]
+    assert scaled["answer"] == pytest.approx(whole["answer"] * 600 / len(text))
