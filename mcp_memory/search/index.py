@@ -34,7 +34,9 @@ Range = tuple[int, int]
 Documents = NDArray[np.int32]
 
 CANDIDATES: Final = 250
-"""So many documents of each signal are weighed where there are too many to weigh all."""
+NEAREST: Final = 125
+"""So many documents by each signal of words, and of meaning, are weighed where there are
+too many to weigh all."""
 
 CROWD: Final = 40
 """Among so many of the best those that say the same make room for others."""
@@ -301,8 +303,8 @@ class SearchIndex(Generic[Key]):
         if vector is None or not self._vectors.compressed:
             return np.flatnonzero(mask).astype(np.int32)
         allowed = None if mask.all() else mask
-        chosen = [self._vectors.nearest(vector, allowed, CANDIDATES)]
-        chosen += self._windows.nearest(vector, CANDIDATES)
+        chosen = [self._vectors.nearest(vector, allowed, NEAREST)]
+        chosen += self._windows.nearest(vector, NEAREST)
         if weighed is not None:
             for scores in (weighed.alone, weighed.three, weighed.five):
                 if scores is not None:
