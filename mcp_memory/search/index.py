@@ -34,7 +34,7 @@ Range = tuple[int, int]
 Documents = NDArray[np.int32]
 
 CANDIDATES: Final = 250
-NEAREST: Final = 125
+NEAREST: Final = 60
 """So many documents by each signal of words, and of meaning, are weighed where there are
 too many to weigh all."""
 
