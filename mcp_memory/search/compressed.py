@@ -40,12 +40,14 @@ FEW_ROWS: Final = 8_192
 """Up to so many rows are compared without a first pass."""
 
 LEAST_COMPARED: Final = 600
+USUALLY_COMPARED: Final = 2_000
 COMPARED_EACH: Final = 10
 COMPARED_PART: Final = 250
-"""The first pass keeps the most of: 600 rows, 10 for each that is wanted, one of 250.
+"""The first pass keeps the most of: 600 rows, one of 20 up to 2,000, 10 for each that is
+wanted, one of 250.
 
-At a million rows this found 99.8 % of the nearest ten, 99.7 % of the nearest
-fifty (benchmarks/README.md)."""
+600 of 10,000 rows have 99.8 % of the nearest ten and 99.2 % of the nearest fifty; of 100,000
+they have 95.7 % of the nearest fifty, which is too few (benchmarks/scale.py)."""
 
 # A component of a unit vector as a whole number. Half-precision floats are as exact, but
 # turning them into floats takes eight times as long.
@@ -133,7 +135,8 @@ class CompressedVectors:
         """Return the rows to be compared, ascending."""
         total = len(self)
         count = total if allowed is None else int(np.count_nonzero(allowed))
-        wanted = max(LEAST_COMPARED, COMPARED_EACH * limit, total // COMPARED_PART)
+        usual = min(USUALLY_COMPARED, total // 20)
+        wanted = max(LEAST_COMPARED, usual, COMPARED_EACH * limit, total // COMPARED_PART)
         if count <= max(FEW_ROWS, wanted):
             return np.arange(total) if allowed is None else np.flatnonzero(allowed)
         asked = np.ascontiguousarray(query, dtype=np.float32)[np.newaxis]
