@@ -216,9 +216,6 @@ class Rewriter:
                 self._thread.start()
             self._news.notify_all()
 
-    def _idle(self) -> bool:
-        return not self._waiting and not self._busy
-
     def _work(self) -> None:
         while True:
             with self._news:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -36,8 +35,8 @@ class CacheState:
 class IndexCache(Generic[Key, Index]):
     """Indexes by key. Not thread-safe: whoever calls holds the engine's lock.
 
-    What was asked for last stays even if it alone is over the budget, and so
-    does what is `in_use`.
+    What was asked for last stays even if it alone is over the budget. A search that
+    waits for its vector meanwhile sees by the index's revision that it was loaded anew.
 
     Args:
         max_bytes: What all of them together may take.
@@ -49,7 +48,6 @@ class IndexCache(Generic[Key, Index]):
         self._max_bytes = max_bytes
         self._held: OrderedDict[Key, Index] = OrderedDict()
         self._sizes: dict[Key, int] = {}
-        self._pins: Counter[Key] = Counter()
         self._used_bytes = 0
         self._loaded = 0
         self._evicted = 0
@@ -69,17 +67,6 @@ class IndexCache(Generic[Key, Index]):
         self._measure(key)
         self._evict(key)
         return index
-
-    @contextmanager
-    def in_use(self, key: Key, load: Callable[[], Index]) -> Iterator[Index]:
-        """Give an index that stays until the end of the block, whatever else is loaded."""
-        self._pins[key] += 1
-        try:
-            yield self.get(key, load)
-        finally:
-            self._pins[key] -= 1
-            if not self._pins[key]:
-                del self._pins[key]
 
     def peek(self, key: Key) -> Index | None:
         """Return an index only if it is in memory, to bring it up to date; this is no use of it."""
@@ -113,7 +100,7 @@ class IndexCache(Generic[Key, Index]):
         if self._used_bytes <= self._max_bytes:
             return
         for key in list(self._held):
-            if key != asked and key not in self._pins:
+            if key != asked:
                 self.drop(key)
                 self._evicted += 1
                 if self._used_bytes <= self._max_bytes:

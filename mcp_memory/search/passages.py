@@ -89,10 +89,6 @@ class Words:
             return 0, int(self._chars.values[number])
         return self._ranges[max(rows, key=lambda row: (asked.passages[row], -row))]
 
-    def most(self, asked: Asked) -> float:
-        """Return the highest score that the words could be worth."""
-        return sum(asked.idf.values()) * 2.2
-
 
 def passages(text: str) -> list[Range]:
     """Cut a text into overlapping ranges of characters, at spaces where there are any."""

@@ -62,23 +62,6 @@ def test_an_index_that_has_grown_makes_others_leave_at_its_next_use():
     assert cache.state().used_bytes == 25
 
 
-def test_one_in_use_stays_until_it_is_no_longer():
-    cache: IndexCache[str, Block] = IndexCache(20)
-    with cache.in_use("a", lambda: Block(10)) as index, cache.in_use("a", lambda: Block(10)):
-        loaded(cache, "b", "c", "d")
-        assert cache.peek("a") is index
-    loaded(cache, "b", "c")
-    assert held(cache, "a", "b", "c") == ["b", "c"]
-
-
-def test_one_in_use_may_leave_after_an_error_too():
-    cache: IndexCache[str, Block] = IndexCache(10)
-    with pytest.raises(KeyError), cache.in_use("a", lambda: Block(10)):
-        raise KeyError("a")
-    loaded(cache, "b")
-    assert held(cache, "a", "b") == ["b"]
-
-
 def test_what_could_not_be_loaded_is_not_kept():
     cache: IndexCache[str, Block] = IndexCache(10)
 
