@@ -5,7 +5,7 @@ from fakes import HashEmbedder, memory_of
 from talker import until
 
 from mcp_memory.engine import Engine
-from mcp_memory.records import Kind
+from mcp_memory.records import Kind, NewMessage
 
 
 def vector_rows(engine, memory_id):
@@ -166,3 +166,20 @@ def test_what_callers_have_waited_for_is_written_while_much_is_pending(meanwhile
     meanwhile.fill_pending(lambda _: seen.append(len(vector_rows(meanwhile, kept))))
     assert seen[0] == 0
     assert seen[-1] == 1
+
+
+@pytest.mark.parametrize("windows", [True, False])
+def test_messages_are_embedded_with_their_neighbours_unless_that_is_off(settings, windows):
+    changed = settings.model_copy(update={"window_vectors": windows})
+    engine = Engine(changed, embedder=HashEmbedder())
+    engine.start()
+    until(lambda: engine.vectors.behind is not None, "the background work")
+    memory = memory_of(engine)
+    memory.conversations.append([NewMessage("user", f"said {n}") for n in range(3)])
+    until(lambda: not engine.recall.without_window, "the windows")
+    engine.close()
+    again = Engine(changed, embedder=HashEmbedder())
+    rows = again.database.read("SELECT count(*) FROM vectors WHERE source = 'window'")
+    again.close()
+    # Each with the two and with the four before it.
+    assert rows == [(6 if windows else 0,)]
