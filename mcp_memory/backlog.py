@@ -251,7 +251,7 @@ class Backlog:
                             longest = self.archival.kinds[memory.kind].chunk_tokens
                             found[item] = memory.content, "", longest
                 else:
-                    messages = self.recall.find_many(agent, ids)
+                    messages = self.recall.get_many(agent, ids)
                     for item in group:
                         if item.id in messages:
                             message = messages[item.id]

@@ -22,7 +22,6 @@ from mcp_memory.search.neighbours import SITTING_SECONDS
 from mcp_memory.search.queries import Filter
 from mcp_memory.storage import Database, Transaction
 from mcp_memory.storage.cache import RowCache, Tallies
-from mcp_memory.storage.database import Row
 from mcp_memory.storage.vectors import Pending, Range, Vectors, VectorStore
 from mcp_memory.text import check_name, check_text
 from mcp_memory.tokens import Tokenizer
@@ -33,11 +32,11 @@ MAX_BATCH: Final = 1_000
 WINDOW_MESSAGES: Final = 5
 """So many messages are embedded together, beside the nearest three of them."""
 
+_PLACES_CHARS: Final = 40_000_000
+"""Room for the ids of some 100,000 messages by their places."""
+
 MAX_WITHOUT_WINDOW: Final = 100_000
 """So many messages are remembered; the others are found at the next start."""
-
-Place = tuple[str, int]
-"""Conversation and index of a message."""
 
 Embedded = tuple[list[Range], Vectors]
 
@@ -56,9 +55,10 @@ class RecallMemory:
         """Agent, conversation and index of messages whose window is still to be embedded."""
         self._names: dict[str, dict[str, datetime]] = {}
         self._tallies = Tallies(database, "messages")
-        self._rows_read: RowCache[tuple[str, Place], Message] = RowCache()
+        self._rows_read: RowCache[tuple[str, str], Message] = RowCache()
+        self._ids: RowCache[tuple[str, str, int], str] = RowCache(_PLACES_CHARS)
+        """By agent, conversation and index, of messages that were read."""
         self._indexes = indexes
-        self._places: dict[str, dict[str, Place]] = {}
         self._generation = database.generation
 
     def prepare(
@@ -144,15 +144,28 @@ class RecallMemory:
             return
         for message, vectors in zip(messages, embedded, strict=True):
             if is_searchable(message):
-                self._index_message(agent, index, message)
+                self._index_message(index, message)
                 if vectors is not None:
-                    index.add_vectors((message.conversation, message.index), *vectors)
+                    index.add_vectors(message.id, *vectors)
 
     def messages(self, agent: str, conversation: str, first: int, end: int) -> tuple[Message, ...]:
         """Return messages `first` to `end` (excluded) of a conversation, oldest first."""
-        places = [(conversation, index) for index in range(first, end)]
-        found = self.get(agent, places)
-        return tuple(found[place] for place in places if place in found)
+        self._check_generation()
+        found: list[Message] = []
+        for index in range(first, end):
+            message_id = self._ids.get((agent, conversation, index))
+            held = None if message_id is None else self._rows_read.get((agent, message_id))
+            if held is None:
+                break
+            found.append(held)
+        else:
+            return tuple(found)
+        rows = self._db.read(
+            f"SELECT {COLUMNS} FROM messages WHERE agent = $1 AND conversation = $2"
+            " AND position >= $3 AND position < $4 ORDER BY position",
+            agent, conversation, first + len(found), end,
+        )  # fmt: skip
+        return (*found, *(self._keep(agent, message_of(row)) for row in rows))
 
     def check_range(self, agent: str, conversation: str, first: int, last: int) -> None:
         """Check that messages `first` to `last` (both included) are there.
@@ -203,10 +216,10 @@ class RecallMemory:
             )[0][0]
         )  # fmt: skip
 
-    def index(self, agent: str) -> SearchIndex[Place]:
+    def index(self, agent: str) -> SearchIndex[str]:
         """Return the search index of an agent, filled from the database if it isn't there."""
         self._check_generation()
-        index: SearchIndex[Place] = self._indexes.get(
+        index: SearchIndex[str] = self._indexes.get(
             ("message", agent), lambda: self._load_index(agent)
         )
         return index
@@ -215,58 +228,39 @@ class RecallMemory:
         self, agent: str, message_id: str, ranges: Sequence[Range], vectors: Vectors
     ) -> None:
         """Let vectors that were computed later be used, if the agent's index is loaded."""
-        index, places = self._held(agent), self._places.get(agent, {})
-        if index is not None and message_id in places:
-            index.add_vectors(places[message_id], ranges, vectors)
+        index = self._held(agent)
+        if index is not None:
+            index.add_vectors(message_id, ranges, vectors)
 
     def forget_indexes(self) -> None:
         """Drop every cached index; each is loaded anew when it is needed."""
         self._indexes.clear()
-        self._places.clear()
-
-    def get(self, agent: str, places: Sequence[Place]) -> dict[Place, Message]:
-        """Return the messages at these places."""
-        self._check_generation()
-        found: dict[Place, Message] = {}
-        missing: list[Place] = []
-        for place in places:
-            held = self._rows_read.get((agent, place))
-            if held is None:
-                missing.append(place)
-            else:
-                found[place] = held
-        for row in self._rows(agent, missing) if missing else ():
-            found[row[1], row[2]] = self._keep(agent, message_of(row))
-        return found
-
-    def _rows(self, agent: str, places: Sequence[Place]) -> list[Row]:
-        return self._db.read(
-            f"SELECT {COLUMNS} FROM messages JOIN"
-            " (SELECT unnest(CAST($2 AS text[])) AS c, unnest(CAST($3 AS integer[])) AS p) AS k"
-            " ON conversation = k.c AND position = k.p WHERE agent = $1",
-            agent, [place[0] for place in places], [place[1] for place in places],
-        )  # fmt: skip
 
     def _keep(self, agent: str, message: Message) -> Message:
-        place = (message.conversation, message.index)
-        self._rows_read.put((agent, place), message, len(message.content))
+        self._rows_read.put((agent, message.id), message, len(message.content))
+        self._ids.put((agent, message.conversation, message.index), message.id, 0)
         return message
 
-    def find(self, agent: str, message_id: str) -> Message | None:
-        """Return the message of an id, None if the agent has none of it."""
-        rows = self._db.read(
-            f"SELECT {COLUMNS} FROM messages WHERE agent = $1 AND id = $2", agent, message_id
-        )
-        return message_of(rows[0]) if rows else None
-
-    def find_many(self, agent: str, message_ids: Sequence[str]) -> dict[str, Message]:
+    def get_many(self, agent: str, message_ids: Sequence[str]) -> dict[str, Message]:
         """Return the messages of these ids that the agent has."""
-        rows = self._db.read(
-            f"SELECT {COLUMNS} FROM messages JOIN"
-            " (SELECT unnest(CAST($2 AS text[])) AS k) AS keys ON id = k WHERE agent = $1",
-            agent, list(message_ids),
-        )  # fmt: skip
-        return {row[0]: message_of(row) for row in rows}
+        self._check_generation()
+        found: dict[str, Message] = {}
+        missing: list[str] = []
+        for message_id in message_ids:
+            held = self._rows_read.get((agent, message_id))
+            if held is None:
+                missing.append(message_id)
+            else:
+                found[message_id] = held
+        if missing:
+            rows = self._db.read(
+                f"SELECT {COLUMNS} FROM messages JOIN"
+                " (SELECT unnest(CAST($2 AS text[])) AS k) AS keys ON id = k WHERE agent = $1",
+                agent, missing,
+            )  # fmt: skip
+            for row in rows:
+                found[row[0]] = self._keep(agent, message_of(row))
+        return found
 
     def listing(
         self,
@@ -313,9 +307,9 @@ class RecallMemory:
         """Let the vectors (2, dim) of a message's windows be used, if the index is loaded."""
         index = self._held(agent)
         if index is not None:
-            index.add_windows((message.conversation, message.index), vectors)
+            index.add_windows(message.id, vectors)
 
-    def _held(self, agent: str) -> SearchIndex[Place] | None:
+    def _held(self, agent: str) -> SearchIndex[str] | None:
         """Return an agent's index if it is loaded."""
         return self._indexes.peek(("message", agent))
 
@@ -326,35 +320,30 @@ class RecallMemory:
             self._names.clear()
             self._tallies.clear()
             self._rows_read.clear()
+            self._ids.clear()
             self.forget_indexes()
 
-    def _load_index(self, agent: str) -> SearchIndex[Place]:
-        index: SearchIndex[Place] = SearchIndex(self._indexes.folder)
-        self._places.pop(agent, None)
+    def _load_index(self, agent: str) -> SearchIndex[str]:
+        index: SearchIndex[str] = SearchIndex(self._indexes.folder)
         for row in self._db.read(
             f"SELECT {COLUMNS} FROM messages WHERE agent = $1 AND searchable"
             " ORDER BY recorded_at, conversation, position",
             agent,
         ):
-            self._index_message(agent, index, self._keep(agent, message_of(row)))
-        places = self._places.get(agent, {})
+            self._index_message(index, self._keep(agent, message_of(row)))
         stored = self._vectors.load(agent, "message")
         if stored is not None:
             for message_id, ranges, vectors in stored.by_id():
-                if message_id in places:
-                    index.add_vectors(places[message_id], ranges, vectors)
+                index.add_vectors(message_id, ranges, vectors)
         windows = self._vectors.load(agent, "window")
         if windows is not None:
             for message_id, _, vectors in windows.by_id():
-                if message_id in places:
-                    index.add_windows(places[message_id], vectors)
+                index.add_windows(message_id, vectors)
         return index
 
-    def _index_message(self, agent: str, index: SearchIndex[Place], message: Message) -> None:
-        place = (message.conversation, message.index)
-        self._places.setdefault(agent, {})[message.id] = place
+    def _index_message(self, index: SearchIndex[str], message: Message) -> None:
         index.add(
-            place,
+            message.id,
             message.content,
             when=message.created_at,
             recorded=message.recorded_at,

@@ -246,10 +246,10 @@ class Conversations(Part):
             ends = tuple(range(offset + 1, offset + len(hits) + 1))
             return Page(hits, total, offset, as_of, "listing", ends=ends)
         ranking, kind, note = self._rank(
-            recall.index, query, where, offset=offset, limit=limit, texts=recall.get
+            recall.index, query, where, offset=offset, limit=limit, texts=recall.get_many
         )
         with self._engine.lock:
-            texts = recall.get(self._agent, [found.key for found in ranking.found])
+            texts = recall.get_many(self._agent, [found.key for found in ranking.found])
         hits = tuple(
             MessageHit(
                 texts[f.key], passage(texts[f.key].content, f.start, f.end), f.score,
@@ -269,13 +269,13 @@ class Conversations(Part):
         """
         key = read_id(message_id)
         with self._engine.lock:
-            found = None if key is None else self._engine.recall.find(self._agent, key)
-        if found is None:
+            found = {} if key is None else self._engine.recall.get_many(self._agent, [key])
+        if not found:
             raise NotFound(
                 f"there is no message {shorten(message_id, 40)!r}",
                 key=message_id, hint="Ids are those that conversation_search shows",
             )  # fmt: skip
-        return found
+        return next(iter(found.values()))
 
     def around(
         self, message_id: str, *, limit: int = 10, offset: int | None = None

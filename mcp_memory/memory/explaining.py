@@ -166,11 +166,9 @@ class Explanations(Part):
             ),
         )
 
-    def _messages(
-        self, places: Sequence[tuple[str, int]]
-    ) -> dict[tuple[str, int], tuple[str, str]]:
-        found = self._engine.recall.get(self._agent, places)
-        return {place: (message.id, message.content) for place, message in found.items()}
+    def _messages(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        found = self._engine.recall.get_many(self._agent, ids)
+        return {key: (key, message.content) for key, message in found.items()}
 
     def _memories(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
         found = self._engine.archival.get_many(self._agent, ids)

@@ -95,7 +95,7 @@ class Loader(Part):
         for conversation, group in groupby(prepared, key=lambda message: message.conversation):
             said = list(group)
             with self._engine.lock:
-                there = self._engine.recall.find_many(self._agent, [item.id for item in said])
+                there = self._engine.recall.get_many(self._agent, [item.id for item in said])
                 fresh = [message for message in said if message.id not in there]
                 news = False
                 if fresh:

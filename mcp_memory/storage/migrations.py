@@ -108,6 +108,15 @@ MIGRATIONS: Final = (
                 FROM events WHERE kind = 'rethought'""",
         ),
     ),
+    Migration(
+        7,
+        "texts by id",
+        (
+            # The driver doesn't use a key of several columns to look a row up.
+            "CREATE INDEX memories_by_id ON memories (id)",
+            "CREATE INDEX messages_by_id ON messages (id)",
+        ),
+    ),
 )
 
 SCHEMA_VERSION: Final = MIGRATIONS[-1].version
