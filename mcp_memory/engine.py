@@ -136,7 +136,6 @@ class Engine:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
-        self.questions.close()
         with self.lock:
             try:
                 self._backlog.write_held()

@@ -110,19 +110,12 @@ class Part:
         first, end = (
             (offset, offset + limit) if reranker is None else (0, max(RERANKED, offset + limit))
         )
-        # The words are looked up while the model reads the question.
-        waiting = None if mode is SearchMode.LEXICAL else engine.questions.ask(query)
+        vector = None if mode is SearchMode.LEXICAL else engine.questions.vector(query)
         with engine.lock:
             asked = index(agent)
             question = ask(query, asked.speakers, where.as_of or now(), self._settings.zone)
             prepared = asked.prepare(question, where, lexical=lexical)
-        vector = None if waiting is None else waiting.result()
-        with engine.lock:
-            present = index(agent)
-            if present is not asked:
-                # It was loaded anew meanwhile, and its numbers mean other documents.
-                prepared = present.prepare(question, where, lexical=lexical)
-            ranking = present.search(prepared, vector, offset=first, limit=end - first)
+            ranking = asked.search(prepared, vector, offset=first, limit=end - first)
             kind: SearchKind = "lexical" if vector is None else "hybrid"
             note = None
             if vector is None and mode is not SearchMode.LEXICAL:

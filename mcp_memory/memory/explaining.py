@@ -101,10 +101,9 @@ class Explanations(Part):
         if text is None:
             raise InvalidInput("query is empty", field="query", hint="Say what is looked for")
         limit = check_limit(limit, "limit")
-        waiting = None
+        vector = None
         if self._settings.search_mode is not SearchMode.LEXICAL:
-            waiting = engine.questions.ask(text)
-        vector = None if waiting is None else waiting.result()
+            vector = engine.questions.vector(text)
         with engine.lock:
             if tier == "conversation":
                 return self._explained(

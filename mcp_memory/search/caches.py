@@ -6,7 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+MEASURED_EVERY: Final = 32
 
 
 class Sized(Protocol):
@@ -35,8 +37,8 @@ class CacheState:
 class IndexCache(Generic[Key, Index]):
     """Indexes by key. Not thread-safe: whoever calls holds the engine's lock.
 
-    What was asked for last stays even if it alone is over the budget. A search that
-    waits for its vector meanwhile sees by the index's revision that it was loaded anew.
+    What was asked for last stays even if it alone is over the budget. How much an index
+    takes is measured again only now and then: it costs more than to look it up.
 
     Args:
         max_bytes: What all of them together may take.
@@ -49,6 +51,7 @@ class IndexCache(Generic[Key, Index]):
         self._held: OrderedDict[Key, Index] = OrderedDict()
         self._sizes: dict[Key, int] = {}
         self._used_bytes = 0
+        self._asked = 0
         self._loaded = 0
         self._evicted = 0
 
@@ -63,9 +66,12 @@ class IndexCache(Generic[Key, Index]):
             index = load()
             self._held[key] = index
             self._loaded += 1
+            self._asked = 0
         self._held.move_to_end(key)
-        self._measure(key)
-        self._evict(key)
+        if self._asked % MEASURED_EVERY == 0:
+            self._measure(key)
+            self._evict(key)
+        self._asked += 1
         return index
 
     def peek(self, key: Key) -> Index | None:

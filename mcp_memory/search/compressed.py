@@ -40,10 +40,10 @@ FEW_ROWS: Final = 8_192
 """Up to so many rows are compared without a first pass."""
 
 LEAST_COMPARED: Final = 600
-USUALLY_COMPARED: Final = 2_000
+USUALLY_COMPARED: Final = 1_500
 COMPARED_EACH: Final = 10
 COMPARED_PART: Final = 250
-"""The first pass keeps the most of: 600 rows, one of 20 up to 2,000, 10 for each that is
+"""The first pass keeps the most of: 600 rows, one of 20 up to 1,500, 10 for each that is
 wanted, one of 250.
 
 600 of 10,000 rows have 99.8 % of the nearest ten and 99.2 % of the nearest fifty; of 100,000

@@ -10,7 +10,6 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import Final, Generic
 
@@ -45,8 +44,6 @@ SAME_AT: Final = 0.985
 """Cosine from which two documents say the same in the same words."""
 
 _CROWDING: Final = 0.8
-_REVISIONS: Final = count()
-"""No two states of any two indexes have the same number: one can be loaded anew meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ class SearchIndex(Generic[Key]):
         self._words = Words()
         self._vectors = EmbeddedDocuments(folder)
         self._windows = Windows(self._words.neighbours, folder)
-        self._revision = next(_REVISIONS)
+        self._newest = -np.inf
         self._orders = Orders()
 
     def __len__(self) -> int:
@@ -129,13 +126,13 @@ class SearchIndex(Generic[Key]):
             fade_floor: The part of its score that it keeps whatever its age.
         """
         self.remove(key)
-        self._revision = next(_REVISIONS)
         number = len(self._keys)
         self._keys.append(key)
         self._numbers[key] = number
         self._alive.append(True)
         self._when.append(when.timestamp())
         self._recorded.append(recorded.timestamp())
+        self._newest = max(self._newest, recorded.timestamp())
         self._fading.add(half_life_days, fade_floor)
         for label in labels:
             self._labels.setdefault(label, array("i")).append(number)
@@ -163,11 +160,10 @@ class SearchIndex(Generic[Key]):
         """Let no search find the document; nothing happens if it isn't there."""
         number = self._numbers.pop(key, None)
         if number is not None:
-            self._revision = next(_REVISIONS)
             self._alive.values[number] = False
 
     def prepare(self, question: Question, where: Filter, *, lexical: bool = True) -> Prepared:
-        """Do what a search needs no vector for, so that this can be done beside the embedding.
+        """Do what a search needs no vector for; it holds until the index changes.
 
         Args:
             lexical: Whether words count.
@@ -177,7 +173,7 @@ class SearchIndex(Generic[Key]):
         if lexical:
             asked = self._words.ask(self._telling(question))
             weighed = self._words.weigh(asked)
-        return Prepared(question, where, self._revision, mask, asked, weighed)
+        return Prepared(question, where, mask, asked, weighed)
 
     def search(
         self, prepared: Prepared, vector: Vectors | None, *, offset: int, limit: int
@@ -185,12 +181,9 @@ class SearchIndex(Generic[Key]):
         """Rank the documents that pass the filter.
 
         Args:
-            prepared: What `prepare` gave; done again if documents came or went since.
+            prepared: What `prepare` gave, of this index as it is.
             vector: The query's vector (dim,), or None to go by words alone.
         """
-        if prepared.revision != self._revision:
-            lexical = prepared.asked is not None
-            prepared = self.prepare(prepared.question, prepared.where, lexical=lexical)
         if vector is not None and not len(self._vectors):
             vector = None
         mask = self._matching(prepared, vector)
@@ -284,7 +277,7 @@ class SearchIndex(Generic[Key]):
             mask &= self._when.values >= where.start.timestamp()
         if where.end is not None:
             mask &= self._when.values < where.end.timestamp()
-        if where.as_of is not None:
+        if where.as_of is not None and where.as_of.timestamp() < self._newest:
             mask &= self._recorded.values <= where.as_of.timestamp()
         return mask
 
@@ -308,8 +301,8 @@ class SearchIndex(Generic[Key]):
         if weighed is not None:
             for scores in (weighed.alone, weighed.three, weighed.five):
                 if scores is not None:
-                    known = best(np.where(mask & (scores > 0), scores, -np.inf), CANDIDATES)
-                    chosen.append(known.astype(np.int32))
+                    known = best(scores if allowed is None else scores * mask, CANDIDATES)
+                    chosen.append(known[scores[known] > 0].astype(np.int32))
         every = np.unique(np.concatenate(chosen))
         return every[mask[every]]
 

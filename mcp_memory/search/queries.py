@@ -90,7 +90,6 @@ class Prepared:
 
     question: Question
     where: Filter
-    revision: int
     mask: Mask
     asked: Asked | None
     weighed: Weighed | None

@@ -25,6 +25,7 @@ from mcp_memory.storage.faults import translate
 from mcp_memory.storage.files import identity, keep_private, prepare_folder, sync_folder
 from mcp_memory.storage.gate import Gate
 from mcp_memory.storage.migrations import migrate
+from mcp_memory.storage.statements import Statements
 from mcp_memory.storage.transaction import Row, Transaction
 
 CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
@@ -77,14 +78,13 @@ class Database:
         """Counts up with every opening: cursors of before are closed."""
         self._broken = False
         self._closed = False
-        self._parsed: dict[str, duckdb.Statement] = {}
+        self._statements = Statements()
         self._opened: tuple[int, int] | None = None
         """Which file was opened; by the path it may be another one later."""
         if path is not None:
             prepare_folder(path)
         self._connection = self._connect()
-        # Whoever has made it is gone: the file is ours alone.
-        self.clear_copy()
+        self.clear_copy()  # Whoever has made it is gone: the file is ours alone.
 
     @property
     def copy_folder(self) -> Path:
@@ -107,7 +107,7 @@ class Database:
             StorageFault: The driver could not read it.
         """
         with self._reading() as cursor:
-            return cursor.execute(sql, values).fetchall()
+            return cursor.execute(self._local.statements.parsed(cursor, sql), values).fetchall()
 
     def read_columns(self, sql: str, *values: object) -> dict[str, NDArray[Any]]:
         """Return the columns of a query by name, for results of many rows.
@@ -138,7 +138,7 @@ class Database:
             connection = self._connection
             try:
                 connection.begin()
-                transaction = Transaction(connection, self._parsed)
+                transaction = Transaction(connection, self._statements)
                 yield transaction
                 connection.commit()
                 self._keep_private()
@@ -272,7 +272,7 @@ class Database:
             raise
         # Only writes go through it; see Transaction.
         connection.execute("PRAGMA disable_optimizer")
-        self._parsed = {}
+        self._statements = Statements()
         self._epoch += 1
         self._keep_private()
         self._opened = identity(self.path)
@@ -343,6 +343,7 @@ class Database:
                 held = (self._epoch, self._connection.cursor())
                 self._cursors.add(held[1])
             self._local.held = held
+            self._local.statements = Statements()
         return held[1]
 
     def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import duckdb
 
+from mcp_memory.storage.statements import Statements
+
 Row = tuple[Any, ...]
 
 _FEW_ROWS: Final = 8
@@ -16,11 +18,9 @@ _FEW_ROWS: Final = 8
 class Transaction:
     """Statements that are kept together or not at all."""
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, parsed: dict[str, duckdb.Statement]
-    ) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, statements: Statements) -> None:
         self._connection = connection
-        self._parsed = parsed
+        self._statements = statements
         self._afterwards: list[Callable[[], None]] = []
 
     def on_commit(self, call: Callable[[], None]) -> None:
@@ -44,9 +44,7 @@ class Transaction:
 
         There is nothing to optimize in it, and the optimizer takes half of its time.
         """
-        statement = self._parsed.get(sql)
-        if statement is None:
-            statement = self._parsed[sql] = self._connection.extract_statements(sql)[0]
+        statement = self._statements.parsed(self._connection, sql)
         if len(rows) > 1:
             self._connection.executemany(statement, rows)
         elif rows:

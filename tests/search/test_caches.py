@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mcp_memory.search.caches import IndexCache
+from mcp_memory.search.caches import MEASURED_EVERY, IndexCache
 
 
 @dataclass
@@ -52,12 +52,12 @@ def test_the_one_asked_for_stays_even_if_it_is_over_the_budget():
     assert cache.state().used_bytes == 1_000
 
 
-def test_an_index_that_has_grown_makes_others_leave_at_its_next_use():
+def test_an_index_that_has_grown_makes_others_leave_when_it_is_used_on():
     cache: IndexCache[str, Block] = IndexCache(30)
     loaded(cache, "a", "b", "c")
     grown = cache.peek("c")
     grown.nbytes = 25
-    loaded(cache, "c")
+    loaded(cache, *"c" * MEASURED_EVERY)
     assert held(cache, "a", "b", "c") == ["c"]
     assert cache.state().used_bytes == 25
 

@@ -319,16 +319,6 @@ def test_a_word_at_the_cut_of_two_passages_is_whole_in_one_of_them():
     assert any("kettle" in text[start:end] for start, end in passages(text))
 
 
-def test_what_comes_or_goes_between_the_halves_of_a_search_counts(teas):
-    prepared = teas.prepare(Question("tea", MOMENT), EVERYTHING)
-    gone = teas.search(prepared, None, offset=0, limit=10).found[0].key
-    teas.remove(gone)
-    put(teas, "late", "tea, tea and tea")
-    found = keys(teas.search(prepared, None, offset=0, limit=10))
-    assert "late" in found
-    assert gone not in found
-
-
 def test_what_surrounds_a_long_message_counts_the_less_the_longer_it_is(index, monkeypatch):
     for number in range(30):
         put(index, number, f"something else {number}", thread=f"other {number}")
