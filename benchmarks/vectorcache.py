@@ -20,7 +20,8 @@ Vectors = NDArray[np.float32]
 
 _AT_ONCE: Final = 64
 _SAVE_EVERY: Final = 4_000
-_QUERY: Final = "query\0"
+_QUERY: Final = "question\0"
+"""In front of a question. It changes with how a question's vector is made of the model's."""
 
 
 class VectorCache:

@@ -6,30 +6,29 @@ once. What was deleted or superseded stays in the history, out of every search.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from mcp_memory.dates import EPOCH, now
 from mcp_memory.errors import InvalidInput, NotFound
+from mcp_memory.findable import MEMORIES, SOURCE_PREFIX, ageing, memory_reader, of_memory
 from mcp_memory.ids import new_id, read_id
+from mcp_memory.keeping import Keeping
 from mcp_memory.kinds import DEFAULTS, Policies
 from mcp_memory.records import Kind, Memory
 from mcp_memory.search.caches import Indexes
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.queries import Filter
 from mcp_memory.storage import Database, Transaction
-from mcp_memory.storage.cache import RowCache, Tallies
+from mcp_memory.storage.cache import READ_AHEAD, RowCache, Tallies, read_ahead
 from mcp_memory.storage.database import Row
 from mcp_memory.storage.vectors import Pending, Range, Vectors, VectorStore
-from mcp_memory.text import MAX_TAG_CHARS, check_text, content_hash, shorten
+from mcp_memory.text import check_text, content_hash, shorten
 from mcp_memory.tokens import Tokenizer
 
 Embedded = tuple[list[Range], Vectors]
-
-SOURCE_PREFIX: Final = "messages:"
-"""How a tag begins that says which messages a memory was made from; see `source_tag`."""
 
 _COLUMNS: Final = "id, version, content, kind, tags, tokens, happened_at, recorded_at"
 
@@ -55,6 +54,7 @@ class ArchivalMemory:
         vectors: VectorStore,
         tokenizer: Tokenizer,
         indexes: Indexes,
+        keeping: Keeping,
         kinds: Policies = DEFAULTS,
     ) -> None:
         self.kinds = kinds
@@ -62,6 +62,7 @@ class ArchivalMemory:
         self._vectors = vectors
         self._tokenizer = tokenizer
         self._indexes = indexes
+        self._keeping = keeping
         self._tallies = Tallies(database, "memories", "retired_at IS NULL")
         self._hashes: dict[str, dict[str, str]] = {}
         self._rows_read: RowCache[tuple[str, str], Memory] = RowCache()
@@ -177,7 +178,7 @@ class ArchivalMemory:
         self._tallies.add(agent, 1 if memory.version == 1 else 0, memory.recorded_at)
         index = self._held(agent)
         if index is not None:
-            self._add(index, memory)
+            index.add(memory.id, memory.content, **of_memory(memory, self.kinds))
             if embedded is not None:
                 index.add_vectors(memory.id, *embedded)
 
@@ -351,40 +352,23 @@ class ArchivalMemory:
 
     def _load_index(self, agent: str) -> SearchIndex[str]:
         index: SearchIndex[str] = SearchIndex(self._indexes.folder)
-        for row in self._db.read(
-            f"SELECT {_COLUMNS} FROM memories WHERE agent = $1 AND retired_at IS NULL"
-            " ORDER BY recorded_at, id",
-            agent,
-        ):
-            self._add(index, self._keep(agent, _memory(row)))
-        stored = self._vectors.load(agent, "memory")
-        if stored is not None:
-            for memory_id, ranges, vectors in stored.by_id():
-                index.add_vectors(memory_id, ranges, vectors)
+        self._keeping.fill(index, MEMORIES, agent, memory_reader(self.kinds), ageing(self.kinds))
+        index.complete = False
+        self._indexes.fill(("memory", agent), index, self._fill(agent, index, index.end))
         return index
 
-    def _add(self, index: SearchIndex[str], memory: Memory) -> None:
-        policy = self.kinds[memory.kind]
-        index.add(
-            memory.id,
-            memory.content,
-            when=memory.happened_at,
-            recorded=memory.recorded_at,
-            labels=(f"kind:{memory.kind}", *(f"tag:{tag}" for tag in memory.tags)),
-            prefix=" ".join(tag for tag in memory.tags if not tag.startswith(SOURCE_PREFIX)),
-            half_life_days=policy.half_life_days,
-            fade_floor=policy.fade_floor,
-        )
-
-
-def source_tag(conversation: str, first: int, last: int) -> str:
-    """Return the tag of a memory made from messages `first` to `last`, both included.
-
-    A search finds it by this tag, and no words; the end of a long name is left out.
-    """
-    numbers = f":{first}-{last}"
-    room = MAX_TAG_CHARS - len(SOURCE_PREFIX) - len(numbers)
-    return f"{SOURCE_PREFIX}{conversation[:room].strip()}{numbers}"
+    def _fill(self, agent: str, index: SearchIndex[str], below: int) -> Iterator[None]:
+        """Add the vectors of what was in the index before, block by block."""
+        for block in self._vectors.blocks(agent, "memory"):
+            index.add_many_vectors(block.ids, block.starts, block.ends, block.vectors, below)
+            yield
+        index.complete = True
+        if self.count(agent) <= READ_AHEAD:
+            yield from read_ahead(
+                self._db,
+                f"SELECT {_COLUMNS} FROM memories WHERE agent = $1 AND retired_at IS NULL",
+                agent, lambda row: self._keep(agent, _memory(row)), self._rows_read,
+            )  # fmt: skip
 
 
 def _memory(row: Row) -> Memory:

@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from mcp_memory.chunking import WHOLE_FRAC, Offsets, chunk_ranges, slices
 from mcp_memory.errors import ModelUnavailable
 from mcp_memory.models import ModelFiles, ModelSpec, use_registry
+from mcp_memory.prefixes import PREFIXES, QUESTIONS, Prefixes
 from mcp_memory.turns import Turns
 
 if TYPE_CHECKING:
@@ -46,33 +46,6 @@ _MAX_CHARS_A_TOKEN: Final = 32
 
 _NO_SOURCE: Final = "local/"
 _register_lock: Final = threading.Lock()
-
-_SEARCH: Final = "Represent this sentence for searching relevant passages: "
-_INSTRUCT: Final = (
-    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Prefixes:
-    query: str
-    passage: str = ""
-
-
-_PREFIXES: Final = {
-    "BAAI/bge-small-zh": _Prefixes("为这个句子生成表示以用于检索相关文章："),  # noqa: RUF001  data
-    "BAAI/bge-": _Prefixes(_SEARCH),
-    "mixedbread-ai/mxbai-": _Prefixes(_SEARCH),
-    "snowflake/": _Prefixes(_SEARCH),
-    "intfloat/multilingual-e5-": _Prefixes("query: ", "passage: "),
-    "nomic-ai/": _Prefixes("search_query: ", "search_document: "),
-    "google/embeddinggemma-": _Prefixes("task: search result | query: ", "title: none | text: "),
-    "Qwen/Qwen3-Embedding-": _Prefixes(_INSTRUCT),
-}
-"""What models of a family want in front of a text, which fastembed leaves to its caller.
-
-Source: the model cards.
-"""
 
 
 class Embedder(Protocol):
@@ -131,6 +104,10 @@ class FastEmbedder:
     numbers are rounded by batch, so that a text's vector in one batch and in
     another have a cosine of 0.994 to 0.998; recall is the same.
 
+    The prefix that the default model wants in front of a question moves all questions the
+    same way, towards answers and away from what only means the same. A part of what it adds
+    to every question is taken away again; see `modelfiles.ARCTIC`.
+
     `near_duplicate_at` of the default model is 0.95. Measured: the same
     statement in other words of the same kind 0.98-0.99 ("lives in Lisbon with
     two cats", "lives in Lisbon and has two cats"), with another value in it
@@ -165,6 +142,7 @@ class FastEmbedder:
         prefix_tokens = len(tokenizer.encode(spec.passage_prefix).ids)
         # A piece that is cut out may count a few tokens more than it did in its place.
         self._room_tokens = int((self.max_tokens - prefix_tokens) / WHOLE_FRAC)
+        self._surplus = self._measured_surplus()
 
     @classmethod
     def load(cls, files: ModelFiles, *, threads: int | None) -> FastEmbedder:
@@ -236,6 +214,8 @@ class FastEmbedder:
         """Return the vector of a question; see `Embedder`."""
         prefixed = self._clipped(self._spec.query_prefix + text)
         vector: Vectors = _units(self._model.query_embed(prefixed))[0]
+        if self._surplus is not None:
+            vector = _units([vector - self._surplus])[0]
         return vector
 
     def chunk(self, text: str, chunk_tokens: int | None = None) -> list[tuple[int, int]]:
@@ -252,6 +232,18 @@ class FastEmbedder:
             return [(0, len(text))]
         starts, ends = self._offsets(text)
         return chunk_ranges(text, starts, ends, longest)
+
+    def _measured_surplus(self) -> Vectors | None:
+        """Return what is taken from every question's vector (dimension,), if anything."""
+        spec = self._spec
+        if not spec.surplus_frac:
+            return None
+        prefixed = [spec.query_prefix + question for question in QUESTIONS]
+        added = _units(self._model.query_embed(prefixed)) - _units(
+            self._model.query_embed(list(QUESTIONS))
+        )
+        surplus: Vectors = np.float32(spec.surplus_frac) * added.mean(axis=0)
+        return surplus
 
     def _batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Yield the places of the texts, each once, those of like length together."""
@@ -313,7 +305,7 @@ def _spec(entry: dict[str, Any]) -> ModelSpec:
     needed = ["config.json", "special_tokens_map.json", "tokenizer_config.json", "tokenizer.json"]
     files = [*needed, *entry["additional_files"], entry["model_file"]]
     prefixes = next(
-        (found for family, found in _PREFIXES.items() if name.startswith(family)), _Prefixes("")
+        (found for family, found in PREFIXES.items() if name.startswith(family)), Prefixes("")
     )
     return ModelSpec(
         name=name,

@@ -19,6 +19,7 @@ from mcp_memory.backlog import Backlog
 from mcp_memory.core import CoreMemory
 from mcp_memory.errors import MemoryFault, ModelMismatch, ModelUnavailable, StorageFault
 from mcp_memory.events import EventLog
+from mcp_memory.keeping import QUIET_SECONDS, Keeping
 from mcp_memory.recall import RecallMemory
 from mcp_memory.records import EmbeddingState, Summary
 from mcp_memory.search.caches import Indexes
@@ -47,6 +48,7 @@ _WINDOW_PATIENCE: Final = 10
 _WINDOW_ROUNDS: Final = 8
 
 _RETRY_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.002
 
 
 class Engine:
@@ -88,10 +90,10 @@ class Engine:
             raise
         self.core = CoreMemory(self.database, self.tokenizer)
         self.indexes = Indexes(settings.cache_mb << 20, settings.cache_dir / "indexes")
-        self.recall = RecallMemory(self.database, self.vectors, self.tokenizer, self.indexes)
-        self.archival = ArchivalMemory(
-            self.database, self.vectors, self.tokenizer, self.indexes, settings.kinds
-        )
+        self.keeping = Keeping(self.database, self.indexes)
+        parts = (self.database, self.vectors, self.tokenizer, self.indexes, self.keeping)
+        self.recall = RecallMemory(*parts)
+        self.archival = ArchivalMemory(*parts, settings.kinds)
         self._backlog = Backlog(self.database, self.vectors, self.recall, self.archival, self.lock)
         self.events = EventLog(self.database)
         self.access = AccessTokens(self.database)
@@ -250,6 +252,7 @@ class Engine:
     def _work(self, warm_agent: str | None) -> None:
         try:
             self.tokenizer.count("")
+            self.indexes.on_unfilled = self.keeping.on_due = self._wake.set
             if warm_agent is not None:
                 self._warm(warm_agent)
             if self._embedder is None:
@@ -266,7 +269,7 @@ class Engine:
                 logger.exception("the background work has failed")
                 self._unavailable("an unexpected error, see the log")
         finally:
-            self.vectors.behind = None
+            self.vectors.behind = self.indexes.on_unfilled = self.keeping.on_due = None
 
     def _catch_up(self) -> None:
         """Do what is put off, and wait until there is more."""
@@ -276,6 +279,8 @@ class Engine:
                 if self.settings.window_vectors:
                     self._backlog.find_windows()
                 self._may_lack_vectors = False
+            self._fill_indexes()
+            due = self.keeping.keep_due(self.lock, self._stop)
             self.fill_pending()
             if self.vectors.holds and not self._stop.wait(_GATHER_SECONDS):
                 self._backlog.write_held()
@@ -286,7 +291,7 @@ class Engine:
             self._stop.wait(_RETRY_SECONDS)
         else:
             if not more:
-                self._wake.wait()
+                self._wake.wait(QUIET_SECONDS if due else None)
 
     def _fill_windows(self) -> bool:
         """Embed windows while nothing else is to be done; return whether there are more."""
@@ -304,6 +309,15 @@ class Engine:
                 self._stop.wait(_QUIET_SECONDS)
             self._backlog.fill_windows(embedder)
         return bool(windows or self.vectors.holds)
+
+    def _fill_indexes(self) -> None:
+        """Give large indexes their vectors; whoever searches goes between two blocks of them."""
+        more = True
+        while more and not self._stop.is_set():
+            with self.lock:
+                more = self.indexes.fill_more()
+            # Without a pause this thread would have the lock again before who waits for it.
+            self._stop.wait(_PAUSE_SECONDS)
 
     def _warm(self, agent: str) -> None:
         try:

@@ -6,22 +6,24 @@ Nothing is ever deleted: what leaves the queue of its conversation stays searcha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from mcp_memory.errors import InvalidInput, NotFound
+from mcp_memory.findable import MESSAGES, of_message, read_message
 from mcp_memory.ids import new_id
+from mcp_memory.keeping import Keeping
 from mcp_memory.queues import COLUMNS, Queues, message_of
 from mcp_memory.records import ROLES, Message, NewMessage, Role
-from mcp_memory.render import is_searchable, render_message, speaker_prefix
+from mcp_memory.render import is_searchable, render_message
 from mcp_memory.search.caches import Indexes
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.neighbours import SITTING_SECONDS
 from mcp_memory.search.queries import Filter
 from mcp_memory.storage import Database, Transaction
-from mcp_memory.storage.cache import RowCache, Tallies
+from mcp_memory.storage.cache import READ_AHEAD, RowCache, Tallies, read_ahead
 from mcp_memory.storage.vectors import Pending, Range, Vectors, VectorStore
 from mcp_memory.text import check_name, check_text
 from mcp_memory.tokens import Tokenizer
@@ -45,7 +47,12 @@ class RecallMemory:
     """The messages of every agent, with the search index of each as a cache."""
 
     def __init__(
-        self, database: Database, vectors: VectorStore, tokenizer: Tokenizer, indexes: Indexes
+        self,
+        database: Database,
+        vectors: VectorStore,
+        tokenizer: Tokenizer,
+        indexes: Indexes,
+        keeping: Keeping,
     ) -> None:
         self._db = database
         self._vectors = vectors
@@ -59,6 +66,7 @@ class RecallMemory:
         self._ids: RowCache[tuple[str, str, int], str] = RowCache(_PLACES_CHARS)
         """By agent, conversation and index, of messages that were read."""
         self._indexes = indexes
+        self._keeping = keeping
         self._generation = database.generation
 
     def prepare(
@@ -144,7 +152,7 @@ class RecallMemory:
             return
         for message, vectors in zip(messages, embedded, strict=True):
             if is_searchable(message):
-                self._index_message(index, message)
+                index.add(message.id, message.content, **of_message(message))
                 if vectors is not None:
                     index.add_vectors(message.id, *vectors)
 
@@ -325,30 +333,23 @@ class RecallMemory:
 
     def _load_index(self, agent: str) -> SearchIndex[str]:
         index: SearchIndex[str] = SearchIndex(self._indexes.folder)
-        for row in self._db.read(
-            f"SELECT {COLUMNS} FROM messages WHERE agent = $1 AND searchable"
-            " ORDER BY recorded_at, conversation, position",
-            agent,
-        ):
-            self._index_message(index, self._keep(agent, message_of(row)))
-        stored = self._vectors.load(agent, "message")
-        if stored is not None:
-            for message_id, ranges, vectors in stored.by_id():
-                index.add_vectors(message_id, ranges, vectors)
-        windows = self._vectors.load(agent, "window")
-        if windows is not None:
-            for message_id, _, vectors in windows.by_id():
-                index.add_windows(message_id, vectors)
+        self._keeping.fill(index, MESSAGES, agent, read_message, {})
+        index.complete = False
+        self._indexes.fill(("message", agent), index, self._fill(agent, index, index.end))
         return index
 
-    def _index_message(self, index: SearchIndex[str], message: Message) -> None:
-        index.add(
-            message.id,
-            message.content,
-            when=message.created_at,
-            recorded=message.recorded_at,
-            labels=(f"conversation:{message.conversation}", f"role:{message.role}"),
-            prefix=speaker_prefix(message),
-            thread=message.conversation,
-            speaker=message.name,
-        )
+    def _fill(self, agent: str, index: SearchIndex[str], below: int) -> Iterator[None]:
+        """Add the vectors of what was in the index before, block by block."""
+        for block in self._vectors.blocks(agent, "message"):
+            index.add_many_vectors(block.ids, block.starts, block.ends, block.vectors, below)
+            yield
+        for block in self._vectors.blocks(agent, "window"):
+            index.add_many_windows(block.ids, block.numbers, block.vectors, below)
+            yield
+        index.complete = True
+        if self.count(agent) <= READ_AHEAD:
+            yield from read_ahead(
+                self._db,
+                f"SELECT {COLUMNS} FROM messages WHERE agent = $1",
+                agent, lambda row: self._keep(agent, message_of(row)), self._rows_read,
+            )  # fmt: skip

@@ -54,7 +54,9 @@ def counting() -> CountingModel:
 def embedder(
     counting: CountingModel, word_tokenizer: tokenizers.Tokenizer, tmp_path: Path
 ) -> FastEmbedder:
-    spec = replace(small_model(), dimension=3, query_prefix="ask: ", passage_prefix="")
+    spec = replace(
+        small_model(), dimension=3, query_prefix="ask: ", passage_prefix="", surplus_frac=0.0
+    )
     return FastEmbedder(ModelFiles(spec, tmp_path, "f" * 64), counting, word_tokenizer)
 
 
@@ -95,7 +97,12 @@ def test_questions_and_passages_get_their_own_prefix(
     counting: CountingModel, word_tokenizer: tokenizers.Tokenizer, tmp_path: Path
 ) -> None:
     spec = replace(
-        small_model(), dimension=3, query_prefix="ask: ", passage_prefix="tell: ", max_tokens=100
+        small_model(),
+        dimension=3,
+        query_prefix="ask: ",
+        passage_prefix="tell: ",
+        max_tokens=100,
+        surplus_frac=0.0,
     )
     embedder = FastEmbedder(ModelFiles(spec, tmp_path, ""), counting, word_tokenizer)
     embedder.embed_passages(["tea"])
@@ -207,6 +214,30 @@ def files() -> ModelFiles:
 @pytest.fixture(scope="module")
 def real(files: ModelFiles) -> FastEmbedder:
     return FastEmbedder.load(files, threads=None)
+
+
+class PrefixedModel(CountingModel):
+    """A question's vector is what it is about, and a third number if it has a prefix."""
+
+    def query_embed(self, text: str | list[str]) -> Iterator[Vectors]:
+        for one in [text] if isinstance(text, str) else text:
+            about = float(len(one) % 7)
+            yield np.array([about, 7 - about, 8.0 if one.startswith("ask: ") else 0.0], np.float32)
+
+
+@pytest.mark.parametrize(("surplus_frac", "least", "most"), [(0.0, 0.7, 1.0), (1.0, -0.2, 0.2)])
+def test_what_a_prefix_adds_to_every_question_is_taken_away_by_so_much(
+    word_tokenizer: tokenizers.Tokenizer,
+    tmp_path: Path,
+    surplus_frac: float,
+    least: float,
+    most: float,
+) -> None:
+    spec = replace(small_model(), dimension=3, query_prefix="ask: ", surplus_frac=surplus_frac)
+    embedder = FastEmbedder(ModelFiles(spec, tmp_path, ""), PrefixedModel(), word_tokenizer)
+    vector = embedder.embed_query("tea?")
+    assert least < vector[2] < most
+    assert float(np.linalg.norm(vector)) == pytest.approx(1)
 
 
 @pytest.mark.slow

@@ -31,8 +31,12 @@ def changed(kind: Kind, **cells: object) -> dict[Kind, Policy]:
 
 def chunks_of(memory, memory_id):
     """Return the ranges of characters that a memory's vectors stand for."""
-    held = memory._engine.vectors.load("default", "memory")
-    return next(ranges for key, ranges, _ in held.by_id() if key == memory_id)
+    return [
+        (int(start), int(end))
+        for block in memory._engine.vectors.blocks("default", "memory")
+        for key, start, end in zip(block.ids, block.starts, block.ends, strict=True)
+        if key == memory_id
+    ]
 
 
 def stored(memory, kind, *messages, context="Ana chose a kettle.", first=0):

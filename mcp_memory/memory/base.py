@@ -25,6 +25,7 @@ Listener = Callable[[frozenset[str]], None]
 
 MAX_RESULTS: Final = 50
 _LEXICAL_NOTE: Final = "searched by words alone: the embedding model is {state}"
+_UNFILLED_NOTE: Final = "some texts are searched by words alone: their vectors are being loaded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,8 @@ class Part:
             note = None
             if vector is None and mode is not SearchMode.LEXICAL:
                 note = _LEXICAL_NOTE.format(state=engine.state(agent).state)
+            elif vector is not None and not asked.complete:
+                note = _UNFILLED_NOTE
             read = (
                 {} if reranker is None else texts(agent, [f.key for f in ranking.found[:RERANKED]])
             )

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from mcp_memory.archival import Draft, source_tag
+from mcp_memory.archival import Draft
 from mcp_memory.budget import check_report
 from mcp_memory.dates import now, parse_range
 from mcp_memory.errors import InvalidInput, NotFound
+from mcp_memory.findable import source_tag
 from mcp_memory.ids import read_id
 from mcp_memory.memory.archive import Archive
 from mcp_memory.memory.base import (

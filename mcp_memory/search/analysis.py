@@ -79,7 +79,7 @@ STOP_WORDS: Final = FUNCTION_WORDS[ENGLISH]
 """Words that tell nothing about a text; a query of nothing else keeps them."""
 
 # Characters that say how a Chinese sentence is built rather than what it is about.
-_STOP_CHARACTERS: Final = frozenset(
+STOP_CHARACTERS: Final = frozenset(
     "的了吗嗎呢吧啊是我你您他她它们們在和与與或都也就还還很不没沒有这這那个個什么麼怎哪谁誰几幾多少叫时時候会會"
     "要把被给給对對从從到说說过過"
 )
@@ -170,7 +170,7 @@ def _is_bigram(term: str) -> bool:
 
 
 def _says_nothing(term: str) -> bool:
-    return len(term) <= 2 and _STOP_CHARACTERS.issuperset(term)
+    return len(term) <= 2 and STOP_CHARACTERS.issuperset(term)
 
 
 def _standing_alone(text: str) -> set[str]:
@@ -182,7 +182,7 @@ def _standing_alone(text: str) -> set[str]:
         return set()
     found: set[str] = set()
     for run in _SCRIPT_RUN.findall(_fold(text)):
-        idle = [True, *(char in _STOP_CHARACTERS for char in run), True]
+        idle = [True, *(char in STOP_CHARACTERS for char in run), True]
         found.update(
             char
             for at, char in enumerate(run, start=1)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
+from typing import Final
 from zoneinfo import ZoneInfo
 
+from mcp_memory.search.analysis import STOP_CHARACTERS, plain_letters
+from mcp_memory.search.languages import FUNCTION_WORDS
 from mcp_memory.search.queries import Question
 from mcp_memory.search.speakers import speakers_named
-from mcp_memory.search.when import closeness, spans
+from mcp_memory.search.when import Span, closeness, spans
+
+_WORD: Final = re.compile(r"[^\W_]+")
+_IDLE: Final = frozenset().union(*FUNCTION_WORDS.values()) | frozenset(
+    _WORD.findall(
+        """
+        about anything chat chatted discuss discussed everything happen happened happening mention
+        mentioned on over said say saying something talk talked tell thing things told was
+        besprochen gab gesagt geschah passiert passierte dijo hablamos pasó dit parlé passé
+        """
+    )
+)
+_IDLE_CHARACTERS: Final = STOP_CHARACTERS | frozenset("讲講谈談聊提做干发發生事情些内容話")
+"""What asks for all there is, and for nothing of it by name."""
 
 
 def ask(text: str, speakers: Iterable[str], now: datetime, zone: ZoneInfo) -> Question:
@@ -23,4 +40,18 @@ def ask(text: str, speakers: Iterable[str], now: datetime, zone: ZoneInfo) -> Qu
     """
     named = frozenset(speakers_named(text, speakers))
     times = spans(text, now=now, zone=zone)
-    return Question(text, now, named, partial(closeness, times) if times else None)
+    if not times:
+        return Question(text, now, named)
+    return Question(text, now, named, partial(closeness, times), _only(times, text, named))
+
+
+def _only(times: Sequence[Span], text: str, speakers: Iterable[str]) -> bool:
+    """Return whether a question says nothing besides times and who speaks."""
+    left = list(text)
+    for span in times:
+        left[span.first_char : span.last_char] = " " * (span.last_char - span.first_char)
+    names = {plain_letters(name) for speaker in speakers for name in _WORD.findall(speaker)}
+    return all(
+        word in _IDLE or plain_letters(word) in names or _IDLE_CHARACTERS.issuperset(word)
+        for word in _WORD.findall("".join(left).lower())
+    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 MEASURED_EVERY: Final = 32
+_FILLED_AT_ONCE: Final = 3
+_DONE: Final = object()
 
 
 class Sized(Protocol):
@@ -51,6 +53,10 @@ class IndexCache(Generic[Key, Index]):
         self._held: OrderedDict[Key, Index] = OrderedDict()
         self._sizes: dict[Key, int] = {}
         self._used_bytes = 0
+        self.on_unfilled: Callable[[], None] | None = None
+        """Called when an index has more to be filled with: whoever sets it has to call
+        `fill_more` soon, as long as there is some."""
+        self._unfilled: deque[tuple[Key, Index, Iterator[None]]] = deque()
         self._asked = 0
         self._loaded = 0
         self._evicted = 0
@@ -74,6 +80,35 @@ class IndexCache(Generic[Key, Index]):
         self._asked += 1
         return index
 
+    def fill(self, key: Key, index: Index, steps: Iterator[None]) -> None:
+        """Do the first steps of filling an index that is being loaded, and put the others off.
+
+        Without `on_unfilled` all are done at once.
+        """
+        for done, _ in enumerate(steps, 1):
+            if done == _FILLED_AT_ONCE and self.on_unfilled is not None:
+                self._unfilled.append((key, index, steps))
+                self.on_unfilled()
+                return
+
+    def fill_more(self) -> bool:
+        """Do a step that was put off; return whether there are more.
+
+        What it raises makes the index leave: it is loaded anew when it is asked for.
+        """
+        while self._unfilled:
+            key, index, steps = self._unfilled[0]
+            try:
+                # One that has left the cache needs no more.
+                if self._held.get(key) is index and next(steps, _DONE) is not _DONE:
+                    return True
+            except BaseException:
+                self.drop(key)
+                self._unfilled.popleft()
+                raise
+            self._unfilled.popleft()
+        return False
+
     def peek(self, key: Key) -> Index | None:
         """Return an index only if it is in memory, to bring it up to date; this is no use of it."""
         return self._held.get(key)
@@ -86,6 +121,7 @@ class IndexCache(Generic[Key, Index]):
     def clear(self) -> None:
         """Forget every index."""
         self._held.clear()
+        self._unfilled.clear()
         self._sizes.clear()
         self._used_bytes = 0
 

@@ -29,13 +29,32 @@ class Column:
         """Memory in use."""
         return self._values.nbytes
 
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Column:
+        """Return a column of these rows; the array itself is never written to."""
+        column = cls(values.dtype, 0)
+        column._values = values.copy()
+        column._used = len(values)
+        return column
+
     def append(self, value: float) -> int:
         """Add a row, and return its number."""
         row = self._used
         if row == len(self._values):
-            grown = np.empty(max(2 * row, 64), dtype=self._values.dtype)
-            grown[:row] = self._values
-            self._values = grown
+            self._grow(row + 1)
         self._values[row] = value
         self._used = row + 1
         return row
+
+    def extend(self, values: NDArray[Any]) -> None:
+        """Add many rows."""
+        end = self._used + len(values)
+        if end > len(self._values):
+            self._grow(end)
+        self._values[self._used : end] = values
+        self._used = end
+
+    def _grow(self, least: int) -> None:
+        grown = np.empty(max(least, 2 * self._used, 64), dtype=self._values.dtype)
+        grown[: self._used] = self._values[: self._used]
+        self._values = grown

@@ -115,10 +115,21 @@ class CompressedVectors:
         self._some.add(rows)
 
     def top(
-        self, query: Vectors, limit: int, allowed: Mask | None
+        self,
+        query: Vectors,
+        limit: int,
+        allowed: Mask | None,
+        compared: int | None = None,
     ) -> tuple[NDArray[np.intp], Vectors]:
-        """Return the rows nearest to a query among those allowed, nearest first, and cosines."""
-        candidates = self._candidates(query, limit, allowed)
+        """Return the rows nearest to a query among those allowed, nearest first, and cosines.
+
+        Args:
+            query: The vector that is looked for.
+            limit: How many at most.
+            allowed: Which rows count (rows,); None for all.
+            compared: How many are compared; None for as many as have nearly all of the nearest.
+        """
+        candidates = self._candidates(query, compared or self._compared(limit), allowed)
         scores = self._rows.scores(query, candidates)
         chosen = best(scores, limit)
         return candidates[chosen], scores[chosen]
@@ -131,12 +142,15 @@ class CompressedVectors:
         """Return the cosine of every row with a query, without a first pass."""
         return self._rows.scores(query, np.arange(len(self)))
 
-    def _candidates(self, query: Vectors, limit: int, allowed: Mask | None) -> NDArray[np.intp]:
-        """Return the rows to be compared, ascending."""
+    def _compared(self, limit: int) -> int:
+        total = len(self)
+        usual = min(USUALLY_COMPARED, total // 20)
+        return max(LEAST_COMPARED, usual, COMPARED_EACH * limit, total // COMPARED_PART)
+
+    def _candidates(self, query: Vectors, wanted: int, allowed: Mask | None) -> NDArray[np.intp]:
+        """Return so many rows to be compared, ascending."""
         total = len(self)
         count = total if allowed is None else int(np.count_nonzero(allowed))
-        usual = min(USUALLY_COMPARED, total // 20)
-        wanted = max(LEAST_COMPARED, usual, COMPARED_EACH * limit, total // COMPARED_PART)
         if count <= max(FEW_ROWS, wanted):
             return np.arange(total) if allowed is None else np.flatnonzero(allowed)
         asked = np.ascontiguousarray(query, dtype=np.float32)[np.newaxis]

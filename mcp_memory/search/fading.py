@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 
 from mcp_memory.search.columns import Column
 from mcp_memory.search.signals import Scores
+
+UNFADED_FLOOR: Final = 0.5
+"""The floor of what never fades, where it does not matter."""
 
 _DAY_SECONDS: Final = 86_400.0
 
@@ -31,6 +35,23 @@ class Fading:
         self._half_life.append(np.inf if half_life_days is None else half_life_days)
         self._floor.append(floor)
         self._any = self._any or half_life_days is not None
+
+    def restore(
+        self, documents: int, groups: Iterable[tuple[NDArray[np.int32], float | None, float]]
+    ) -> None:
+        """Do what adding so many documents does, to an empty one.
+
+        Args:
+            documents: How many they are.
+            groups: Some of them, with half-life and floor; the others don't fade.
+        """
+        half_life = np.full(documents, np.inf, dtype=np.float32)
+        floor = np.full(documents, UNFADED_FLOOR, dtype=np.float32)
+        for numbers, half_life_days, group_floor in groups:
+            half_life[numbers] = np.inf if half_life_days is None else half_life_days
+            floor[numbers] = group_floor
+            self._any = self._any or half_life_days is not None
+        self._half_life, self._floor = Column.of(half_life), Column.of(floor)
 
     def left(self, documents: NDArray[np.int32], ages_seconds: NDArray[np.float64]) -> Scores:
         """Return what is left of the scores of documents of these ages (n,), 0 to 1."""

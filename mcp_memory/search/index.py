@@ -6,31 +6,29 @@ cache, filled from the database and at any time rebuilt from it.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Final, Generic
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcp_memory.search import signals
 from mcp_memory.search.analysis import query_terms
-from mcp_memory.search.columns import Column
+from mcp_memory.search.documents import Documents
 from mcp_memory.search.embedded import EmbeddedDocuments
-from mcp_memory.search.fading import Fading
+from mcp_memory.search.naming import named_terms
 from mcp_memory.search.orders import PINNED, Order, Orders
-from mcp_memory.search.passages import Words
 from mcp_memory.search.queries import Filter, Found, Key, Prepared, Question, Ranking
-from mcp_memory.search.select import best
+from mcp_memory.search.select import POSITIVE, best
 from mcp_memory.search.signals import Scores
 from mcp_memory.search.standing import Windows, stand_by_words, standing_by_meaning
 from mcp_memory.search.vectors import Mask, Vectors
 
 Range = tuple[int, int]
-Documents = NDArray[np.int32]
+Numbers = NDArray[np.int32]
+Rows = NDArray[np.int32]
 
 CANDIDATES: Final = 250
 NEAREST: Final = 60
@@ -41,7 +39,8 @@ CROWD: Final = 40
 """Among so many of the best those that say the same make room for others."""
 
 SAME_AT: Final = 0.985
-"""Cosine from which two documents say the same in the same words."""
+"""Cosine from which two documents say the same in the same words; the nearer to 1 the nearer
+all of them are to each other, as texts of a language are that the model was not made for."""
 
 _CROWDING: Final = 0.8
 
@@ -50,7 +49,7 @@ _CROWDING: Final = 0.8
 class _Scored:
     """Candidates, ascending, with the score of each and what it is made of."""
 
-    documents: Documents
+    documents: Numbers
     scores: Scores
     signals: dict[str, Scores]
     bonus: dict[str, Scores]
@@ -58,7 +57,7 @@ class _Scored:
     faded: Scores
 
 
-class SearchIndex(Generic[Key]):
+class SearchIndex(Documents[Key]):
     """Documents by key, each with words, vectors, labels and times. Not thread-safe.
 
     Args:
@@ -66,79 +65,17 @@ class SearchIndex(Generic[Key]):
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._keys: list[Key] = []
-        self._numbers: dict[Key, int] = {}
-        self._alive = Column(np.bool_)
-        self._when = Column(np.float64)
-        self._recorded = Column(np.float64)
-        self._fading = Fading()
-        self._labels: dict[str, array[int]] = {}
-        self._speakers: dict[str, array[int]] = {}
-        self._words = Words()
+        super().__init__()
+        self.complete = True
+        """Whether all vectors are there that are not still to be computed."""
         self._vectors = EmbeddedDocuments(folder)
         self._windows = Windows(self._words.neighbours, folder)
-        self._newest = -np.inf
         self._orders = Orders()
-
-    def __len__(self) -> int:
-        """Return the number of documents that can be found."""
-        return len(self._numbers)
-
-    def __contains__(self, key: object) -> bool:
-        """Return whether `key` can be found."""
-        return key in self._numbers
 
     @property
     def nbytes(self) -> int:
         """Memory in use, about."""
-        columns = (self._alive, self._when, self._recorded, self._fading)
-        labels = sum(len(numbers) for numbers in self._labels.values()) * 4
-        vectors = self._vectors.nbytes + self._windows.nbytes
-        own = sum(column.nbytes for column in columns) + labels + len(self._keys) * _KEY_BYTES
-        return own + vectors + self._words.nbytes
-
-    @property
-    def speakers(self) -> Iterable[str]:
-        """Who has said something."""
-        return self._speakers.keys()
-
-    def add(
-        self,
-        key: Key,
-        text: str,
-        *,
-        when: datetime,
-        recorded: datetime,
-        labels: Iterable[str] = (),
-        prefix: str = "",
-        thread: str | None = None,
-        speaker: str | None = None,
-        half_life_days: float | None = None,
-        fade_floor: float = 0.5,
-    ) -> None:
-        """Make a document findable by its words; one that has the key is replaced.
-
-        Args:
-            prefix: Words that find it too but are no part of it, such as the speaker.
-            thread: What it goes on with, after what was added last to the same thread.
-            speaker: Who says it.
-            half_life_days: After how long what its score can lose is half lost; None for never.
-            fade_floor: The part of its score that it keeps whatever its age.
-        """
-        self.remove(key)
-        number = len(self._keys)
-        self._keys.append(key)
-        self._numbers[key] = number
-        self._alive.append(True)
-        self._when.append(when.timestamp())
-        self._recorded.append(recorded.timestamp())
-        self._newest = max(self._newest, recorded.timestamp())
-        self._fading.add(half_life_days, fade_floor)
-        for label in labels:
-            self._labels.setdefault(label, array("i")).append(number)
-        if speaker:
-            self._speakers.setdefault(speaker, array("i")).append(number)
-        self._words.add(text, prefix, thread, when.timestamp())
+        return super().nbytes + self._vectors.nbytes + self._windows.nbytes
 
     def add_vectors(self, key: Key, ranges: Sequence[Range], vectors: Vectors) -> None:
         """Make a document findable by meaning: one vector (dim,) for each range of characters."""
@@ -156,11 +93,42 @@ class SearchIndex(Generic[Key]):
         if number is not None:
             self._windows.add(number, vectors)
 
-    def remove(self, key: Key) -> None:
-        """Let no search find the document; nothing happens if it isn't there."""
-        number = self._numbers.pop(key, None)
-        if number is not None:
-            self._alive.values[number] = False
+    def add_many_vectors(
+        self, keys: Sequence[Key], starts: Rows, ends: Rows, vectors: Vectors, below: int
+    ) -> None:
+        """Make many documents findable by meaning.
+
+        Args:
+            keys: Of the document of each vector.
+            starts: The first character that it is of (n,).
+            ends: The last, excluded (n,).
+            vectors: Of these characters (n, dim).
+            below: Documents with this number or a higher one came since: others are meant.
+        """
+        documents, there = self._numbered(keys, below)
+        self._vectors.add_many(documents, starts[there], ends[there], vectors[there])
+
+    def add_many_windows(
+        self, keys: Sequence[Key], sizes: Rows, vectors: Vectors, below: int
+    ) -> None:
+        """Make what surrounds many documents findable by meaning.
+
+        Args:
+            keys: Of the last document of each window.
+            sizes: 0 for a window of three, 1 for one of five (n,).
+            vectors: Of the windows (n, dim).
+            below: See `add_many_vectors`.
+        """
+        documents, there = self._numbered(keys, below)
+        self._windows.add_many(documents, sizes[there], vectors[there])
+
+    def _numbered(self, keys: Sequence[Key], below: int) -> tuple[Numbers, Mask]:
+        """Return the documents of keys that have a lower number, and which keys these are."""
+        missing = len(self._keys)
+        numbers = (self._numbers.get(key, missing) for key in keys)
+        documents = np.fromiter(numbers, dtype=np.int32, count=len(keys))
+        there = documents < below
+        return documents[there], there
 
     def prepare(self, question: Question, where: Filter, *, lexical: bool = True) -> Prepared:
         """Do what a search needs no vector for; it holds until the index changes.
@@ -171,7 +139,7 @@ class SearchIndex(Generic[Key]):
         mask = self._mask(where)
         asked = weighed = None
         if lexical:
-            asked = self._words.ask(self._telling(question))
+            asked = self._words.ask(self._telling(question), named_terms(question.text))
             weighed = self._words.weigh(asked)
         return Prepared(question, where, mask, asked, weighed)
 
@@ -251,7 +219,7 @@ class SearchIndex(Generic[Key]):
     def nearest(self, vector: Vectors, *, at_least: float, limit: int) -> list[Found[Key]]:
         """Return the documents whose cosine with `vector` is `at_least` that, nearest first."""
         found: dict[int, Found[Key]] = {}
-        for number, cosine, span in self._vectors.within(vector, at_least, 8 * limit + 32):
+        for number, cosine, span in self._vectors.within(vector, at_least, 4 * limit + 32):
             if self._alive.values[number] and number not in found:
                 found[number] = Found(self._keys[number], cosine, *span)
         return list(found.values())[:limit]
@@ -290,23 +258,23 @@ class SearchIndex(Generic[Key]):
             matching |= self._vectors.known(len(self._keys))
         return prepared.mask & matching
 
-    def _candidates(self, prepared: Prepared, vector: Vectors | None, mask: Mask) -> Documents:
+    def _candidates(self, prepared: Prepared, vector: Vectors | None, mask: Mask) -> Numbers:
         """Return the documents that are weighed, ascending."""
         weighed = prepared.weighed
         if vector is None or not self._vectors.compressed:
             return np.flatnonzero(mask).astype(np.int32)
         allowed = None if mask.all() else mask
-        chosen = [self._vectors.nearest(vector, allowed, NEAREST)]
+        chosen = [self._vectors.nearest(self._vectors.centred(vector), allowed, NEAREST)]
         chosen += self._windows.nearest(vector, NEAREST)
         if weighed is not None:
             for scores in (weighed.alone, weighed.three, weighed.five):
                 if scores is not None:
-                    known = best(scores if allowed is None else scores * mask, CANDIDATES)
-                    chosen.append(known[scores[known] > 0].astype(np.int32))
+                    those = scores if allowed is None else scores * mask
+                    chosen.append(best(those, CANDIDATES, least=POSITIVE).astype(np.int32))
         every = np.unique(np.concatenate(chosen))
         return every[mask[every]]
 
-    def _score(self, prepared: Prepared, vector: Vectors | None, documents: Documents) -> _Scored:
+    def _score(self, prepared: Prepared, vector: Vectors | None, documents: Numbers) -> _Scored:
         standings: dict[str, Scores] = {}
         if prepared.weighed is not None and prepared.asked is not None:
             standings |= stand_by_words(prepared.weighed, prepared.asked, documents)
@@ -319,6 +287,8 @@ class SearchIndex(Generic[Key]):
         for name in signals.SURROUNDINGS:
             if name in standings:
                 standings[name] = (standings[name] * own_share).astype(np.float32)
+        if prepared.question.only_times:
+            standings = {name: signals.BESIDE_TIMES * values for name, values in standings.items()}
         bonus = self._bonus(prepared.question, documents)
         scores = signals.fuse(standings, bonus, documents=len(self._numbers))
         faded = self._fading.left(
@@ -326,7 +296,7 @@ class SearchIndex(Generic[Key]):
         )
         return _Scored(documents, scores * faded, standings, bonus, scores, faded)
 
-    def _bonus(self, question: Question, documents: Documents) -> dict[str, Scores]:
+    def _bonus(self, question: Question, documents: Numbers) -> dict[str, Scores]:
         bonus: dict[str, Scores] = {}
         if len(question.speakers) == 1:
             said = np.zeros(len(self._keys), dtype=np.float32)
@@ -348,7 +318,8 @@ class SearchIndex(Generic[Key]):
         if len(alone) > 1:
             # Not `@`: the threads of a matrix product cost more than they save here.
             alike = np.vecdot(vectors[:, np.newaxis], vectors[np.newaxis])
-            same = np.triu(alike >= SAME_AT, 1)
+            least = 1 - (1 - SAME_AT) * self._vectors.apartness(vectors)
+            same = np.triu(alike >= least, 1)
             scores[crowd[alone]] *= np.float32(_CROWDING) ** same.sum(axis=0)
         order: NDArray[np.intp] = np.argsort(-scores[::-1], kind="stable")
         return len(scores) - 1 - order
@@ -377,7 +348,7 @@ class SearchIndex(Generic[Key]):
         return self._words.best_range(number, asked)
 
     def _tail(
-        self, mask: Mask, documents: Documents, behind: int, limit: int, place: int
+        self, mask: Mask, documents: Numbers, behind: int, limit: int, place: int
     ) -> list[Found[Key]]:
         """Return what was too far off to be weighed, the newest first."""
         rest = mask.copy()
@@ -388,6 +359,3 @@ class SearchIndex(Generic[Key]):
             Found(self._keys[number], 0.0, *self._words.best_range(int(number), none), place=at)
             for at, number in enumerate(numbers, place)
         ]
-
-
-_KEY_BYTES: Final = 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,9 @@ from mcp_memory.search.columns import Column
 
 Rows = NDArray[np.int32]
 Values = NDArray[np.float32]
+
+Near = tuple[NDArray[np.intp], Values]
+"""Rows, and a value of each."""
 
 NONE: Final = -1
 
@@ -24,9 +28,40 @@ class Neighbours:
     def __init__(self) -> None:
         self._before = Column(np.int32)
         self._after = Column(np.int32)
+        self._thread = Column(np.int32)
+        self._threads: dict[str, int] = {}
         self._last: dict[str, tuple[int, float]] = {}
         self._links = 0
         self._chains = 0
+
+    def restore(self, names: Sequence[str], threads: Rows, when: NDArray[np.float64]) -> None:
+        """Do what adding these documents in their order does, to an empty one.
+
+        Args:
+            names: Of the threads.
+            threads: By document the place of its thread in `names`, or `NONE` (n,).
+            when: By document its time, in seconds (n,).
+        """
+        self._thread = Column.of(threads)
+        self._threads = {name: number for number, name in enumerate(names)}
+        order = np.argsort(threads, kind="stable")[np.count_nonzero(threads == NONE) :]
+        earlier, later = order[:-1], order[1:]
+        same = threads[earlier] == threads[later]
+        beside = same & (np.abs(when[later] - when[earlier]) <= SITTING_SECONDS)
+        before, after = (np.full(len(threads), NONE, dtype=np.int32) for _ in range(2))
+        before[later[beside]] = earlier[beside]
+        after[earlier[beside]] = later[beside]
+        self._before, self._after = Column.of(before), Column.of(after)
+        linked = before[before != NONE]
+        self._links = len(linked)
+        self._chains = int(np.count_nonzero(before[linked] != NONE))
+        last = order[np.append(~same, True)] if len(order) else order
+        self._last = {names[threads[at]]: (int(at), float(when[at])) for at in last}
+
+    @property
+    def threads(self) -> tuple[list[str], Rows]:
+        """Names of threads, and by document the place of its own among them, or `NONE`."""
+        return list(self._threads), self._thread.values.copy()
 
     @property
     def any(self) -> bool:
@@ -36,7 +71,7 @@ class Neighbours:
     @property
     def nbytes(self) -> int:
         """Memory in use."""
-        return self._before.nbytes + self._after.nbytes
+        return self._before.nbytes + self._after.nbytes + self._thread.nbytes
 
     @property
     def sizes(self) -> tuple[float, float]:
@@ -54,6 +89,9 @@ class Neighbours:
         """
         number = self._after.append(NONE)
         last, last_when = self._last.get(thread or "", (NONE, 0.0)) if thread else (NONE, 0.0)
+        self._thread.append(
+            self._threads.setdefault(thread, len(self._threads)) if thread else NONE
+        )
         if thread:
             self._last[thread] = (number, when)
         if last == NONE or abs(when - last_when) > SITTING_SECONDS:
@@ -64,6 +102,16 @@ class Neighbours:
         self._links += 1
         self._chains += self._before.values[last] != NONE
 
+    @property
+    def links_before(self) -> Rows:
+        """The one before each document: a view."""
+        return self._before.values
+
+    @property
+    def links_after(self) -> Rows:
+        """The one after each document: a view."""
+        return self._after.values
+
     def before(self, rows: NDArray[Any], steps: int = 1) -> Rows:
         """Return what stands so many places before each, `NONE` where nothing does."""
         return _follow(self._before.values, rows, steps)
@@ -72,27 +120,66 @@ class Neighbours:
         """Return what stands so many places after each, `NONE` where nothing does."""
         return _follow(self._after.values, rows, steps)
 
-    def spread(self, rows: Rows, values: Values, steps: int) -> tuple[Rows, Values]:
-        """Return the neighbours of rows with the rows' values; of the first, the rows as well.
-
-        Args:
-            steps: 1 for the rows and those beside them, 2 for those behind these.
-        """
-        places = [self.before(rows, steps), self.after(rows, steps)]
-        if steps == 1:
-            places.append(rows)
-        every = np.concatenate(places)
-        there = every != NONE
-        spread: Values = np.tile(values, len(places))[there]
-        return every[there], spread
-
-    def summed(self, values: Values, rows: Rows, steps: int) -> Values:
+    def summed(self, values: Values, rows: NDArray[np.integer], steps: int) -> Values:
         """Return for each row the sum of its value and those of up to so many on each side."""
-        total = values[rows].copy()
+        total: Values = values[rows].copy()
         for step in range(1, steps + 1):
             for places in (self.before(rows, step), self.after(rows, step)):
                 total += np.where(places == NONE, np.float32(0), values[places])
         return total
+
+
+class Around:
+    """Sums the counts of a term over the rows around each, term by term."""
+
+    def __init__(self, neighbours: Neighbours, total: int) -> None:
+        self._links = (neighbours.links_before, neighbours.links_after)
+        # One more: the place of those that have no neighbour, which is found as -1.
+        self._counts = np.zeros(total + 1, dtype=np.float32)
+
+    def nearby(self, rows: NDArray[np.intp], counts: Values) -> tuple[Near, Near]:
+        """Return rows with their sums: with the ones beside each, and with two on each side.
+
+        These are all rows that have the term among theirs; some stand there twice.
+
+        Args:
+            rows: Those that have the term.
+            counts: How often.
+        """
+        held = self._counts
+        held[rows] = counts
+        touched, ends = [rows], [(rows, counts), (rows, counts)]
+        found: list[Near] = []
+        for _ in range(2):
+            for side, links in enumerate(self._links):
+                at, own = ends[side]
+                beside = links[at]
+                there = np.flatnonzero(beside != NONE)
+                # No two rows have the same one beside them: each is added to once.
+                ends[side] = places, there_counts = beside[there].astype(np.intp), own[there]
+                held[places] += there_counts
+                touched.append(places)
+            every = np.concatenate(touched)
+            found.append((every, held[every]))
+        held[every] = 0.0
+        return found[0], found[1]
+
+    def everywhere(self, rows: NDArray[np.intp], counts: Values) -> tuple[Values, Values]:
+        """Return the sums of all rows: with the ones beside each, with two on each side."""
+        held = self._counts
+        held[rows] = counts
+        sides = []
+        three = held[:-1].copy()
+        for links in self._links:
+            beside = np.zeros(len(held), dtype=np.float32)
+            beside[:-1] = held[links]
+            three += beside[:-1]
+            sides.append(beside)
+        five = three.copy()
+        for links, beside in zip(self._links, sides, strict=True):
+            five += beside[links]
+        held[rows] = 0.0
+        return three, five
 
 
 def _follow(links: Rows, rows: NDArray[Any], steps: int) -> Rows:

@@ -39,6 +39,7 @@ class Question:
         text: In words.
         speakers: Who is named in it, of those who have said something.
         closeness: Gives how well times (n,), in seconds, fit the times that it names, 0 to 1.
+        only_times: Whether it says nothing besides: "what did she say in April?"
         now: The moment from which ages are counted.
     """
 
@@ -46,6 +47,7 @@ class Question:
     now: datetime
     speakers: frozenset[str] = frozenset()
     closeness: Callable[[NDArray[np.float64]], Scores] | None = None
+    only_times: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,21 @@ _BLOCK: Final = 64
 _FEW: Final = 16_384
 
 
-def best(scores: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
+LOWEST: Final = float(np.finfo(np.float32).min)
+POSITIVE: Final = float(np.finfo(np.float32).tiny)
+
+
+def best(scores: NDArray[np.float32], limit: int, *, least: float = LOWEST) -> NDArray[np.intp]:
     """Return the places of the highest scores, best first; of equals the later one.
 
-    -inf marks what is no candidate and is never returned.
+    Args:
+        scores: One for each place; -inf marks what is no candidate.
+        limit: How many at most.
+        least: The lowest score of a candidate.
     """
     if limit < 1 or not len(scores):
         return np.empty(0, dtype=np.intp)
-    candidates = np.flatnonzero(scores >= _bound(scores, limit))
+    candidates = np.flatnonzero(scores >= _bound(scores, limit, least))
     kept = scores[candidates]
     if len(candidates) > limit:
         least = np.partition(kept, len(kept) - limit)[len(kept) - limit]
@@ -32,10 +39,9 @@ def best(scores: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
     return candidates[::-1][np.argsort(-kept[::-1], kind="stable")]
 
 
-def _bound(scores: NDArray[np.float32], limit: int) -> float:
-    """Return a number that at least `limit` of the scores reach, if there are so many."""
+def _bound(scores: NDArray[np.float32], limit: int, least: float) -> float:
+    """Return a number that at least `limit` of the candidates reach, if there are so many."""
     blocks = len(scores) // _BLOCK
-    least = float(np.finfo(np.float32).min)
     if len(scores) < _FEW or blocks <= limit:
         return least
     # So many blocks have a maximum that high, and each of them holds one such score.

@@ -47,12 +47,24 @@ BONUS: Final[Mapping[str, float]] = {SPEAKER: 0.8, TIME: 0.5}
 """What it is worth to be said by whom, or when, a question names: so many spreads of
 every signal at once."""
 
+BESIDE_TIMES: Final = 0.02
+"""So much do words and meaning count where a question says nothing besides a time: they only
+order what was said then."""
+
 LIKE_OTHERS: Final = 20
 """So many documents of the usual spread are thought to be there as well: two or three
 say little about what is usual."""
 
 USUAL_WORDS_FRAC: Final = 0.08
 """The usual spread of scores by words, as a part of the highest there can be."""
+
+LEAST_WORDS_FRAC: Final = 0.05
+"""The spread of scores by words is thought to be at least this part of the highest there can
+be, counting words that occur nowhere. In conversations it is 0.03 to 0.08 by itself."""
+
+NAMING: Final = 1.5
+"""So much more do words count where a question names something that occurs: a person, an
+identifier, a number. And so much more telling than another word is what names it."""
 
 USUAL_COSINES: Final = 0.1
 """The usual spread of cosines with a question."""
@@ -84,19 +96,20 @@ class Usual:
         return standing
 
 
-def usual(scores: Scores, spread: float) -> Usual:
+def usual(scores: Scores, spread: float, least: float = 0.0) -> Usual:
     """Return what is usual among scores, one a document.
 
     Args:
         spread: What the spread is thought to be as long as there are few of them.
+        least: What it is thought to be at least.
     """
     count = len(scores)
     if not count:
-        return Usual(0.0, spread)
+        return Usual(0.0, max(spread, least))
     mean = float(scores.mean(dtype=np.float64))
     variance = max(float(np.vdot(scores, scores)) / count - mean * mean, 0.0)
     mixed = (count * variance + LIKE_OTHERS * spread * spread) / (count + LIKE_OTHERS)
-    return Usual(mean, max(mixed**0.5, 1e-6))
+    return Usual(mean, max(mixed**0.5, least, 1e-6))
 
 
 def fuse(signals: Mapping[str, Scores], bonus: Mapping[str, Scores], *, documents: int) -> Scores:

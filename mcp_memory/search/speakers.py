@@ -8,7 +8,7 @@ from typing import Final
 
 from mcp_memory.search.analysis import STOP_WORDS, plain_letters
 
-_NAME_PART: Final = re.compile(r"[^\W_]+")
+NAME_PART: Final = re.compile(r"[^\W_]+")
 _SENTENCE_START: Final = re.compile(r"(?:^|[.!?…:]\s)[\s\"'“‘(¿¡]*$")
 _POSSESSIVE: Final = re.compile(r"['’]s?(?!\w)")
 _EASTERN_NAME: Final = re.compile("[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+")
@@ -46,13 +46,13 @@ def speakers_named(query: str, speakers: Iterable[str]) -> set[str]:
     Returns:
         Names out of `speakers`, as they are written there.
     """
-    words = [(match, plain_letters(match[0])) for match in _NAME_PART.finditer(query)]
+    words = [(match, plain_letters(match[0])) for match in NAME_PART.finditer(query)]
     # "Carolines dog", as German writes it and hurried people do.
     words += [(match, word[:-1]) for match, word in words if len(word) > 4 and word[-1] == "s"]
     known = {word for _, word in words}
     told: dict[str, frozenset[str]] = {}
     for speaker in speakers:
-        parts = [plain_letters(part) for part in _NAME_PART.findall(speaker)]
+        parts = [plain_letters(part) for part in NAME_PART.findall(speaker)]
         if _EASTERN_NAME.search(speaker):
             named = _named_inside(plain_letters(query), plain_letters(speaker))
         elif known.isdisjoint(parts):
@@ -83,12 +83,15 @@ def _named_parts(
         if word in parts
         and word not in _PARTICLES
         and (len(word) > 1 or len(parts) == 1)
-        and (word not in _ALSO_WORDS or _is_name(query, match))
+        and (word not in _ALSO_WORDS or is_name(query, match))
     }
 
 
-def _is_name(query: str, match: re.Match[str]) -> bool:
-    """Return whether a word is written as a name: with a capital that its place does not give."""
+def is_name(query: str, match: re.Match[str]) -> bool:
+    """Return whether a word of a query is written as a name.
+
+    That is with a capital letter that its place does not give, or with 's.
+    """
     if not match[0][0].isupper() or query.isupper():
         return False
     if _POSSESSIVE.match(query, match.end()):

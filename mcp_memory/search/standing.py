@@ -23,15 +23,24 @@ Standing = Callable[[Documents], Scores]
 
 
 def stand_by_words(weighed: Weighed, asked: Asked, documents: Documents) -> dict[str, Scores]:
-    """Return by signal where some documents stand among all by a question's words."""
-    spread = signals.USUAL_WORDS_FRAC * sum(asked.idf.values()) * (K1 + 1)
+    """Return by signal where some documents stand among all by a question's words.
+
+    Where most of the words occur nowhere, as in a question that is worded otherwise, the few
+    that do tell little: one of them alone doesn't stand out. Names tell much in any company.
+    """
+    known = sum(asked.idf.values()) * (K1 + 1)
+    spread = signals.USUAL_WORDS_FRAC * known
+    least = signals.LEAST_WORDS_FRAC * (known + asked.missing * (K1 + 1))
+    factor = 1.0
+    if asked.naming:
+        least, factor = 0.0, signals.NAMING
     named = {
         signals.WORDS: weighed.alone,
         signals.WORDS_NEAR: weighed.three,
         signals.WORDS_AROUND: weighed.five,
     }
     return {
-        name: signals.usual(scores, spread).standing(scores[documents])
+        name: factor * signals.usual(scores, spread, least).standing(scores[documents])
         for name, scores in named.items()
         if scores is not None
     }
@@ -58,11 +67,18 @@ class Windows:
         for window, vector in zip(self._windows, vectors, strict=True):
             window.add(document, [(0, 0)], vector[np.newaxis])
 
+    def add_many(self, documents: Documents, sizes: Documents, vectors: Vectors) -> None:
+        """Add vectors (n, dim) of documents, of the smaller window where `sizes` (n,) has 0."""
+        for size, window in enumerate(self._windows):
+            chosen = documents[sizes == size]
+            nowhere = np.zeros(len(chosen), dtype=np.int32)
+            window.add_many(chosen, nowhere, nowhere, vectors[sizes == size])
+
     def nearest(self, vector: Vectors, limit: int) -> list[Documents]:
         """Return the documents in the middle of the nearest windows, without order."""
         found = []
         for steps, window in enumerate(self._windows, 1):
-            ends = window.nearest(vector, None, limit)
+            ends = window.nearest(window.centred(vector), None, limit)
             middles = self._neighbours.before(ends, steps)
             found.append(np.where(middles == NONE, ends, middles))
         return found
@@ -122,6 +138,7 @@ def standing_by_meaning(vectors: EmbeddedDocuments, query: Vectors, total: int) 
         query: The question's (dim,).
         total: How many documents there are.
     """
+    query = vectors.centred(query)
     usual = vectors.usual(query)
     if vectors.compressed:
         return lambda documents: usual.standing(vectors.cosines_of(query, documents))

@@ -15,7 +15,11 @@ _DIGITS: Final = {char: value for value, char in enumerate("〇一二三四五�
     "零": 0, "两": 2, "兩": 2,
 }  # fmt: skip
 _NUMBER: Final = r"(?:[0-9]{1,4}|[〇零一二两兩三四五六七八九十百]{1,5})"
-_YEAR: Final = r"(?:(?:19|20)[0-9]{2}|[一二][〇零一二三四五六七八九]{3})年"
+_YEAR: Final = (
+    r"(?:(?:(?:19|20)[0-9]{2}|[一二][〇零一二三四五六七八九]{3})年"
+    # Two digits are years that passed, unless a month stands behind them.
+    r"|(?<![0-9])[0-9]{2}年(?=(?:1[0-2]|[1-9]|十[一二]?|[一二三四五六七八九])月))"
+)
 _DAYS: Final = {
     "大前天": -3, "前天": -2, "一昨日": -2, "おととい": -2, "昨天": -1, "昨日": -1, "きのう": -1,
     "今天": 0, "今日": 0, "きょう": 0, "明天": 1, "明日": 1, "あした": 1, "后天": 2, "後天": 2,
@@ -46,7 +50,7 @@ _UNIT: Final = (
     r"(?P<unit>天|日|周|週間?|个?星期|個?星期|个?礼拜|個?禮拜|个月|個月|[かヶカヵケ]月|年|个?小时"
     r"|個?小時|時間|分钟|分鐘|分)"
 )
-_THIRD: Final = r"(?P<third>初|中旬|中|底|末)?"
+_THIRD: Final = r"(?P<third>初|中旬|中(?!秋)|底|末)?"
 _THIRDS: Final = {"初": 0, "中": 1, "底": 2, "末": 2}
 
 
@@ -132,7 +136,8 @@ def _in_year(reference: Reference, match: re.Match[str]) -> _Made:
     """Return a year that is named or told from this one, or a month, day or season of it."""
     groups = match.groupdict()
     if groups["year"]:
-        number: int | None = _int(groups["year"][:-1])
+        told = _int(groups["year"][:-1])
+        number: int | None = told + (2_000 if told < 100 else 0)
     elif groups["which"]:
         number = reference.now.year + _YEARS[groups["which"]]
     else:
@@ -142,6 +147,10 @@ def _in_year(reference: Reference, match: re.Match[str]) -> _Made:
         if not 1 <= which <= 12:
             return None
         named = date(which, _int(groups["date"])) if groups["date"] else month(which)
+    elif groups.get("half"):
+        named = Yearly("上下".index(groups["half"]) * 6 + 1, months=6)
+    elif groups.get("quarter"):
+        named = Yearly(_int(groups["quarter"]) * 3 - 2, months=3)
     elif groups["season"]:
         named = SEASONS[_SEASONS[groups["season"]]]
     else:
@@ -191,8 +200,9 @@ _RULES: Final[list[tuple[re.Pattern[str], _Rule]]] = [
         ),
         (
             rf"(?:(?P<year>{_YEAR})|(?P<which>{'|'.join(_YEARS)}))[的の]?"
-            rf"(?:(?:(?P<month>{_NUMBER})月份?(?:(?P<date>{_NUMBER})[日号號])?"
-            rf"|(?P<season>[春夏秋冬])[天季]?)?{_THIRD})",
+            rf"(?:(?: ?(?P<month>{_NUMBER})月份?(?:(?P<date>{_NUMBER})[日号號])?"
+            rf"| ?(?P<season>[春夏秋冬])[天季]?| ?(?P<half>[上下])半年"
+            rf"| ?第?(?P<quarter>[1-4一二三四])季度|年(?=[初中底末]))?{_THIRD})",
             _in_year,
         ),
         (

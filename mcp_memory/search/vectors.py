@@ -39,6 +39,7 @@ class VectorIndex:
     ) -> None:
         self._matrix: Vectors = np.empty((capacity, dimension), dtype=np.float32)
         self._used = 0
+        self._sum = np.zeros(dimension, dtype=np.float64)
         self._folder = folder
         self._exact_rows = exact_rows
         self._compressed: CompressedVectors | None = None
@@ -58,6 +59,12 @@ class VectorIndex:
         return self._matrix.nbytes if self._compressed is None else self._compressed.nbytes
 
     @property
+    def mean(self) -> Vectors:
+        """The mean of all rows (dim,); zeros without any."""
+        mean: Vectors = (self._sum / max(len(self), 1)).astype(np.float32)
+        return mean
+
+    @property
     def mapped_bytes(self) -> int:
         """What stands in temporary files."""
         return 0 if self._compressed is None else self._compressed.mapped_bytes
@@ -67,6 +74,7 @@ class VectorIndex:
         first = len(self)
         if vectors.shape[1:] != self._matrix.shape[1:]:
             raise ValueError(f"vectors of {vectors.shape} don't fit {self._matrix.shape[1]}")
+        self._sum += vectors.sum(axis=0, dtype=np.float64)
         if self._compressed is None and first + len(vectors) > self._exact_rows:
             self._compress(vectors)
         if self._compressed is not None:
@@ -94,7 +102,12 @@ class VectorIndex:
         return cosines
 
     def top(
-        self, query: Vectors, limit: int, allowed: Mask | None = None
+        self,
+        query: Vectors,
+        limit: int,
+        allowed: Mask | None = None,
+        *,
+        compared: int | None = None,
     ) -> tuple[NDArray[np.intp], Vectors]:
         """Return the rows nearest to a query (dim,) of unit length, nearest first; and cosines.
 
@@ -102,9 +115,11 @@ class VectorIndex:
             query: The vector that is looked for.
             limit: How many at most.
             allowed: Which rows count (rows,); None for all. It is applied before the limit.
+            compared: How many rows the first pass of a compressed index keeps; None for as
+                many as have nearly all of the nearest.
         """
         if self._compressed is not None:
-            return self._compressed.top(query, limit, allowed)
+            return self._compressed.top(query, limit, allowed, compared)
         scores = self.scores(query)
         if allowed is not None:
             scores[~allowed] = -np.inf

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator
 from datetime import datetime
-from typing import Final, Generic, TypeVar
+from itertools import count
+from typing import Any, Final, Generic, TypeVar
 
 from mcp_memory.dates import EPOCH
-from mcp_memory.storage.database import Database
+from mcp_memory.storage.database import Database, Row
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -16,6 +17,9 @@ Value = TypeVar("Value")
 MAX_CHARS: Final = 32_000_000
 """About so many characters of text are kept for each tier."""
 
+READ_AHEAD: Final = 50_000
+"""The rows of an agent with no more of them are read before they are asked for."""
+_BLOCK_ROWS: Final = 4_096
 _ROW_CHARS: Final = 400
 """What a row costs besides its text, in characters."""
 
@@ -46,6 +50,11 @@ class RowCache(Generic[Key, Value]):
             _, (_, freed) = self._rows.popitem(last=False)
             self._chars -= freed
 
+    @property
+    def full(self) -> bool:
+        """Whether there is hardly room for more."""
+        return self._chars > 0.9 * self._max_chars
+
     def drop(self, key: Key) -> None:
         """Forget a row; nothing happens if it is not kept."""
         held = self._rows.pop(key, None)
@@ -56,6 +65,30 @@ class RowCache(Generic[Key, Value]):
         """Forget every row."""
         self._rows.clear()
         self._chars = 0
+
+
+def read_ahead(
+    database: Database,
+    sql: str,
+    agent: str,
+    keep: Callable[[Row], object],
+    cache: RowCache[Any, Any],
+) -> Iterator[None]:
+    """Read an agent's rows block by block, as long as there is room for them.
+
+    Args:
+        sql: Gives all its rows; $1 is the agent.
+        keep: Puts a row into the cache.
+        cache: Where they are kept.
+    """
+    sql = f"{sql} LIMIT {_BLOCK_ROWS} OFFSET $2"
+    for first in count(0, _BLOCK_ROWS):
+        rows = [] if cache.full else database.read(sql, agent, first)
+        for row in rows:
+            keep(row)
+        if len(rows) < _BLOCK_ROWS:
+            return
+        yield
 
 
 class Tallies:

@@ -289,7 +289,8 @@ def _vectors(read: Read) -> Iterator[Finding]:
 def _readable(read: Read) -> Iterator[Finding]:
     """Go through every text and vector: a damaged block shows itself when it is read."""
     for table, column in (("blocks", "value"), ("messages", "content"), ("memories", "content"),
-                          ("summaries", "content"), ("events", "data")):  # fmt: skip
+                          ("summaries", "content"), ("events", "data"),
+                          ("kept_indexes", "data")):  # fmt: skip
         if _columns(read, table):
             read(f"SELECT sum(hash({column}) % 97) FROM {table}")  # noqa: S608  constants only
     if _columns(read, "vectors"):

@@ -117,6 +117,15 @@ MIGRATIONS: Final = (
             "CREATE INDEX messages_by_id ON messages (id)",
         ),
     ),
+    Migration(
+        8,
+        "kept search indexes",
+        (
+            """CREATE TABLE kept_indexes (
+                agent text NOT NULL, tier text NOT NULL, number bigint NOT NULL,
+                part integer NOT NULL, data blob NOT NULL)""",
+        ),
+    ),
 )
 
 SCHEMA_VERSION: Final = MIGRATIONS[-1].version

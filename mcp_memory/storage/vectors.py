@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mcp_memory.errors import ModelMismatch
 from mcp_memory.storage.database import Database, Transaction
+from mcp_memory.storage.stored import StoredVectors, read_blocks
 
 Source = Literal["message", "memory", "window"]
 """What a vector is of; a window is a message with those before it."""
@@ -48,23 +49,6 @@ class Pending:
     source: Source
     id: str
     version: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVectors:
-    """The vectors of one agent's texts: row i of `vectors` (n, dim) is characters `ranges[i]`."""
-
-    ids: list[str]
-    ranges: list[Range]
-    vectors: Vectors
-
-    def by_id(self) -> Iterator[tuple[str, list[Range], Vectors]]:
-        """Give the vectors text by text."""
-        start = 0
-        for end in range(1, len(self.ids) + 1):
-            if end == len(self.ids) or self.ids[end] != self.ids[start]:
-                yield self.ids[start], self.ranges[start:end], self.vectors[start:end]
-                start = end
 
 
 class VectorStore:
@@ -348,26 +332,26 @@ class VectorStore:
             )
         ]
 
-    def load(self, agent: str, source: Source) -> StoredVectors | None:
-        """Return all vectors of an agent's texts, text by text; None without any."""
-        if self.model() is None:
-            return None
-        columns = self._db.read_columns(
-            "SELECT id, first_char, last_char, embedding FROM vectors"
-            " WHERE agent = $1 AND source = $2 ORDER BY id, version, number",
-            agent, source,
-        )  # fmt: skip
-        ids = columns["id"].tolist()
-        spans = zip(columns["first_char"].tolist(), columns["last_char"].tolist(), strict=True)
-        ranges, vectors = list(spans), list(columns["embedding"])
-        for (owner, kind, text_id), (_, held_ranges, held) in self._held.items():
-            if (owner, kind) == (agent, source):
-                ids += [text_id] * len(held)
-                ranges += held_ranges
-                vectors += list(held)
-        if not ids:
-            return None
-        return StoredVectors(ids, ranges, np.stack(vectors).astype(np.float32, copy=False))
+    def blocks(self, agent: str, source: Source) -> Iterator[StoredVectors]:
+        """Give all vectors of an agent's texts, block by block; see `read_blocks`.
+
+        Those that are not yet written come first, all at once.
+        """
+        held = [
+            (text_id, number, span, vector)
+            for (owner, kind, text_id), (_, ranges, vectors) in self._held.items()
+            if (owner, kind) == (agent, source)
+            for number, (span, vector) in enumerate(zip(ranges, vectors, strict=True))
+        ]
+        if held:
+            ids, numbers, ranges, vectors = zip(*held, strict=True)
+            spans = np.asarray(ranges, dtype=np.int32)
+            yield StoredVectors(
+                list(ids), np.asarray(numbers, dtype=np.int32), spans[:, 0], spans[:, 1],
+                np.stack(vectors),
+            )  # fmt: skip
+        if self.model() is not None:
+            yield from read_blocks(self._db, agent, source)
 
 
 def _columns(item: Pending) -> tuple[str, str, str, int]:

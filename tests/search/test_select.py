@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mcp_memory.search.select import best
+from mcp_memory.search.select import POSITIVE, best
 
 
 def by_sorting(scores, limit):
@@ -41,3 +41,10 @@ def test_many_equals_among_many_blocks_are_cut_to_the_limit():
 
 def test_a_limit_of_nothing_chooses_nothing():
     assert best(np.ones(5, dtype=np.float32), 0).tolist() == []
+
+
+@pytest.mark.parametrize("count", [700, 20_000])
+def test_what_is_below_the_least_is_never_chosen(count):
+    scores = np.zeros(count, dtype=np.float32)
+    scores[[3, 400]] = [7, 8]
+    assert best(scores, 100, least=POSITIVE).tolist() == [400, 3]

@@ -133,3 +133,14 @@ def test_what_an_index_takes_grows_with_it(tmp_path):
     index.add(unit(np.random.default_rng(9), 1, 64))
     assert index.nbytes < 100 * 64 * 4
     assert index.mapped_bytes >= 101 * 64 * 2
+
+
+def test_the_mean_is_that_of_all_rows_before_and_after_they_are_compressed():
+    rows = np.random.default_rng(4).standard_normal((60, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    index = VectorIndex(16, exact_rows=40)
+    assert not index.mean.any()
+    for first in range(0, 60, 15):
+        index.add(rows[first : first + 15])
+        assert np.allclose(index.mean, rows[: first + 15].mean(axis=0), atol=1e-6)
+    assert index.compressed

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mcp_memory.errors import ModelMismatch, StorageFault
-from mcp_memory.storage import Database
+from mcp_memory.storage import Database, stored
 from mcp_memory.storage.vectors import ModelRecord, Pending, VectorStore
 
 MODEL = ModelRecord("org/small", "ab" * 32, 3)
@@ -47,7 +47,7 @@ def defer(store, database, *items):
 
 def test_a_new_database_is_of_no_model_and_has_no_vectors(store):
     assert store.model() is None
-    assert store.load("ana", "memory") is None
+    assert load(store, "ana", "memory") is None
     store.check_name("any/model")
 
 
@@ -75,7 +75,7 @@ def test_another_model_is_refused_and_changes_nothing(adopted, database, other):
     assert other.name in fault.value.wanted
     assert fault.value.stored != fault.value.wanted
     assert adopted.model() == MODEL
-    assert adopted.load("ana", "memory") is not None
+    assert load(adopted, "ana", "memory") is not None
 
 
 def test_another_name_is_refused_before_its_files_are_there(adopted):
@@ -84,16 +84,32 @@ def test_another_name_is_refused_before_its_files_are_there(adopted):
     assert (fault.value.stored, fault.value.wanted) == (MODEL.name, "org/other")
 
 
+def load(store, *key):
+    """Return the only block of vectors, None without any."""
+    blocks = list(store.blocks(*key))
+    assert len(blocks) < 2
+    return blocks[0] if blocks else None
+
+
+def by_id(block):
+    """Return the ranges and vectors of each text of a block, in order."""
+    found: dict[str, tuple[list[tuple[int, int]], list[list[float]]]] = {}
+    spans = zip(block.starts.tolist(), block.ends.tolist(), strict=True)
+    for text_id, span, row in zip(block.ids, spans, block.vectors.tolist(), strict=True):
+        ranges, rows = found.setdefault(text_id, ([], []))
+        ranges.append(span)
+        rows.append(row)
+    return found
+
+
 def test_vectors_are_loaded_text_by_text_with_their_ranges(adopted, database):
     save(adopted, database, "b", 1, start=90)
     save(adopted, database, "a", 3)
     save(adopted, database, "c", 2, start=50)
-    loaded = adopted.load("ana", "memory")
-    assert loaded is not None
+    (loaded,) = adopted.blocks("ana", "memory")
     assert loaded.vectors.dtype == np.float32
     assert loaded.vectors.shape == (6, 3)
-    found = {text_id: (ranges, rows.tolist()) for text_id, ranges, rows in loaded.by_id()}
-    assert found == {
+    assert by_id(loaded) == {
         "a": ([(0, 10), (10, 20), (20, 30)], vectors(3).tolist()),
         "b": ([(0, 10)], vectors(1, 90).tolist()),
         "c": ([(0, 10), (10, 20)], vectors(2, 50).tolist()),
@@ -104,23 +120,23 @@ def test_vectors_are_those_of_one_agent_and_one_source(adopted, database):
     save(adopted, database, "a", agent="ana")
     save(adopted, database, "b", agent="ben")
     save(adopted, database, "c", agent="ana", source="message")
-    assert [adopted.load(*key).ids for key in (("ana", "memory"), ("ben", "memory"))] == [
+    assert [load(adopted, *key).ids for key in (("ana", "memory"), ("ben", "memory"))] == [
         ["a"],
         ["b"],
     ]
-    assert adopted.load("ben", "message") is None
+    assert load(adopted, "ben", "message") is None
 
 
 def test_vectors_of_another_length_are_refused_whole(adopted, database):
     with pytest.raises(StorageFault), database.transaction() as tx:
         adopted.save(tx, "ana", "memory", "a", 1, [(0, 1)], np.ones((1, 4), dtype=np.float32))
-    assert adopted.load("ana", "memory") is None
+    assert load(adopted, "ana", "memory") is None
 
 
 def test_a_range_for_each_vector_is_demanded(adopted, database):
     with pytest.raises(ValueError, match="zip"), database.transaction() as tx:
         adopted.save(tx, "ana", "memory", "a", 1, [(0, 1)], vectors(2))
-    assert adopted.load("ana", "memory") is None
+    assert load(adopted, "ana", "memory") is None
 
 
 def test_a_deferred_text_is_pending_until_it_is_settled(adopted, database):
@@ -155,10 +171,10 @@ def test_a_long_text_is_done_part_by_part_and_pending_until_the_last(adopted, da
     assert adopted.pending(10) == [item]
     adopted.save_part(item, 2, [(20, 30)], vectors(1, 6), last=True)
     assert adopted.pending(10) == []
-    loaded = adopted.load("ana", "memory")
+    loaded = load(adopted, "ana", "memory")
     assert loaded is not None
-    assert loaded.ranges == [(0, 10), (10, 20), (20, 30)]
-    assert loaded.vectors.tolist() == vectors(3).tolist()
+    assert by_id(loaded) == {"a": ([(0, 10), (10, 20), (20, 30)], vectors(3).tolist())}
+    assert loaded.numbers.tolist() == [0, 1, 2]
 
 
 def test_what_was_saved_is_counted_by_agent_source_id_and_version(adopted, database):
@@ -181,9 +197,9 @@ def test_a_forgotten_text_has_no_vectors_and_is_not_pending(adopted, database):
     defer(adopted, database, Pending("ana", "memory", "a", 2), Pending("ben", "memory", "a", 1))
     with database.transaction() as tx:
         adopted.forget(tx, "ana", "memory", "a")
-    assert adopted.load("ana", "memory").ids == ["b"]
-    assert adopted.load("ben", "memory").ids == ["a"]
-    assert adopted.load("ana", "message").ids == ["a"]
+    assert load(adopted, "ana", "memory").ids == ["b"]
+    assert load(adopted, "ben", "memory").ids == ["a"]
+    assert load(adopted, "ana", "message").ids == ["a"]
     assert adopted.pending(10) == [Pending("ben", "memory", "a", 1)]
 
 
@@ -219,7 +235,7 @@ def test_another_model_makes_every_current_text_pending(adopted, database):
     other = ModelRecord("org/large", "cd" * 32, 5)
     adopted.replace_model(other)
     assert adopted.model() == other
-    assert adopted.load("ana", "memory") is None
+    assert load(adopted, "ana", "memory") is None
     assert set(adopted.pending(10)) == {
         Pending("ana", "memory", "m1", 2),
         Pending("ben", "memory", "m3", 1),
@@ -227,4 +243,48 @@ def test_another_model_makes_every_current_text_pending(adopted, database):
     }
     with database.transaction() as tx:
         adopted.save(tx, "ana", "memory", "m1", 2, [(0, 4)], np.ones((1, 5), dtype=np.float32))
-    assert adopted.load("ana", "memory").vectors.shape == (1, 5)
+    assert load(adopted, "ana", "memory").vectors.shape == (1, 5)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(stored, "BLOCK_ROWS", 4)
+
+
+def all_rows(blocks):
+    return [
+        row
+        for block in blocks
+        for row in zip(block.ids, block.numbers.tolist(), block.vectors[:, 0].tolist(), strict=True)
+    ]
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_many_vectors_come_in_blocks_each_of_them_once(adopted, database):
+    for place in range(11):
+        save(adopted, database, f"text {place}", 1 + place % 2, start=100 * place)
+        save(adopted, database, f"text {place}", agent="ben")
+    blocks = list(adopted.blocks("ana", "memory"))
+    assert len(blocks) > 3
+    assert sorted(all_rows(blocks)) == sorted(
+        (f"text {place}", number, float(vectors(2, 100 * place)[number, 0]))
+        for place in range(11)
+        for number in range(1 + place % 2)
+    )
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_what_is_moved_between_two_blocks_is_read_all_the_same(adopted, database):
+    for place in range(12):
+        save(adopted, database, f"text {place:02}", start=100 * place)
+    blocks = adopted.blocks("ana", "memory")
+    found = all_rows([next(blocks)])
+    with database.transaction() as tx:
+        # The first rows go, and come again behind all others.
+        tx.run("CREATE TEMP TABLE moved AS SELECT * FROM vectors WHERE id > 'text 08'")
+        tx.run("DELETE FROM vectors WHERE id > 'text 08'")
+        tx.run("INSERT INTO vectors SELECT * FROM moved")
+    found += all_rows(blocks)
+    assert sorted(found) == [
+        (f"text {place:02}", 0, float(vectors(1, 100 * place)[0, 0])) for place in range(12)
+    ]
