@@ -6,6 +6,7 @@ import math
 import re
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import pytest
 from fakes import HashEmbedder, memory_of
 
@@ -19,6 +20,7 @@ from mcp_memory.memory.reflection import MIN_REFLECT_TOKENS
 from mcp_memory.models import fetch_model
 from mcp_memory.records import NewMessage
 from mcp_memory.settings import DEFAULT_MODEL, load_settings
+from mcp_memory.storage.migrations import migrate
 
 
 def say(memory, *texts, conversation="main"):
@@ -173,16 +175,15 @@ def test_the_history_of_a_block_tells_each_version_when_by_whom_and_why(memory):
 
 
 def test_a_database_of_before_knows_when_the_last_was_finished(settings):
-    engine = Engine(settings, embedder=HashEmbedder())
     moment = datetime(2026, 1, 1, tzinfo=UTC)
-    with engine.database.transaction() as tx:
-        tx.run("DROP TABLE consolidations")
-        tx.run("DELETE FROM migrations WHERE version >= 6")
-        tx.insert(
+    settings.db.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(settings.db)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        migrate(connection, str(settings.db), upto=5)
+        connection.execute(
             "INSERT INTO events VALUES ($1, $2, $3, $4, $5, $6, $7)",
             ("default", "0000000001", "rethought", None, "done", "{}", moment),
         )
-    engine.close()
     memory = memory_of(Engine(settings, embedder=HashEmbedder()))
     assert memory.core.finish_rethinking().consolidation.began_at == moment
     memory.close()

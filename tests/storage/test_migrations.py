@@ -65,6 +65,9 @@ def test_a_database_of_any_earlier_schema_becomes_what_a_new_one_is(path, tmp_pa
     )
     assert versions(old) == versions(new)
     assert old.read(columns) == new.read(columns)
+    indexes = "SELECT table_name, sql FROM duckdb_indexes() ORDER BY ALL"
+    assert old.read(indexes) == new.read(indexes)
+    assert {name for name, _ in new.read(indexes)} == {"memories", "messages"}
     assert tables(old) >= {"blocks", "messages", "memories", "summaries", "events", "tokens"}
     old.close()
     new.close()
