@@ -138,6 +138,10 @@ class CompressedVectors:
         """Return rows, given ascending, as they are compared: (n, dim) float32."""
         return self._rows.take(rows)
 
+    def compare(self, query: Vectors, rows: NDArray[np.intp]) -> Vectors:
+        """Return the cosines of rows, each given once and ascending, with a query (n,)."""
+        return self._rows.scores(query, rows)
+
     def scores(self, query: Vectors) -> Vectors:
         """Return the cosine of every row with a query, without a first pass."""
         return self._rows.scores(query, np.arange(len(self)))

@@ -318,8 +318,9 @@ class SearchIndex(Documents[Key]):
         if len(alone) > 1:
             # Not `@`: the threads of a matrix product cost more than they save here.
             alike = np.vecdot(vectors[:, np.newaxis], vectors[np.newaxis])
-            least = 1 - (1 - SAME_AT) * self._vectors.apartness(vectors)
-            same = np.triu(alike >= least, 1)
+            same = np.triu(alike >= SAME_AT, 1)
+            if same.any():
+                same &= alike >= 1 - (1 - SAME_AT) * self._vectors.apartness(vectors)
             scores[crowd[alone]] *= np.float32(_CROWDING) ** same.sum(axis=0)
         order: NDArray[np.intp] = np.argsort(-scores[::-1], kind="stable")
         return len(scores) - 1 - order

@@ -128,6 +128,8 @@ class VectorIndex:
 
     def compare(self, query: Vectors, rows: NDArray[np.integer]) -> Vectors:
         """Return the cosines of some rows, in their order, with a query of unit length: (n,)."""
+        if self._compressed is not None and bool(np.all(rows[1:] > rows[:-1])):
+            return self._compressed.compare(query, rows.astype(np.intp))
         cosines: Vectors = np.vecdot(self.vectors(rows), query)
         return cosines
 

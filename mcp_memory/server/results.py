@@ -92,10 +92,11 @@ class Fitter:
             left: Whether there is more behind the last item.
         """
         full = {**payload, key: list(items)}
-        cost = self._count(compact(full))
+        after = {"next_cursor": more(len(items))} if left else {}
+        cost = self._count(compact(full | after)) + _COST_TOKENS
+        if cost <= self.max_tokens:
+            return {**full, "tokens": cost, **after}
         most = self.max_tokens - _CURSOR_TOKENS - _COST_TOKENS
-        if cost <= most + (0 if left else _CURSOR_TOKENS):
-            return self._priced(full, cost, more(len(items)) if left else None)
         room = most - self._count(compact(payload))
         bare = [self._count(compact({**item, field: ""})) + 1 for item in items]
         texts = [self._count(json.dumps(item[field], ensure_ascii=False)) for item in items]
