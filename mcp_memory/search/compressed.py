@@ -39,15 +39,15 @@ PIECE_ROWS: Final = 16_384
 FEW_ROWS: Final = 8_192
 """Up to so many rows are compared without a first pass."""
 
-LEAST_COMPARED: Final = 600
+LEAST_COMPARED: Final = 500
 USUALLY_COMPARED: Final = 1_500
 COMPARED_EACH: Final = 10
 COMPARED_PART: Final = 250
-"""The first pass keeps the most of: 600 rows, one of 20 up to 1,500, 10 for each that is
+"""The first pass keeps the most of: 500 rows, one of 20 up to 1,500, 10 for each that is
 wanted, one of 250.
 
-600 of 10,000 rows have 99.8 % of the nearest ten and 99.2 % of the nearest fifty; of 100,000
-they have 95.7 % of the nearest fifty, which is too few (benchmarks/scale.py)."""
+500 of 10,000 rows have 99.9 % of the nearest ten and 98.6 % of the nearest fifty; of 100,000
+they have 94 % of the nearest fifty, which is too few: 1,500 have 99 % (benchmarks/scale.py)."""
 
 # A component of a unit vector as a whole number. Half-precision floats are as exact, but
 # turning them into floats takes eight times as long.

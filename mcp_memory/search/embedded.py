@@ -23,7 +23,7 @@ Documents = NDArray[np.int32]
 
 NONE: Final = -1
 _MANY: Final = -2
-_SAMPLE_ROWS: Final = 1_024
+_SAMPLE_ROWS: Final = 512
 
 _CENTRED_FRAC: Final = 0.5
 """How much of what all documents have in common counts for nothing. Three quarters found as

@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from mcp_memory.errors import BadCursor
 from mcp_memory.server.arguments import Arguments
@@ -61,12 +61,9 @@ def read_cursor(tool: str, arguments: Arguments, cursor: str | None) -> Position
 
 
 def _call(tool: str, arguments: Arguments) -> str:
-    given: dict[str, Any] = {
-        name: value
-        for name, value in arguments.model_dump(mode="json").items()
-        if name not in _PAGING
-    }
-    text = json.dumps([tool, given], sort_keys=True)
+    # Their representations, which are the same in every process, take half as long as JSON.
+    given = [f"{name}={value!r}" for name, value in arguments if name not in _PAGING]
+    text = "\n".join([tool, *sorted(given)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
