@@ -16,7 +16,7 @@ from mcp_memory.search.columns import Column
 from mcp_memory.search.kept import KeptWords
 from mcp_memory.search.lexical import LexicalIndex, Weighed
 from mcp_memory.search.neighbours import Neighbours
-from mcp_memory.search.signals import NAMING, Scores
+from mcp_memory.search.signals import Scores
 
 Range = tuple[int, int]
 
@@ -130,11 +130,9 @@ class Words:
         idf = self._whole.idf(query)
         # Of characters in a row many pairs are no word.
         missing = sum(term.isascii() for term in query if term not in idf)
-        naming = [term for term in idf if term in named or not term.isalpha()]
-        for term in naming:
-            idf[term] *= NAMING
+        naming = any(term in named or not term.isalpha() for term in idf)
         rarest = self._whole.rarest_idf
-        return Asked(idf, missing * rarest, bool(naming), self._passages.scores(idf))
+        return Asked(idf, missing * rarest, naming, self._passages.scores(idf))
 
     def weigh(self, asked: Asked) -> Weighed:
         """Return what the words are worth in every document.

@@ -64,7 +64,7 @@ be, counting words that occur nowhere. In conversations it is 0.03 to 0.08 by it
 
 NAMING: Final = 1.5
 """So much more do words count where a question names something that occurs: a person, an
-identifier, a number. And so much more telling than another word is what names it."""
+identifier, a number."""
 
 USUAL_COSINES: Final = 0.1
 """The usual spread of cosines with a question."""
