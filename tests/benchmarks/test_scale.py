@@ -6,6 +6,7 @@ import argparse
 import random
 from functools import partial
 
+import duckdb
 import numpy as np
 import pytest
 import scale
@@ -26,7 +27,9 @@ ROW = {
     "agents": 1,
     "disk_mb": 30.0,
     "rss_mb": 200,
+    "made_first_ms": 500.0,
     "first_search_ms": 90.0,
+    "whole_after_seconds": 0.2,
     "search": {"p50_ms": 2.0, "p95_ms": 4.0},
 }
 
@@ -87,9 +90,15 @@ def test_a_small_index_finds_all_that_exact_cosines_find(db, sample):
 
 def test_searches_are_timed_for_all_agents(db, sample, monkeypatch):
     monkeypatch.setattr(scaleworker, "SEARCHES", 10)
+    monkeypatch.setattr("mcp_memory.keeping.KEPT_DOCUMENTS", 10)
+    made = scaleworker.first(db, sample, ["default", "other"])
     measured = scaleworker.search(db, sample, ["default", "other"])
     assert measured["search"]["calls"] == 10
     assert measured["first_search_ms"] > 0
+    assert measured["whole_after_seconds"] > 0
+    assert made["made_first_ms"] > 0
+    with duckdb.connect(str(db), read_only=True) as connection:
+        assert connection.sql("SELECT count(DISTINCT agent) FROM kept_indexes").fetchall() == [(2,)]
 
 
 def test_inserts_are_timed_in_tenths(sample, tmp_path):
