@@ -158,26 +158,34 @@ def cases(sizes: Sequence[int], agents: int) -> list[Case]:
 
 def show(report: Mapping[str, Any]) -> None:
     """Print the table and a verdict line for each goal."""
-    table = Table(title="Milliseconds and megabytes; the model's part left out", box=SIMPLE)
-    for column in ("memories", "agents", "p50", "p95", "stdio", "made", "first", "whole", "RAM",
-                   "disk", "R@10", "R@50"):  # fmt: skip
-        table.add_column(column, justify="right", no_wrap=True)
+    searches = Table(title="A search, milliseconds; the model's part left out", box=SIMPLE)
+    indexes = Table(title="Indexes, milliseconds and megabytes", box=SIMPLE)
+    for table, columns in (
+        (searches, ("p50", "p95", "stdio", "R@10", "R@50")),
+        (indexes, ("made in", "first search", "whole after", "RAM", "disk")),
+    ):
+        for column in ("memories", "agents", *columns):
+            table.add_column(column, justify="right", no_wrap=True)
     for row in report["sizes"]:
         vectors, stdio = row.get("vectors"), row.get("stdio")
-        table.add_row(
-            f"{row['size']:,}",
-            str(row["agents"]),
+        where = f"{row['size']:,}", str(row["agents"])
+        searches.add_row(
+            *where,
             f"{row['search']['p50_ms']:.2f}",
             f"{row['search']['p95_ms']:.2f}",
             f"{stdio['own_p50_ms']:.2f}" if stdio else "",
+            *((f"{vectors['recall'][k]:.3f}" for k in ("10", "50")) if vectors else ("", "")),
+        )
+        indexes.add_row(
+            *where,
             f"{row['made_first_ms']:,.0f}",
             f"{row['first_search_ms']:,.0f}",
             f"{1_000 * row['whole_after_seconds']:,.0f}",
             "" if row["rss_mb"] is None else f"{row['rss_mb']:,}",
             f"{row['disk_mb']:,.0f}",
-            *((f"{vectors['recall'][k]:.3f}" for k in ("10", "50")) if vectors else ("", "")),
         )
-    out.print(table)
+    out.print(searches)
+    out.print(indexes)
     if report["inserts"]:
         tenths = " ".join(f"{tenth['p50_ms']:.2f}" for tenth in report["inserts"]["tenths"])
         out.print(f"inserts one by one, p50 of each tenth: {tenths} ms", highlight=False)

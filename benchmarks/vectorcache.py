@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,6 @@ Vectors = NDArray[np.float32]
 _AT_ONCE: Final = 64
 _SAVE_EVERY: Final = 4_000
 _QUERY: Final = "question\0"
-"""In front of a question. It changes with how a question's vector is made of the model's."""
 
 
 class VectorCache:
@@ -70,9 +70,15 @@ class VectorCache:
         self.fill(texts)
         return np.stack([self._held[_key(text)] for text in texts])
 
+    @cached_property
+    def _way(self) -> str:
+        """What changes with how a question's vector is made of the model's."""
+        vector = self.embedder.embed_query("Which one was it?")
+        return hashlib.sha256(np.round(vector, 3).tobytes()).hexdigest()
+
     def query(self, text: str) -> Vectors:
         """Return the vector of a question (dim,)."""
-        key = _key(_QUERY + text)
+        key = _key(f"{_QUERY}{self._way} {text}")
         if key not in self._held:
             self._keep(key, self.embedder.embed_query(text))
         return self._held[key]
