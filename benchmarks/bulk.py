@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument("--texts", type=int, default=1_000, help="texts a round")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-messages", action="store_true", help="measure memories alone")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     given = parser.parse_args()
     return common.run_blocking(partial(_run, given))
 
@@ -210,7 +210,7 @@ def _run(given: argparse.Namespace) -> None:
         "bar": BAR,
         "held": held,
     }
-    common.write_json(given.json, {"machine": common.machine(), **report})
+    common.write_json(given.out, {"machine": common.machine(), **report})
 
 
 if __name__ == "__main__":
