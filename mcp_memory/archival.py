@@ -108,18 +108,11 @@ class ArchivalMemory:
     def get_many(self, agent: str, ids: Sequence[str]) -> dict[str, Memory]:
         """Return the memories of these ids that are still there."""
         self._check_generation()
-        found: dict[str, Memory] = {}
-        missing: list[str] = []
-        for key in ids:
-            held = self._rows_read.get((agent, key))
-            if held is None:
-                missing.append(key)
-            else:
-                found[key] = held
+        found, missing = self._rows_read.split([(agent, key) for key in ids])
         if missing:
-            for row in self._rows(agent, missing):
-                found[row[0]] = self._keep(agent, _memory(row))
-        return found
+            rows = self._rows(agent, [key for _, key in missing])
+            found += [self._keep(agent, _memory(row)) for row in rows]
+        return {memory.id: memory for memory in found}
 
     def revise(
         self,

@@ -252,23 +252,15 @@ class RecallMemory:
     def get_many(self, agent: str, message_ids: Sequence[str]) -> dict[str, Message]:
         """Return the messages of these ids that the agent has."""
         self._check_generation()
-        found: dict[str, Message] = {}
-        missing: list[str] = []
-        for message_id in message_ids:
-            held = self._rows_read.get((agent, message_id))
-            if held is None:
-                missing.append(message_id)
-            else:
-                found[message_id] = held
+        found, missing = self._rows_read.split([(agent, key) for key in message_ids])
         if missing:
             rows = self._db.read(
                 f"SELECT {COLUMNS} FROM messages JOIN"
                 " (SELECT unnest(CAST($2 AS text[])) AS k) AS keys ON id = k WHERE agent = $1",
-                agent, missing,
+                agent, [key for _, key in missing],
             )  # fmt: skip
-            for row in rows:
-                found[row[0]] = self._keep(agent, message_of(row))
-        return found
+            found += [self._keep(agent, message_of(row)) for row in rows]
+        return {message.id: message for message in found}
 
     def listing(
         self,

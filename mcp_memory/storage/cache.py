@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from datetime import datetime
 from itertools import count
 from typing import Any, Final, Generic, TypeVar
@@ -39,6 +39,12 @@ class RowCache(Generic[Key, Value]):
             return None
         self._rows.move_to_end(key)
         return held[0]
+
+    def split(self, keys: Sequence[Key]) -> tuple[list[Value], list[Key]]:
+        """Return the rows that are kept of some keys, and the keys of the others."""
+        held = {key: self.get(key) for key in keys}
+        found = [row for row in held.values() if row is not None]
+        return found, [key for key, row in held.items() if row is None]
 
     def put(self, key: Key, row: Value, text_chars: int) -> None:
         """Keep a row in the place of the one that has the key."""
