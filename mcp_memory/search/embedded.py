@@ -26,8 +26,8 @@ _MANY: Final = -2
 _SAMPLE_ROWS: Final = 512
 
 _CENTRED_FRAC: Final = 0.5
-"""How much of what all documents have in common counts for nothing. Three quarters found as
-much, a quarter less (benchmarks/README.md)."""
+"""How much of what all documents have in common counts for nothing: some texts are near to every
+question, and would crowd out the one that answers it."""
 _APART_ROWS: Final = 32
 _USUAL_APART: Final = 0.15
 """One less the cosine that nine of ten others have with a text at least, in conversations of a
