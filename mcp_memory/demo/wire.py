@@ -18,6 +18,7 @@ from mcp_memory.errors import MemoryFault
 
 REPLY_SECONDS = 60.0
 SERVER_ARGUMENTS = ("-m", "mcp_memory")
+_TRACEBACK = "Traceback "
 # They say which model it is and where its files are. Any other setting would change the
 # story, or call a summarizer that costs money.
 KEPT_SETTINGS = ("MCP_MEMORY_CACHE_DIR", "MCP_MEMORY_EMBEDDING_MODEL", "MCP_MEMORY_OFFLINE")
@@ -111,8 +112,16 @@ def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
 
 
 def _fault(error: Exception, log: Path) -> MemoryFault:
-    text = log.read_text(encoding="utf-8", errors="replace")
-    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-    said = f"; the last line of the server's log: {last}" if last else ""
+    said = _last_words(log.read_text(encoding="utf-8", errors="replace"))
     what = str(error) if isinstance(error, MemoryFault) else f"its server is gone ({error})"
     return MemoryFault(f"the demonstration can't go on: {what}{said}")
+
+
+def _last_words(log: str) -> str:
+    """Return what a server's log says at its end: its last traceback, or its last line."""
+    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    last = f"; the last line of the server's log: {lines[-1].strip()}"
+    traced = [number for number, line in enumerate(lines) if line.startswith(_TRACEBACK)]
+    return "\n".join([last, *lines[traced[-1] : -1]]) if traced else last

@@ -217,3 +217,17 @@ def test_a_server_that_dies_is_a_fault_with_the_last_line_of_its_log(program, la
 
     with pytest.raises(MemoryFault, match=last_words):
         anyio.run(connect)
+
+
+FAILS_AT_THE_FIRST_LINE = "import sys; sys.stdin.readline(); [][1]"
+
+
+@pytest.mark.slow
+def test_a_server_that_fails_is_a_fault_with_the_last_traceback_of_its_log():
+    async def connect():
+        async with temporary_server(4000, arguments=("-c", FAILS_AT_THE_FIRST_LINE)):
+            pass
+
+    with pytest.raises(MemoryFault, match="IndexError: list index") as raised:
+        anyio.run(connect)
+    assert 'File "<string>", line 1' in str(raised.value)
