@@ -133,7 +133,7 @@ def actions(client: Client, embedder: Embedder) -> dict[str, Action]:
     """Return what is timed, by the names of `MEASURES`; each takes a text or a query."""
 
     async def embed_query(query: str) -> None:
-        embedder.embed_query(query)
+        embedder.embed_query(query, of_facts=True)
 
     async def embed_text(content: str) -> None:
         embedder.embed_passages([content])

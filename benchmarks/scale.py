@@ -108,7 +108,7 @@ async def through_stdio(db: Path, embedder: Embedder, sample: Sample) -> dict[st
             searched = time.perf_counter()
             await client.call_tool(FLOOR_TOOL, {})
             answered = time.perf_counter()
-            embedder.embed_query(question)
+            embedder.embed_query(question, of_facts=True)
             if number >= STDIO_SETTLING:
                 search.append(searched - began)
                 floor.append(answered - searched)

@@ -66,7 +66,7 @@ class Sample:
             sentences,
             np.concatenate(vectors),
             questions,
-            np.stack([embedder.embed_query(question) for question in questions]),
+            np.stack([embedder.embed_query(question, of_facts=True) for question in questions]),
             embedder.name,
             embedder.fingerprint,
         )
@@ -115,7 +115,7 @@ class KnownVectors:
         self._questions = dict(zip(sample.questions, sample.question_vectors, strict=True))
         self._generator = np.random.default_rng(seed)
 
-    def embed_query(self, text: str) -> Vectors:
+    def embed_query(self, text: str, *, of_facts: bool = False) -> Vectors:
         """Return the vector of a question of the sample."""
         vector: Vectors = self._questions[text]
         return vector

@@ -166,10 +166,10 @@ class Engine:
             sum(item[0] == agent for item in self.recall.without_window),
         )  # fmt: skip
 
-    def _embed_query(self, text: str) -> Vectors | None:
+    def _embed_query(self, text: str, of_facts: bool) -> Vectors | None:
         embedder = self._embedder
         self._embedded_at = time.monotonic()
-        return None if embedder is None else embedder.embed_query(text)
+        return None if embedder is None else embedder.embed_query(text, of_facts=of_facts)
 
     def embed_now(
         self,

@@ -55,7 +55,7 @@ def embedder(
     counting: CountingModel, word_tokenizer: tokenizers.Tokenizer, tmp_path: Path
 ) -> FastEmbedder:
     spec = replace(
-        small_model(), dimension=3, query_prefix="ask: ", passage_prefix="", surplus_frac=0.0
+        small_model(), dimension=3, query_prefix="ask: ", passage_prefix="", facts_prefix_frac=None
     )
     return FastEmbedder(ModelFiles(spec, tmp_path, "f" * 64), counting, word_tokenizer)
 
@@ -102,7 +102,7 @@ def test_questions_and_passages_get_their_own_prefix(
         query_prefix="ask: ",
         passage_prefix="tell: ",
         max_tokens=100,
-        surplus_frac=0.0,
+        facts_prefix_frac=None,
     )
     embedder = FastEmbedder(ModelFiles(spec, tmp_path, ""), counting, word_tokenizer)
     embedder.embed_passages(["tea"])
@@ -225,19 +225,25 @@ class PrefixedModel(CountingModel):
             yield np.array([about, 7 - about, 8.0 if one.startswith("ask: ") else 0.0], np.float32)
 
 
-@pytest.mark.parametrize(("surplus_frac", "least", "most"), [(0.0, 0.7, 1.0), (1.0, -0.2, 0.2)])
-def test_what_a_prefix_adds_to_every_question_is_taken_away_by_so_much(
+@pytest.mark.parametrize(
+    ("facts_prefix_frac", "least", "most"), [(None, 0.7, 1.0), (1.0, 0.5, 0.9), (0.0, -0.1, 0.1)]
+)
+def test_a_question_of_facts_gets_so_much_of_what_the_prefix_adds_to_every_question(
     word_tokenizer: tokenizers.Tokenizer,
     tmp_path: Path,
-    surplus_frac: float,
+    facts_prefix_frac: float | None,
     least: float,
     most: float,
 ) -> None:
-    spec = replace(small_model(), dimension=3, query_prefix="ask: ", surplus_frac=surplus_frac)
+    spec = replace(
+        small_model(), dimension=3, query_prefix="ask: ", facts_prefix_frac=facts_prefix_frac
+    )
     embedder = FastEmbedder(ModelFiles(spec, tmp_path, ""), PrefixedModel(), word_tokenizer)
-    vector = embedder.embed_query("tea?")
+    vector = embedder.embed_query("tea?", of_facts=True)
     assert least < vector[2] < most
     assert float(np.linalg.norm(vector)) == pytest.approx(1)
+    asked = embedder.embed_query("tea?")
+    assert 0.7 < asked[2] < 1
 
 
 @pytest.mark.slow

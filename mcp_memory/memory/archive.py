@@ -115,8 +115,9 @@ class Archive(Part):
             ends = tuple(at for at, _ in there)
             return Page(hits, total, offset, as_of, "listing", ends=ends)
         ranking, kind, note = self._rank(
-            archival.index, query, where, offset=offset, limit=limit, texts=archival.get_many
-        )
+            archival.index, query, where, offset=offset, limit=limit, texts=archival.get_many,
+            of_facts=True,
+        )  # fmt: skip
         with self._engine.lock:
             texts = archival.get_many(self._agent, [found.key for found in ranking.found])
         hits = tuple(

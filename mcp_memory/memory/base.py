@@ -97,12 +97,14 @@ class Part:
         offset: int,
         limit: int,
         texts: Callable[[str, Sequence[K]], Mapping[K, HasContent]],
+        of_facts: bool,
     ) -> tuple[Ranking[K], SearchKind, str | None]:
         """Return a part of a tier's ranking, how it was made, and a note.
 
         Args:
             index: Gives an agent's index; called with the engine's lock held.
             texts: Gives an agent's texts by key; called with the lock held.
+            of_facts: Whether the tier holds facts, and no conversation.
         """
         engine, agent, mode = self._engine, self._agent, self._settings.search_mode
         lexical = mode is not SearchMode.DENSE
@@ -111,7 +113,9 @@ class Part:
         first, end = (
             (offset, offset + limit) if reranker is None else (0, max(RERANKED, offset + limit))
         )
-        vector = None if mode is SearchMode.LEXICAL else engine.questions.vector(query)
+        vector = None
+        if mode is not SearchMode.LEXICAL:
+            vector = engine.questions.vector(query, of_facts=of_facts)
         with engine.lock:
             asked = index(agent)
             question = ask(query, asked.speakers, where.as_of or now(), self._settings.zone)

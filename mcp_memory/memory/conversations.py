@@ -247,8 +247,9 @@ class Conversations(Part):
             ends = tuple(range(offset + 1, offset + len(hits) + 1))
             return Page(hits, total, offset, as_of, "listing", ends=ends)
         ranking, kind, note = self._rank(
-            recall.index, query, where, offset=offset, limit=limit, texts=recall.get_many
-        )
+            recall.index, query, where, offset=offset, limit=limit, texts=recall.get_many,
+            of_facts=False,
+        )  # fmt: skip
         with self._engine.lock:
             texts = recall.get_many(self._agent, [found.key for found in ranking.found])
         hits = tuple(

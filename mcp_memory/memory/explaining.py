@@ -103,7 +103,7 @@ class Explanations(Part):
         limit = check_limit(limit, "limit")
         vector = None
         if self._settings.search_mode is not SearchMode.LEXICAL:
-            vector = engine.questions.vector(text)
+            vector = engine.questions.vector(text, of_facts=tier == "archival")
         with engine.lock:
             if tier == "conversation":
                 return self._explained(

@@ -37,7 +37,7 @@ class HashEmbedder:
         self.embedded.extend(texts)
         return np.stack([self._vector(text) for text in texts])
 
-    def embed_query(self, text: str) -> NDArray[np.float32]:
+    def embed_query(self, text: str, *, of_facts: bool = False) -> NDArray[np.float32]:
         return self._vector(text)
 
     def chunk(self, text: str, chunk_tokens: int | None = None) -> list[tuple[int, int]]:
