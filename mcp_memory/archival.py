@@ -28,8 +28,6 @@ from mcp_memory.storage.vectors import Pending, Range, Vectors, VectorStore
 from mcp_memory.text import check_text, content_hash, shorten
 from mcp_memory.tokens import Tokenizer
 
-Embedded = tuple[list[Range], Vectors]
-
 _COLUMNS: Final = "id, version, content, kind, tags, tokens, happened_at, recorded_at"
 
 
@@ -145,15 +143,17 @@ class ArchivalMemory:
         )
         return Draft(revised, content_hash(text))
 
-    def store(self, tx: Transaction, agent: str, draft: Draft, embedded: Embedded | None) -> None:
-        """Write a memory or its next version; call `stored` after the commit."""
+    def store(self, tx: Transaction, agent: str, draft: Draft, *, coming: bool = False) -> None:
+        """Write a memory or its next version; call `stored` after the commit.
+
+        Args:
+            coming: Whether its vectors are being computed, or else are listed as pending.
+        """
         memory = draft.memory
         if memory.version > 1:
             self._retire(tx, agent, memory.id, memory.recorded_at)
         tx.insert_many("memories", [_row(agent, draft)])
-        if embedded is not None:
-            self._vectors.save(tx, agent, "memory", memory.id, memory.version, *embedded)
-        else:
+        if not coming:
             self._vectors.defer(tx, [Pending(agent, "memory", memory.id, memory.version)])
 
     def store_new(self, tx: Transaction, agent: str, drafts: Sequence[Draft]) -> None:
@@ -161,7 +161,7 @@ class ArchivalMemory:
         tx.insert_many("memories", [_row(agent, draft) for draft in drafts])
         self._vectors.defer(tx, [Pending(agent, "memory", new.memory.id, 1) for new in drafts])
 
-    def stored(self, agent: str, draft: Draft, embedded: Embedded | None) -> None:
+    def stored(self, agent: str, draft: Draft) -> None:
         """Let what was committed be found."""
         hashes = self._held_hashes(agent)
         if draft.memory.version > 1:
@@ -172,8 +172,6 @@ class ArchivalMemory:
         index = self._held(agent)
         if index is not None:
             index.add(memory.id, memory.content, **of_memory(memory, self.kinds))
-            if embedded is not None:
-                index.add_vectors(memory.id, *embedded)
 
     def delete(self, tx: Transaction, agent: str, memory: Memory) -> None:
         """Take a memory out of view; call `deleted` after the commit."""

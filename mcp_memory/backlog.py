@@ -114,6 +114,18 @@ class Backlog:
                 self.recall.add_windows(agent, group[-1], both)
         return len(wanted)
 
+    def take(self, texts: Sequence[tuple[Pending, Sequence[Range], Vectors]]) -> None:
+        """Let vectors be used that were computed while their texts were written.
+
+        A text that has gone since, or has another version, is left out.
+        """
+        with self.lock:
+            present = self._texts_of([item for item, _, _ in texts])
+            there = [text for text in texts if text[0] in present]
+            self.vectors.keep(there)
+            for text in there:
+                self._found_later(*text)
+
     def write_held(self) -> int:
         """Write vectors that were computed while a caller waited; return of how many texts."""
         with self.lock:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -26,23 +27,20 @@ from mcp_memory.search.caches import Indexes
 from mcp_memory.search.questions import Questions
 from mcp_memory.settings import Settings
 from mcp_memory.storage import Database
-from mcp_memory.storage.vectors import ModelRecord, Range, Vectors, VectorStore
+from mcp_memory.storage.vectors import ModelRecord, Pending, Vectors, VectorStore
 from mcp_memory.summarizers import ExtractiveSummarizer, Summarizer
 from mcp_memory.tokens import Tokenizer
+from mcp_memory.underway import Embedded, Underway, begin
 
 if TYPE_CHECKING:
     from mcp_memory.embedding import Embedder
 
 logger = logging.getLogger(__name__)
 
-Embedded = tuple[list[Range], Vectors]
-
-INLINE_CHUNKS: Final = 64
-"""So many chunks are embedded while the caller waits; more are filled in afterwards."""
-
 _GATHER_SECONDS: Final = 0.2
 """So long vectors are gathered before they are written."""
 
+_EMBED_AT_ONCE: Final = 8
 _QUIET_SECONDS: Final = 0.1
 _WINDOW_PATIENCE: Final = 10
 _WINDOW_ROUNDS: Final = 8
@@ -107,6 +105,7 @@ class Engine:
         self._detail: str | None = None
         self._refusal: ModelMismatch | None = None
         self.questions = Questions(self._embed_query)
+        self._embedding = ThreadPoolExecutor(_EMBED_AT_ONCE, thread_name_prefix="embedding")
         self._may_lack_vectors = True
         self._embedded_at = 0.0
         """When somebody last waited for a vector; monotonic."""
@@ -138,6 +137,7 @@ class Engine:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
+        self._embedding.shutdown(cancel_futures=True)
         with self.lock:
             try:
                 self._backlog.write_held()
@@ -171,41 +171,51 @@ class Engine:
         self._embedded_at = time.monotonic()
         return None if embedder is None else embedder.embed_query(text, of_facts=of_facts)
 
-    def embed_now(
+    def embed_soon(
         self,
         texts: Sequence[str],
         prefixes: Sequence[str] | None = None,
         chunk_tokens: Sequence[int | None] | None = None,
-    ) -> list[Embedded | None]:
-        """Return the chunks and vectors of each text, None for what is better done later.
-
-        Args:
-            prefixes: What each text's chunks are embedded with in front, such as the speaker.
-            chunk_tokens: Each text's longest chunk; None for the model's own.
-        """
+    ) -> Underway | None:
+        """Begin to embed texts; None for what is better done later. See `underway.begin`."""
         embedder = self._embedder
         self._embedded_at = time.monotonic()
-        # A character is a byte at least, and a chunk many tokens: no need to look at giants.
-        if embedder is None or sum(map(len, texts)) > INLINE_CHUNKS * 4_000:
-            return [None] * len(texts)
-        lengths = chunk_tokens or [None] * len(texts)
-        ranges = [embedder.chunk(*text) for text in zip(texts, lengths, strict=True)]
-        if sum(map(len, ranges)) > INLINE_CHUNKS:
-            return [None] * len(texts)
-        pieces = [
-            prefix + text[a:b]
-            for text, prefix, spans in zip(
-                texts, prefixes or [""] * len(texts), ranges, strict=True
-            )
-            for a, b in spans
-        ]
-        vectors = embedder.embed_passages(pieces)
-        done: list[Embedded | None] = []
-        at = 0
-        for spans in ranges:
-            done.append((spans, vectors[at : at + len(spans)]))
-            at += len(spans)
-        return done
+        if embedder is None:
+            return None
+        return begin(embedder, self._embedding, texts, prefixes, chunk_tokens)
+
+    def embedded(
+        self, underway: Underway, items: Sequence[Pending | None]
+    ) -> list[Embedded] | None:
+        """Wait for the vectors of texts that were written meanwhile; see `take`.
+
+        If the model fails they are listed as pending, and it is None.
+
+        Args:
+            items: What each text became; None for one that is to have no vectors.
+        """
+        try:
+            return underway.result()
+        except Exception:
+            logger.exception("texts are stored without vectors, which are tried again later")
+            with self.lock, self.database.transaction() as tx:
+                self.vectors.defer(tx, [item for item in items if item is not None])
+            self.wake()
+            return None
+
+    def finish(self, underway: Underway | None, items: Sequence[Pending | None]) -> None:
+        """Wait for the vectors of texts that were written meanwhile, and let them be used."""
+        if underway is None:
+            self.wake()
+            return
+        vectors = self.embedded(underway, items)
+        if vectors is not None:
+            self.take(items, vectors)
+
+    def take(self, items: Sequence[Pending | None], vectors: Sequence[Embedded]) -> None:
+        """Let vectors be used that came after their texts were written."""
+        both = zip(items, vectors, strict=True)
+        self._backlog.take([(item, *embedded) for item, embedded in both if item is not None])
 
     def near_duplicate_at(self) -> float | None:
         """Return the cosine from which two texts say the same, None while there is no model."""

@@ -40,7 +40,10 @@ _PLACES_CHARS: Final = 40_000_000
 MAX_WITHOUT_WINDOW: Final = 100_000
 """So many messages are remembered; the others are found at the next start."""
 
-Embedded = tuple[list[Range], Vectors]
+
+def pending(agent: str, messages: Sequence[Message]) -> list[Pending | None]:
+    """Return messages as texts that are to have vectors; None for what no search shows."""
+    return [Pending(agent, "message", m.id, 1) if is_searchable(m) else None for m in messages]
 
 
 class RecallMemory:
@@ -117,9 +120,14 @@ class RecallMemory:
         tx: Transaction,
         agent: str,
         messages: Sequence[Message],
-        embedded: Sequence[Embedded | None],
+        *,
+        coming: bool = False,
     ) -> None:
-        """Write numbered messages; call `stored` after the commit."""
+        """Write numbered messages; call `stored` after the commit.
+
+        Args:
+            coming: Whether their vectors are being computed, or else are listed as pending.
+        """
         rows = [
             (agent, message.conversation, message.index, message.id, message.role,
              message.name, message.content, message.tokens, is_searchable(message),
@@ -127,17 +135,10 @@ class RecallMemory:
             for message in messages
         ]  # fmt: skip
         tx.insert_many("messages", rows)
-        later: list[Pending] = []
-        for message, vectors in zip(messages, embedded, strict=True):
-            if is_searchable(message) and vectors is not None:
-                self._vectors.save(tx, agent, "message", message.id, 1, *vectors)
-            elif is_searchable(message):
-                later.append(Pending(agent, "message", message.id, 1))
-        self._vectors.defer(tx, later)
+        if not coming:
+            self._vectors.defer(tx, [item for item in pending(agent, messages) if item])
 
-    def stored(
-        self, agent: str, messages: Sequence[Message], embedded: Sequence[Embedded | None]
-    ) -> None:
+    def stored(self, agent: str, messages: Sequence[Message]) -> None:
         """Let what was committed be found."""
         if self.queues.added(agent, messages):
             self._tallies.add(agent, len(messages), messages[-1].recorded_at)
@@ -150,11 +151,9 @@ class RecallMemory:
         index = self._held(agent)
         if index is None:
             return
-        for message, vectors in zip(messages, embedded, strict=True):
+        for message in messages:
             if is_searchable(message):
                 index.add(message.id, message.content, **of_message(message))
-                if vectors is not None:
-                    index.add_vectors(message.id, *vectors)
 
     def messages(self, agent: str, conversation: str, first: int, end: int) -> tuple[Message, ...]:
         """Return messages `first` to `end` (excluded) of a conversation, oldest first."""

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mcp_memory.engine import INLINE_CHUNKS, Engine
+from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput, NotFound, OverLimit
 from mcp_memory.records import Kind
 from mcp_memory.settings import SearchMode, load_settings
+from mcp_memory.underway import INLINE_CHUNKS
 
 LONG = " ".join(f"word{number}" for number in range(600)) + " The kettle costs 30 euros."
 GIANT = " ".join(f"word{number}" for number in range(INLINE_CHUNKS * 45)) + " kettle pot leaf"

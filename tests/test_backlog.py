@@ -138,6 +138,65 @@ def test_a_text_that_is_deleted_while_it_is_embedded_leaves_nothing(meanwhile):
     assert meanwhile.vectors.pending_count() == 0
 
 
+def test_a_text_is_written_and_found_by_its_words_while_its_vector_is_computed(meanwhile):
+    memory = memory_of(meanwhile)
+    seen: list[str] = []
+    memory.archive.insert("black coffee")
+
+    def look():
+        until(lambda: memory.archive.count() == 2, "the row")
+        seen.extend(item.memory.content for item in memory.archive.search("green tea").items)
+
+    meanwhile._embedder.act = look
+    done = memory.archive.insert("green tea")
+    assert seen[0] == "green tea"
+    assert done.embedded
+    assert vector_rows(meanwhile, done.memory.id) == [(1,)]
+    assert meanwhile.vectors.pending_count() == 0
+
+
+@pytest.mark.parametrize("change", ["deleted", "superseded"])
+def test_what_is_changed_by_another_while_its_vector_is_computed_stays_so(meanwhile, change):
+    memory = memory_of(meanwhile)
+    index = meanwhile.archival.index("default")
+
+    def act():
+        until(lambda: memory.archive.count() == 1, "the row")
+        key = memory.archive.search("tea").items[0].memory.id
+        if change == "deleted":
+            memory.archive.delete(key)
+        else:
+            memory.archive.update(key, content="white wine")
+
+    meanwhile._embedder.act = act
+    key = memory.archive.insert("green tea").memory.id
+    assert vector_rows(meanwhile, key) == ([] if change == "deleted" else [(2,)])
+    vector = meanwhile._embedder.embed_query("green tea")
+    assert not index.nearest(vector, at_least=0.9, limit=5)
+    assert meanwhile.vectors.pending_count() == 0
+
+
+def out_of_memory():
+    raise MemoryError
+
+
+def test_if_the_model_fails_the_texts_are_kept_and_embedded_later(meanwhile):
+    memory, embedder = memory_of(meanwhile), meanwhile._embedder
+    embedder.act = out_of_memory
+    kept = memory.archive.insert("green tea")
+    assert not kept.embedded
+    embedder.act = out_of_memory
+    memory.archive.update(kept.memory.id, content="white tea")
+    embedder.act = out_of_memory
+    found = NewMessage("tool", '{"total": 0}', name="archival_memory_search")
+    said = memory.conversations.append([NewMessage("user", "I like tea."), found])
+    assert meanwhile.vectors.pending_count() == 2
+    assert meanwhile.fill_pending() > 0
+    assert vector_rows(meanwhile, kept.memory.id) == [(2,)]
+    assert vector_rows(meanwhile, said.ids[0]) == [(1,)]
+    assert meanwhile.vectors.pending_count() == 0
+
+
 def test_of_many_texts_each_has_its_own_vector(meanwhile):
     memory = memory_of(meanwhile)
     texts = [f"number {n} " + "of many words " * (n % 90) for n in range(300)]

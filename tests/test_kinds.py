@@ -11,13 +11,14 @@ import pytest
 from fakes import HashEmbedder, memory_of
 
 from mcp_memory.embedding import FastEmbedder
-from mcp_memory.engine import INLINE_CHUNKS, Engine
+from mcp_memory.engine import Engine
 from mcp_memory.errors import SettingsFault
 from mcp_memory.kinds import DEFAULTS, Policy, read_policies
 from mcp_memory.models import fetch_model
 from mcp_memory.records import Kind, NewMessage, StoreChunk
 from mcp_memory.render import QUOTE_CHARS
 from mcp_memory.settings import DEFAULT_MODEL, SearchMode, load_settings, settings_of
+from mcp_memory.underway import INLINE_CHUNKS
 
 GUIDE = Path(__file__).parents[1] / "docs" / "kinds.md"
 WORDS = " ".join(f"word{number}" for number in range(40))

@@ -9,7 +9,6 @@ from typing import Final
 
 from mcp_memory.archival import Draft
 from mcp_memory.dates import now, parse_moment, parse_range
-from mcp_memory.engine import Embedded
 from mcp_memory.errors import InvalidInput
 from mcp_memory.kinds import Policies
 from mcp_memory.memory.base import Part, check_limit, groups, passage, whole
@@ -24,7 +23,9 @@ from mcp_memory.records import (
 )
 from mcp_memory.search.analysis import terms
 from mcp_memory.search.queries import Filter
+from mcp_memory.storage.vectors import Pending
 from mcp_memory.text import check_query, check_tags, shorten
+from mcp_memory.underway import Embedded, Underway
 
 _NEAR_DUPLICATES: Final = 3
 _NEAR_CANDIDATES: Final = 20
@@ -162,7 +163,7 @@ class Archive(Part):
         checked = None if tags is None else check_tags(tags)
         archival = self._engine.archival
         planned = archival.revise(self.get(memory_id), content=content, tags=checked, kind=kind)
-        embedded = self._embed([planned])[0]
+        underway = self._embed([planned])
         with self._engine.lock:
             # Another call may have come between: what it did is the base then.
             present = archival.get(self._agent, memory_id)
@@ -174,12 +175,11 @@ class Archive(Part):
                     hint=f"Delete {present.id!r} if it says nothing else",
                 )  # fmt: skip
             if not self._same_chunks(draft.memory, planned.memory):
-                embedded = None
+                underway = None
             with self._engine.database.transaction() as tx:
-                archival.store(tx, self._agent, draft, embedded)
-            archival.stored(self._agent, draft, embedded)
-        if embedded is None:
-            self._engine.wake()
+                archival.store(tx, self._agent, draft, coming=underway is not None)
+            archival.stored(self._agent, draft)
+        self._engine.finish(underway, [self._pending(draft.memory)])
         return draft.memory
 
     def delete(self, memory_id: str) -> Memory:
@@ -212,36 +212,48 @@ class Archive(Part):
             return self._engine.archival.recent_ids(self._agent, prefix, limit)
 
     def keep(self, drafts: Sequence[Draft]) -> list[Inserted]:
-        """Store new memories, all or none; a text that is there already is kept once."""
-        embedded = self._embed(drafts)
+        """Store new memories, all or none; a text that is there already is kept once.
+
+        They are written while the model works.
+        """
+        underway = self._embed(drafts)
         archival = self._engine.archival
-        done: list[Inserted] = []
+        kept: list[tuple[Draft, Memory | None]] = []
+        items: list[Pending | None] = []
         with self._engine.lock:
-            near = [
-                self._nearest(draft.memory, vectors)
-                for draft, vectors in zip(drafts, embedded, strict=True)
-            ]
-            results: list[tuple[Draft, Embedded | None, Memory | None]] = []
             with self._engine.database.transaction() as tx:
                 seen: dict[str, Memory] = {}
-                for draft, vectors in zip(drafts, embedded, strict=True):
+                for draft in drafts:
                     twin = seen.get(draft.content_hash) or archival.same(self._agent, draft)
-                    kept = draft if twin is None else self._merged(twin, draft)
-                    if not self._same_chunks(kept.memory, draft.memory):
-                        vectors = None
-                    if kept.memory != twin:
-                        archival.store(tx, self._agent, kept, vectors)
-                    seen[draft.content_hash] = kept.memory
-                    results.append((kept, vectors, twin))
-            for (kept, vectors, twin), close in zip(results, near, strict=True):
-                named = close if twin is None else ()
-                if kept.memory != twin:
-                    archival.stored(self._agent, kept, vectors)
-                    done_now = vectors is not None
+                    new = draft if twin is None else self._merged(twin, draft)
+                    coming = underway is not None and self._same_chunks(new.memory, draft.memory)
+                    if new.memory != twin:
+                        archival.store(tx, self._agent, new, coming=coming)
+                    seen[draft.content_hash] = new.memory
+                    kept.append((new, twin))
+                    items.append(
+                        self._pending(new.memory) if coming and new.memory != twin else None
+                    )
+            for new, twin in kept:
+                if new.memory != twin:
+                    archival.stored(self._agent, new)
+        vectors = None if underway is None else self._engine.embedded(underway, items)
+        done: list[Inserted] = []
+        with self._engine.lock:
+            near: list[tuple[NearDuplicate, ...]] = [()] * len(kept)
+            if vectors is not None:
+                near = [
+                    self._nearest(new.memory, embedded) if twin is None else ()
+                    for (new, twin), embedded in zip(kept, vectors, strict=True)
+                ]
+                self._engine.take(items, vectors)
+            store = self._engine.vectors
+            for (new, twin), item, named in zip(kept, items, near, strict=True):
+                if new.memory == twin:
+                    ready = not store.is_pending(self._agent, "memory", twin.id)
                 else:
-                    store = self._engine.vectors
-                    done_now = not store.is_pending(self._agent, "memory", kept.memory.id)
-                done.append(Inserted(kept.memory, twin is None, done_now, named))
+                    ready = item is not None and vectors is not None
+                done.append(Inserted(new.memory, twin is None, ready, named))
         if not all(item.embedded for item in done):
             self._engine.wake()
         return done
@@ -253,9 +265,12 @@ class Archive(Part):
             return Draft(twin, draft.content_hash)
         return self._engine.archival.revise(twin, tags=tags)
 
-    def _embed(self, drafts: Sequence[Draft]) -> list[Embedded | None]:
+    def _pending(self, memory: Memory) -> Pending:
+        return Pending(self._agent, "memory", memory.id, memory.version)
+
+    def _embed(self, drafts: Sequence[Draft]) -> Underway | None:
         memories = [draft.memory for draft in drafts]
-        return self._engine.embed_now(
+        return self._engine.embed_soon(
             [memory.content for memory in memories],
             chunk_tokens=[self.kinds[memory.kind].chunk_tokens for memory in memories],
         )
@@ -265,12 +280,12 @@ class Archive(Part):
         lengths = {self.kinds[memory.kind].chunk_tokens for memory in (one, other)}
         return one.content == other.content and len(lengths) == 1
 
-    def _nearest(self, memory: Memory, vectors: Embedded | None) -> tuple[NearDuplicate, ...]:
+    def _nearest(self, memory: Memory, embedded: Embedded) -> tuple[NearDuplicate, ...]:
         """Return memories that say nearly the same as a new one: near, and in words it has too."""
         of_model = self._engine.near_duplicate_at()
-        if vectors is None or of_model is None:
+        if of_model is None:
             return ()
-        ranges, rows = vectors
+        ranges, rows = embedded
         archival = self._engine.archival
         found = archival.index(self._agent).nearest(
             rows[0],

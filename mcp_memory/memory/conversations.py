@@ -22,6 +22,7 @@ from mcp_memory.memory.base import (
     passage,
     whole,
 )
+from mcp_memory.recall import pending
 from mcp_memory.records import (
     ROLES,
     Appended,
@@ -75,15 +76,16 @@ class Conversations(Part):
             check_report(context_tokens, self._pager.window_tokens)
         recall = self._engine.recall
         prepared = recall.prepare(messages, conversation, now())
-        embedded = self._engine.embed_now(
+        underway = self._engine.embed_soon(
             [message.content for message in prepared],
             [speaker_prefix(message) for message in prepared],
         )
         with self._engine.lock:
             numbered = recall.number(self._agent, prepared)
-            arrival = self._pager.append(conversation, numbered, embedded, context_tokens)
-        if None in embedded:
-            self._engine.wake()
+            arrival = self._pager.append(
+                conversation, numbered, context_tokens, coming=underway is not None
+            )
+        self._engine.finish(underway, pending(self._agent, numbered))
         self._notify(f"budget/{conversation}", *(["events"] if arrival.news else []))
         return Appended(
             tuple(message.id for message in numbered),

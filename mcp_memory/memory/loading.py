@@ -74,9 +74,9 @@ class Loader(Part):
                 with self._engine.database.transaction() as tx:
                     archival.store_new(tx, self._agent, list(new.values()))
                     for draft in merged.values():
-                        archival.store(tx, self._agent, draft, None)
+                        archival.store(tx, self._agent, draft)
             for draft in (*new.values(), *merged.values()):
-                archival.stored(self._agent, draft, None)
+                archival.stored(self._agent, draft)
         self._engine.wake()
         return loaded
 
@@ -100,8 +100,7 @@ class Loader(Part):
                 news = False
                 if fresh:
                     numbered = self._engine.recall.number(self._agent, fresh)
-                    later = [None] * len(numbered)
-                    news = self._pager.append(conversation, numbered, later).news
+                    news = self._pager.append(conversation, numbered).news
             loaded.added += len(fresh)
             loaded.known += len(said) - len(fresh)
             self._notify(f"budget/{conversation}", *(["events"] if news else []))

@@ -9,7 +9,6 @@ from typing import Final
 
 from mcp_memory.consolidations import News
 from mcp_memory.dates import now
-from mcp_memory.engine import Embedded
 from mcp_memory.memory.base import Access, Part, check_conversation, check_size
 from mcp_memory.memory.blocks import Blocks
 from mcp_memory.memory.briefing import Item, Section, Writer, indented
@@ -28,6 +27,7 @@ from mcp_memory.records import SHARED, Block, Memory, Message
 from mcp_memory.render import compile_block
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.text import shorten
+from mcp_memory.underway import Embedded
 
 MIN_REFLECT_TOKENS: Final = 1_000
 """Below this there is no room for something of every part."""
@@ -195,8 +195,11 @@ class Reflections(Part):
             return [] if self._engine.near_duplicate_at() is not None else None
         vectors: list[Embedded | None] = []
         for first in range(0, len(texts), _AT_ONCE):
-            vectors += self._engine.embed_now(texts[first : first + _AT_ONCE])
-        return None if any(item is None for item in vectors) else vectors
+            underway = self._engine.embed_soon(texts[first : first + _AT_ONCE])
+            if underway is None:
+                return None
+            vectors += underway.result()
+        return vectors
 
     def _duplicates(
         self, memories: Sequence[Memory], vectors: Sequence[Embedded | None]

@@ -9,10 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from mcp_memory.engine import Embedded
 from mcp_memory.memory.claims import Clash, is_claim
 from mcp_memory.records import Block, Message
 from mcp_memory.text import sentences, shorten
+from mcp_memory.underway import Embedded
 
 CLAIM_CHARS: Final = 400
 _CLAIMS: Final = 48

@@ -14,7 +14,7 @@ from typing import Final
 
 from mcp_memory import budget as arithmetic
 from mcp_memory import events
-from mcp_memory.engine import Embedded, Engine
+from mcp_memory.engine import Engine
 from mcp_memory.errors import OverLimit, StorageFault
 from mcp_memory.paging import alerts
 from mcp_memory.paging.reminder import Reminder
@@ -57,19 +57,21 @@ class Pager(View):
         self,
         conversation: str,
         messages: Sequence[Message],
-        embedded: Sequence[Embedded | None],
         context_tokens: int | None = None,
+        *,
+        coming: bool = False,
     ) -> Arrival:
         """Record messages, and flush if they made the window overflow: one transaction each.
 
         Args:
             context_tokens: What is in the client's window now, these messages included.
+            coming: Whether their vectors are being computed.
         """
         engine, agent, state = self._engine, self._agent, self._state
         self._join(conversation)
         with engine.database.transaction() as tx:
-            engine.recall.store(tx, agent, messages, embedded)
-        engine.recall.stored(agent, messages, embedded)
+            engine.recall.store(tx, agent, messages, coming=coming)
+        engine.recall.stored(agent, messages)
         if context_tokens is not None:
             self._report(conversation, context_tokens)
         level, before = self._budget(conversation).level, state.last_notice

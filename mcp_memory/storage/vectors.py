@@ -105,31 +105,15 @@ class VectorStore:
                 " UNION ALL SELECT agent, 'message', id, 1 FROM messages WHERE searchable"
             )
 
-    def save(
-        self,
-        tx: Transaction,
-        agent: str,
-        source: Source,
-        text_id: str,
-        version: int,
-        ranges: Sequence[Range],
-        vectors: Vectors,
-    ) -> None:
-        """Keep the vectors (n, dim) of a text that is stored in the same transaction.
-
-        Args:
-            ranges: The characters that each of them stands for.
-        """
+    def keep(self, texts: Sequence[tuple[Pending, Sequence[Range], Vectors]]) -> None:
+        """Keep the vectors (n, dim) of texts that are stored already, each with its ranges."""
         if self.behind is None:
-            self.write(tx, Pending(agent, source, text_id, version), ranges, vectors)
-            return
-        behind, item = self.behind, (version, ranges, vectors)
-
-        def hold() -> None:
-            self._held[agent, source, text_id] = item
-            behind()
-
-        tx.on_commit(hold)
+            with self._db.transaction() as tx:
+                self.write_all(tx, texts)
+        elif texts:
+            for text in texts:
+                self.hold(*text)
+            self.behind()
 
     def hold(self, item: Pending, ranges: Sequence[Range], vectors: Vectors) -> None:
         """Keep vectors of a text that is stored already until `write_held`."""

@@ -28,16 +28,16 @@ def adopted(store):
     return store
 
 
+ITEM = Pending("ana", "memory", "a", 1)
+
+
 def vectors(count, start=0.0):
     return np.arange(start, start + count * 3, dtype=np.float32).reshape(count, 3)
 
 
-def save(store, database, text_id, count=1, *, agent="ana", source="memory", version=1, start=0.0):
-    with database.transaction() as tx:
-        store.save(
-            tx, agent, source, text_id, version,
-            [(10 * number, 10 * number + 10) for number in range(count)], vectors(count, start),
-        )  # fmt: skip
+def save(store, text_id, count=1, *, agent="ana", source="memory", version=1, start=0.0):
+    ranges = [(10 * number, 10 * number + 10) for number in range(count)]
+    store.keep([(Pending(agent, source, text_id, version), ranges, vectors(count, start))])
 
 
 def defer(store, database, *items):
@@ -68,7 +68,7 @@ def test_the_first_model_is_adopted_and_may_come_again(store):
     ids=["name", "fingerprint", "dimension"],
 )
 def test_another_model_is_refused_and_changes_nothing(adopted, database, other):
-    save(adopted, database, "a")
+    save(adopted, "a")
     with pytest.raises(ModelMismatch) as fault:
         adopted.adopt(other)
     assert MODEL.name in fault.value.stored
@@ -103,9 +103,9 @@ def by_id(block):
 
 
 def test_vectors_are_loaded_text_by_text_with_their_ranges(adopted, database):
-    save(adopted, database, "b", 1, start=90)
-    save(adopted, database, "a", 3)
-    save(adopted, database, "c", 2, start=50)
+    save(adopted, "b", 1, start=90)
+    save(adopted, "a", 3)
+    save(adopted, "c", 2, start=50)
     (loaded,) = adopted.blocks("ana", "memory")
     assert loaded.vectors.dtype == np.float32
     assert loaded.vectors.shape == (6, 3)
@@ -117,9 +117,9 @@ def test_vectors_are_loaded_text_by_text_with_their_ranges(adopted, database):
 
 
 def test_vectors_are_those_of_one_agent_and_one_source(adopted, database):
-    save(adopted, database, "a", agent="ana")
-    save(adopted, database, "b", agent="ben")
-    save(adopted, database, "c", agent="ana", source="message")
+    save(adopted, "a", agent="ana")
+    save(adopted, "b", agent="ben")
+    save(adopted, "c", agent="ana", source="message")
     assert [load(adopted, *key).ids for key in (("ana", "memory"), ("ben", "memory"))] == [
         ["a"],
         ["b"],
@@ -128,14 +128,14 @@ def test_vectors_are_those_of_one_agent_and_one_source(adopted, database):
 
 
 def test_vectors_of_another_length_are_refused_whole(adopted, database):
-    with pytest.raises(StorageFault), database.transaction() as tx:
-        adopted.save(tx, "ana", "memory", "a", 1, [(0, 1)], np.ones((1, 4), dtype=np.float32))
+    with pytest.raises(StorageFault):
+        adopted.keep([(ITEM, [(0, 1)], np.ones((1, 4), dtype=np.float32))])
     assert load(adopted, "ana", "memory") is None
 
 
 def test_a_range_for_each_vector_is_demanded(adopted, database):
-    with pytest.raises(ValueError, match="zip"), database.transaction() as tx:
-        adopted.save(tx, "ana", "memory", "a", 1, [(0, 1)], vectors(2))
+    with pytest.raises(ValueError, match="zip"):
+        adopted.keep([(ITEM, [(0, 1)], vectors(2))])
     assert load(adopted, "ana", "memory") is None
 
 
@@ -178,7 +178,7 @@ def test_a_long_text_is_done_part_by_part_and_pending_until_the_last(adopted, da
 
 
 def test_what_was_saved_is_counted_by_agent_source_id_and_version(adopted, database):
-    save(adopted, database, "a", 2, version=1)
+    save(adopted, "a", 2, version=1)
     assert adopted.saved_count(Pending("ana", "memory", "a", 1)) == 2
     for other in (
         Pending("ana", "memory", "a", 2),
@@ -190,10 +190,10 @@ def test_what_was_saved_is_counted_by_agent_source_id_and_version(adopted, datab
 
 
 def test_a_forgotten_text_has_no_vectors_and_is_not_pending(adopted, database):
-    save(adopted, database, "a", 2, version=1)
-    save(adopted, database, "b")
-    save(adopted, database, "a", agent="ben")
-    save(adopted, database, "a", source="message")
+    save(adopted, "a", 2, version=1)
+    save(adopted, "b")
+    save(adopted, "a", agent="ben")
+    save(adopted, "a", source="message")
     defer(adopted, database, Pending("ana", "memory", "a", 2), Pending("ben", "memory", "a", 1))
     with database.transaction() as tx:
         adopted.forget(tx, "ana", "memory", "a")
@@ -230,7 +230,7 @@ def test_another_model_makes_every_current_text_pending(adopted, database):
                 " CAST($4 AS timestamptz), CAST($4 AS timestamptz))",
                 position, f"s{position}", searchable, moment,
             )  # fmt: skip
-    save(adopted, database, "m1", version=2)
+    save(adopted, "m1", version=2)
     defer(adopted, database, Pending("ana", "memory", "gone", 1))
     other = ModelRecord("org/large", "cd" * 32, 5)
     adopted.replace_model(other)
@@ -241,8 +241,8 @@ def test_another_model_makes_every_current_text_pending(adopted, database):
         Pending("ben", "memory", "m3", 1),
         Pending("ana", "message", "s0", 1),
     }
-    with database.transaction() as tx:
-        adopted.save(tx, "ana", "memory", "m1", 2, [(0, 4)], np.ones((1, 5), dtype=np.float32))
+    one = np.ones((1, 5), dtype=np.float32)
+    adopted.keep([(Pending("ana", "memory", "m1", 2), [(0, 4)], one)])
     assert load(adopted, "ana", "memory").vectors.shape == (1, 5)
 
 
@@ -262,8 +262,8 @@ def all_rows(blocks):
 @pytest.mark.usefixtures("small_blocks")
 def test_many_vectors_come_in_blocks_each_of_them_once(adopted, database):
     for place in range(11):
-        save(adopted, database, f"text {place}", 1 + place % 2, start=100 * place)
-        save(adopted, database, f"text {place}", agent="ben")
+        save(adopted, f"text {place}", 1 + place % 2, start=100 * place)
+        save(adopted, f"text {place}", agent="ben")
     blocks = list(adopted.blocks("ana", "memory"))
     assert len(blocks) > 3
     assert sorted(all_rows(blocks)) == sorted(
@@ -276,7 +276,7 @@ def test_many_vectors_come_in_blocks_each_of_them_once(adopted, database):
 @pytest.mark.usefixtures("small_blocks")
 def test_what_is_moved_between_two_blocks_is_read_all_the_same(adopted, database):
     for place in range(12):
-        save(adopted, database, f"text {place:02}", start=100 * place)
+        save(adopted, f"text {place:02}", start=100 * place)
     blocks = adopted.blocks("ana", "memory")
     found = all_rows([next(blocks)])
     with database.transaction() as tx:
