@@ -39,14 +39,14 @@ PIECE_ROWS: Final = 16_384
 FEW_ROWS: Final = 8_192
 """Up to so many rows are compared without a first pass."""
 
-LEAST_COMPARED: Final = 500
+LEAST_COMPARED: Final = 400
 USUALLY_COMPARED: Final = 1_500
-COMPARED_EACH: Final = 10
+COMPARED_EACH: Final = 8
 COMPARED_PART: Final = 250
-"""The first pass keeps the most of: 500 rows, one of 20 up to 1,500, 10 for each that is
+"""The first pass keeps the most of: 400 rows, one of 25 up to 1,500, 8 for each that is
 wanted, one of 250.
 
-500 of 10,000 rows have all of the nearest ten and 99.1 % of the nearest fifty, 1,500 of 100,000
+400 of 10,000 rows have all of the nearest ten and 99.0 % of the nearest fifty, 1,500 of 100,000
 have 99.4 % of these (benchmarks/scale.py)."""
 
 # A component of a unit vector as a whole number. Half-precision floats are as exact, but
@@ -148,7 +148,7 @@ class CompressedVectors:
 
     def _compared(self, limit: int) -> int:
         total = len(self)
-        usual = min(USUALLY_COMPARED, total // 20)
+        usual = min(USUALLY_COMPARED, total // 25)
         return max(LEAST_COMPARED, usual, COMPARED_EACH * limit, total // COMPARED_PART)
 
     def _candidates(self, query: Vectors, wanted: int, allowed: Mask | None) -> NDArray[np.intp]:

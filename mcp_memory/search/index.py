@@ -31,7 +31,7 @@ Numbers = NDArray[np.int32]
 Rows = NDArray[np.int32]
 
 CANDIDATES: Final = 250
-NEAREST: Final = 60
+NEAREST: Final = 50
 """So many documents by each signal of words, and of meaning, are weighed where there are
 too many to weigh all."""
 
