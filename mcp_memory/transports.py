@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextvars import Context
+from typing import Any, Self
 
 import anyio
 import anyio.to_thread
@@ -21,9 +20,10 @@ from mcp_memory.server.servers import Servers
 async def serve_stdio(servers: Servers) -> None:
     """Serve one client over stdin and stdout until it closes them or the process is told to end."""
     server = servers.server()
-    async with anyio.create_task_group() as group, _stdio_streams() as (read, write):
+    async with anyio.create_task_group() as group, stdio_server() as (read, write):
         group.start_soon(_leave_on_signal, servers)
-        await server.run(read, write, server.create_initialization_options())
+        messages = _Messages(read, write)
+        await server.run(messages, write, server.create_initialization_options())
         group.cancel_scope.cancel()
 
 
@@ -41,20 +41,42 @@ async def _leave_on_signal(servers: Servers) -> None:
             os._exit(0)
 
 
-@asynccontextmanager
-async def _stdio_streams() -> AsyncIterator[tuple[Any, Any]]:
-    """Give the SDK's stdio streams; a line that is no message is answered, not dropped."""
-    send, receive = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    async with stdio_server() as (read, write), anyio.create_task_group() as group:
+class _Messages:
+    """The messages of a stream; what is none is answered, not dropped.
 
-        async def relay() -> None:
-            async with send:
-                async for item in read:
-                    if isinstance(item, Exception):
-                        await write.send(SessionMessage(parse_error(item)))
-                    else:
-                        await send.send(item)
+    A task between the two would do as well, and cost each call two more switches.
+    """
 
-        group.start_soon(relay)
-        yield receive, write
-        group.cancel_scope.cancel()
+    def __init__(self, read: Any, write: Any) -> None:
+        self._read = read
+        self._write = write
+
+    @property
+    def last_context(self) -> Context | None:
+        """The sender's context, as the SDK asks for it."""
+        context: Context | None = self._read.last_context
+        return context
+
+    async def receive(self) -> SessionMessage:
+        while isinstance(item := await self._read.receive(), Exception):
+            await self._write.send(SessionMessage(parse_error(item)))
+        message: SessionMessage = item
+        return message
+
+    async def aclose(self) -> None:
+        await self._read.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
