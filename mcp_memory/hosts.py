@@ -34,8 +34,9 @@ _URLS: Final = ("url", "httpUrl", "serverUrl")
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _JSONC: Final = re.compile(
-    r'"(?:[^"\\\n]|\\.)*+"|//[^\n]*+|/\*.*?\*/'
-    r"|,(?=(?:\s++|//[^\n]*+|(?>/\*.*?\*/))*+[}\]])",
+    r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"|//[^\n]*|/\*.*?\*/'
+    # Each character fits one way only, or a file without an end would take for ever.
+    r"|,(?=(?:\s|//[^\n]*\n|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*[}\]])",
     re.DOTALL,
 )
 """A string, which stays, or what JSON knows not: a comment, a comma before a closing bracket."""

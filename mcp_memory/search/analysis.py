@@ -30,7 +30,10 @@ _SCRIPT_RUN: Final = re.compile(f"[{_NO_SPACES}]+")
 _MARKS: Final = "".join(
     chr(code) for code in range(0x300, 0x2000) if unicodedata.category(chr(code))[0] == "M"
 )
-_WORD: Final = rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*)*+"
+# Not possessive: up to 3.11.3 Python matches groups too short that are. Repetitions of other
+# groups take memory until the end, so that their number is limited.
+_MOST: Final = "{0,1000}"
+_WORD: Final = rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*){_MOST}"
 _PART: Final = re.compile(_WORD)
 _URL_CHARS: Final = r"A-Za-z0-9\-._~:/?#@!$&*+,;=%"
 
@@ -40,7 +43,7 @@ def _chunks(word: str) -> re.Pattern[str]:
     return re.compile(
         rf"https?://[{_URL_CHARS}]*[A-Za-z0-9/]"
         rf"|[#@]?{word}"
-        rf"(?:(?:['’]|[-_./:@#\\+&=]++|(?<=[0-9]),(?=[0-9]{{3}}(?![0-9]))){word})*+"
+        rf"(?:(?:['’]|[-_./:@#\\+&=]+|(?<=[0-9]),(?=[0-9]{{3}}(?![0-9]))){word}){_MOST}"
         r"(?:\+\+|\#(?!\w))?"
     )
 
