@@ -254,7 +254,7 @@ def _wholes(folded: str) -> Iterable[str]:
     pieces = dict.fromkeys((whole, _LINE.sub("", whole)))
     if whole != folded:
         pieces[_AFTER_PATH.sub("", whole).rstrip("/")] = None
-    if whole[0] == "v" and whole[1:2].isdigit():
+    if whole.startswith("v") and whole[1:2].isdigit():
         pieces[whole[1:]] = None
     pieces.update((step, None) for step in _STEP.split(whole) if _JOINT.search(step))
     return [_short(piece) for piece in pieces if not piece.isalnum()]
@@ -283,6 +283,8 @@ def _word(word: str, language: str) -> Iterable[str]:
     if len(word) > _MAX_TERM_CHARS:
         return (_short(word),)
     plain = word if word.isascii() else _without_marks(word)
+    if not plain:
+        return ()
     if not plain.isascii():
         return (_without_marks(stem(word, ENGLISH)) or plain,)
     if not plain.isalpha():

@@ -338,6 +338,11 @@ def test_terms_do_not_depend_on_what_stands_after_a_blank(one, two):
     assert terms(both) == terms(one) + terms(two)
 
 
+def test_a_stroke_that_only_lengthens_a_word_is_no_term():
+    assert terms("ـ") == query_terms("ــ") == []
+    assert terms("abـ") == terms("ab")
+
+
 @given(st.text())
 def test_no_term_is_empty_or_has_a_blank(text):
     assert all(term and not any(char.isspace() for char in term) for term in terms(text))
