@@ -237,7 +237,9 @@ class Archive(Part):
             for new, twin in kept:
                 if new.memory != twin:
                     archival.stored(self._agent, new)
-        vectors = None if underway is None else self._engine.embedded(underway, items)
+        # Nobody waits for the vectors of a text that was there already.
+        waiting = underway if any(items) else None
+        vectors = None if waiting is None else self._engine.embedded(waiting, items)
         done: list[Inserted] = []
         with self._engine.lock:
             near: list[tuple[NearDuplicate, ...]] = [()] * len(kept)
