@@ -78,8 +78,8 @@ def show(results: Mapping[str, Result], absent: Mapping[str, str], sizes: Sequen
         ("tools/list, bytes", lambda one: _number(one.tools_bytes, ",")),
     ]
     for size in sizes:
-        rows.append((f"store at {size:,}", lambda one, at=size: _pair(one.store.get(at))))  # type: ignore[misc]
-        rows.append((f"search at {size:,}", lambda one, at=size: _pair(one.search.get(at))))  # type: ignore[misc]
+        rows.append((f"store at {size:,}", lambda one, at=size: _pair(one.store.get(at))))  # type: ignore[misc]  # a default
+        rows.append((f"search at {size:,}", lambda one, at=size: _pair(one.search.get(at))))  # type: ignore[misc]  # a default
     rows += [
         ("stores refused", lambda one: str(one.refused)),
         ("longest search reply, characters", lambda one: _number(one.longest or None, ",")),

@@ -41,6 +41,8 @@ _GATHER_SECONDS: Final = 0.2
 """So long vectors are gathered before they are written."""
 
 _EMBED_AT_ONCE: Final = 8
+"""The texts of so many calls are given to the model, which takes them in turn."""
+
 _QUIET_SECONDS: Final = 0.1
 _WINDOW_PATIENCE: Final = 10
 _WINDOW_ROUNDS: Final = 8

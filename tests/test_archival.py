@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcp_memory.engine import Engine
 from mcp_memory.errors import InvalidInput, NotFound, OverLimit
-from mcp_memory.records import Kind
+from mcp_memory.records import Kind, NewMessage
 from mcp_memory.settings import SearchMode, load_settings
 from mcp_memory.underway import INLINE_CHUNKS
 
@@ -55,6 +55,34 @@ def test_what_is_kept_is_found_and_shown_by_its_id(memory):
     page = memory.archive.search("green tea")
     assert (ids(page), page.total, page.search) == ([kept.memory.id], 1, "hybrid")
     assert 0 < page.items[0].score <= 1
+
+
+class Asked(HashEmbedder):
+    """Notes of each question whether facts are asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.of_facts: list[bool] = []
+
+    def embed_query(self, text, *, of_facts=False):
+        self.of_facts.append(of_facts)
+        return super().embed_query(text)
+
+
+def test_memories_are_asked_as_facts_and_conversations_are_not(settings):
+    embedder = Asked()
+    engine = Engine(settings, embedder=embedder)
+    memory = memory_of(engine)
+    memory.archive.insert("green tea")
+    memory.conversations.append([NewMessage("user", "green tea")])
+    memory.archive.search("tea")
+    memory.conversations.search("tea")
+    # Each of the two is kept for the same words, and neither for the other.
+    memory.explanations.explain("tea", "archival")
+    memory.explanations.explain("coffee", "archival")
+    memory.explanations.explain("coffee", "conversation")
+    engine.close()
+    assert embedder.of_facts == [True, False, True, False]
 
 
 def test_an_id_is_taken_as_a_model_may_misread_it(memory):

@@ -31,7 +31,7 @@ def test_the_check_sees_what_it_is_for():
 
 
 def test_no_pattern_has_a_possessive_repetition():
-    # Python 3.11.0 to 3.11.3 match such groups too short: "thing" was read as "thin".
+    # Python 3.11.2 matches some such groups too short: "thing" was read as "thin".
     checked = 0
     for module in pkgutil.walk_packages(mcp_memory.__path__, "mcp_memory."):
         if module.name.endswith("__main__"):

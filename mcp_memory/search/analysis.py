@@ -30,8 +30,8 @@ _SCRIPT_RUN: Final = re.compile(f"[{_NO_SPACES}]+")
 _MARKS: Final = "".join(
     chr(code) for code in range(0x300, 0x2000) if unicodedata.category(chr(code))[0] == "M"
 )
-# Not possessive: up to 3.11.3 Python matches groups too short that are. Repetitions of other
-# groups take memory until the end, so that their number is limited.
+# Not possessive: Python 3.11.2 matches groups too short that are. Repetitions of other groups
+# take memory until the end, so that their number is limited.
 _MOST: Final = "{0,1000}"
 _WORD: Final = rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*){_MOST}"
 _PART: Final = re.compile(_WORD)

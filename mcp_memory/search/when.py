@@ -223,7 +223,7 @@ def _meant(
     if link in {"before", "until"} and named[0].yearly:
         first = reference.nearest(named[0].yearly) or first
     if link in {"before", "until"}:
-        return [Period(datetime.min, first.start if link == "before" else first.end)]  # noqa: DTZ901
+        return [Period(datetime.min, first.start if link == "before" else first.end)]  # noqa: DTZ901  local
     return [reference.since(first.start if link == "since" else first.end)]
 
 

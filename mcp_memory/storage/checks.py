@@ -270,7 +270,7 @@ def _vectors(read: Read) -> Iterator[Finding]:
     for table, what in spare:
         idle = int(
             read(
-                f"SELECT count(DISTINCT (x.agent, x.source, x.id)) FROM {table} AS x"  # noqa: S608
+                f"SELECT count(DISTINCT (x.agent, x.source, x.id)) FROM {table} AS x"  # noqa: S608  ours
                 f" WHERE NOT EXISTS (SELECT 1 FROM {_TEXTS} AS t"
                 + _SAME.format(a="x", b="t") + ")"
             )[0][0]

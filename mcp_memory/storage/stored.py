@@ -56,7 +56,7 @@ def read_blocks(database: Database, agent: str, source: str) -> Iterator[StoredV
     read: set[str] = set()
     for first in range(0, -1 if last is None else int(last) + 1, BLOCK_ROWS):
         columns = database.read_columns(
-            f"SELECT {_COLUMNS} FROM vectors {wanted} AND rowid >= $3 AND rowid < $4",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM vectors {wanted} AND rowid >= $3 AND rowid < $4",  # noqa: S608  ours
             agent, source, first, first + BLOCK_ROWS,
         )  # fmt: skip
         if len(columns["id"]):
@@ -76,7 +76,7 @@ def _left_out(
     missing = [text_id for text_id in ids if text_id not in read]
     for first in range(0, len(missing), BLOCK_ROWS):
         columns = database.read_columns(
-            f"SELECT {_COLUMNS} FROM vectors"  # noqa: S608
+            f"SELECT {_COLUMNS} FROM vectors"  # noqa: S608  ours
             " JOIN (SELECT unnest(CAST($3 AS text[])) AS k) AS keys ON id = k"
             " WHERE agent = $1 AND source = $2 ORDER BY id, number",
             agent, source, missing[first : first + BLOCK_ROWS],

@@ -53,7 +53,7 @@ def test_every_page_goes_on_where_the_last_one_ended(monkeypatch, semantic, pinn
 def test_orders_that_were_not_used_for_long_are_dropped(monkeypatch):
     monkeypatch.setattr("mcp_memory.search.orders._KEPT", 2)
     orders = Orders()
-    kept = [Order(documents=None, scores=None, total=n) for n in range(3)]  # type: ignore[arg-type]
+    kept = [Order(documents=None, scores=None, total=n) for n in range(3)]  # type: ignore[arg-type]  # unread
     orders.keep("a", kept[0])
     orders.keep("b", kept[1])
     assert orders.get("a") is kept[0]
