@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -108,7 +109,8 @@ class Engine:
         self._refusal: ModelMismatch | None = None
         self.questions = Questions(self._embed_query)
         self._embedding = ThreadPoolExecutor(_EMBED_AT_ONCE, thread_name_prefix="embedding")
-        self._may_lack_vectors = True
+        self._lost_are_listed = False
+        self._windows_are_found = not settings.window_vectors
         self._embedded_at = 0.0
         """When somebody last waited for a vector; monotonic."""
         self._wake = threading.Event()
@@ -268,6 +270,9 @@ class Engine:
             if warm_agent is not None:
                 self._warm(warm_agent)
             if self._embedder is None:
+                # Before anyone is told that the model is ready and nothing is pending.
+                with suppress(StorageFault):
+                    self._list_lost()
                 self._load_model()
             self.vectors.behind = self._wake.set
             while not self._stop.is_set():
@@ -286,11 +291,10 @@ class Engine:
     def _catch_up(self) -> None:
         """Do what is put off, and wait until there is more."""
         try:
-            if self._may_lack_vectors:
-                self._backlog.find_lost()
-                if self.settings.window_vectors:
-                    self._backlog.find_windows()
-                self._may_lack_vectors = False
+            self._list_lost()
+            if not self._windows_are_found:
+                self._backlog.find_windows()
+                self._windows_are_found = True
             self._fill_indexes()
             due = self.keeping.keep_due(self.lock, self._stop)
             self.fill_pending()
@@ -331,6 +335,11 @@ class Engine:
             # Without a pause this thread would have the lock again before who waits for it.
             self._stop.wait(_PAUSE_SECONDS)
 
+    def _list_lost(self) -> None:
+        if not self._lost_are_listed:
+            self._backlog.find_lost()
+            self._lost_are_listed = True
+
     def _warm(self, agent: str) -> None:
         try:
             with self.lock:
@@ -342,7 +351,8 @@ class Engine:
 
     def _adopt_again(self) -> None:
         self.vectors.drop_held()
-        self._may_lack_vectors = True
+        self._lost_are_listed = False
+        self._windows_are_found = not self.settings.window_vectors
         embedder = self._embedder
         if embedder is None:
             return

@@ -75,6 +75,32 @@ def test_vectors_that_a_crash_has_lost_are_computed_again(settings):
     again.close()
 
 
+def test_what_a_crash_has_lost_is_pending_before_the_model_is_said_to_be_ready(
+    settings, monkeypatch
+):
+    embedder = HashEmbedder()
+    settings = settings.model_copy(update={"embedding_model": embedder.name})
+    engine = Engine(settings, embedder=embedder)
+    engine.vectors.behind = lambda: None
+    memory_of(engine).archive.insert("green tea")
+    engine.database.close()
+    ready = []
+
+    def used(self, embedder):
+        use(self, embedder)
+        ready.append((self.embedding, self.state("default").pending))
+
+    use = Engine.use
+    monkeypatch.setattr(Engine, "use", used)
+    monkeypatch.setattr("mcp_memory.models.find_model", lambda *_: "found")
+    monkeypatch.setattr("mcp_memory.embedding.FastEmbedder.load", lambda *_, **__: embedder)
+    again = Engine(settings)
+    again.start()
+    until(lambda: ready, "the model")
+    again.close()
+    assert ready == [("ready", 1)]
+
+
 def test_in_the_background_vectors_are_written_before_long(settings):
     engine = Engine(settings, embedder=HashEmbedder())
     engine.start()
