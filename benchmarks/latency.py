@@ -1,8 +1,8 @@
 """What do storing and searching cost beyond the protocol and the embedding?
 
 At each size, stores and searches are timed one by one through a stdio client,
-in turn with calls that do next to nothing and with the bare embedding of the
-same texts in this process.
+in turn with a trivial tool, with a call that is refused, and with the bare
+embedding of the same texts in this process.
 """
 
 from __future__ import annotations
@@ -54,12 +54,14 @@ GOAL_SIZE: Final = 10_000
 GOAL_SEARCH_MS: Final = 5.0
 GOAL_STORE_MS: Final = 6.0
 
-# A name that no tool has: the protocol layer answers by itself.
-FLOOR_TOOL: Final = "no_such_tool"
+# A name that no tool has: the call is refused before any memory is asked.
+REFUSED_TOOL: Final = "no_such_tool"
+# The smallest of the tools: three blocks, held in memory.
+FLOOR_TOOL: Final = "core_memory_view"
 
 MEASURES: Final = {
-    "floor": "floor",
-    "view core memory": "view",
+    "a refused call": "refused",
+    "floor: a trivial tool": "floor",
     "search": "search",
     "store": "store",
     "embed the query": "embed_query",
@@ -78,8 +80,8 @@ class Row:
     """The latencies at one size, and what storing and searching add of their own."""
 
     size: int
+    refused: Latency
     floor: Latency
-    view: Latency
     search: Latency
     store: Latency
     embed_query: Latency
@@ -103,6 +105,11 @@ class Row:
         """What is left of a search's p50 without floor and embedding."""
         return self.search.p50_ms - self.floor.p50_ms - self.embed_query.p50_ms
 
+    @property
+    def tool_ms(self) -> float:
+        """What a trivial tool takes beyond a call that is refused."""
+        return self.floor.p50_ms - self.refused.p50_ms
+
     def as_dict(self) -> dict[str, Any]:
         """Return the row as it stands in the JSON."""
         return {
@@ -110,6 +117,7 @@ class Row:
             **{name: getattr(self, name).as_dict() for name in MEASURES.values()},
             "own_search_ms": round(self.own_search_ms, 3),
             "own_store_ms": round(self.own_store_ms, 3),
+            "tool_ms": round(self.tool_ms, 3),
         }
 
 
@@ -139,10 +147,10 @@ def actions(client: Client, embedder: Embedder) -> dict[str, Action]:
         embedder.embed_passages([content])
 
     return {
-        "floor": lambda _: client.call_tool(FLOOR_TOOL, {}),
+        "refused": lambda _: client.call_tool(REFUSED_TOOL, {}),
         "search": lambda query: call(client, "archival_memory_search", {"query": query}),
         "embed_query": embed_query,
-        "view": lambda _: call(client, "core_memory_view", {}),
+        "floor": lambda _: call(client, FLOOR_TOOL, {}),
         "store": lambda content: call(client, "archival_memory_insert", {"content": content}),
         "embed_text": embed_text,
     }
@@ -236,6 +244,7 @@ def show(rows: Sequence[Row]) -> None:
     table.add_section()
     table.add_row("search - floor - embedding", *(f"{row.own_search_ms:.2f}" for row in rows))
     table.add_row("store - floor - embedding", *(f"{row.own_store_ms:.2f}" for row in rows))
+    table.add_row("floor - refused call", *(f"{row.tool_ms:.2f}" for row in rows))
     out.print(table)
     for line in verdicts(rows):
         out.print(line, highlight=False)

@@ -165,11 +165,12 @@ def test_the_same_seed_makes_the_same_texts():
 
 
 def test_the_verdict_is_on_what_remains_without_floor_and_embedding():
-    ms = {"floor": 1, "view": 2, "search": 8, "store": 12, "embed_query": 3, "embed_text": 4}
+    ms = {"refused": 0.5, "floor": 1, "search": 8, "store": 12, "embed_query": 3, "embed_text": 4}
     row = latency.Row.of(10_000, {name: [value / 1_000] for name, value in ms.items()})
     search, store = latency.verdicts([row])
     assert search.endswith("4.00 ms, goal 5 ms: met")
     assert store.endswith("7.00 ms, goal 6 ms: MISSED")
+    assert row.as_dict()["tool_ms"] == 0.5
 
 
 def test_there_is_no_verdict_without_the_size_of_the_goals():
