@@ -24,6 +24,7 @@ from mcp_memory.events import EventLog
 from mcp_memory.keeping import QUIET_SECONDS, Keeping
 from mcp_memory.recall import RecallMemory
 from mcp_memory.records import EmbeddingState, Summary
+from mcp_memory.recounting import recount
 from mcp_memory.search.caches import Indexes
 from mcp_memory.search.questions import Questions
 from mcp_memory.settings import Settings
@@ -85,6 +86,7 @@ class Engine:
                 self.vectors.check_name(embedder.name if embedder else settings.embedding_model)
             if embedder is not None:
                 self.vectors.adopt(_record(embedder))
+            recount(self.database, self.tokenizer)
             self.database.on_reopened = self._adopt_again
         except BaseException:
             self.database.close()
@@ -211,9 +213,7 @@ class Engine:
         """Wait for the vectors of texts that were written meanwhile, and let them be used."""
         if underway is None:
             self.wake()
-            return
-        vectors = self.embedded(underway, items)
-        if vectors is not None:
+        elif (vectors := self.embedded(underway, items)) is not None:
             self.take(items, vectors)
 
     def take(self, items: Sequence[Pending | None], vectors: Sequence[Embedded]) -> None:

@@ -46,8 +46,13 @@ def compile_block(block: Block) -> str:
 
 def render_message(message: Message) -> str:
     """Return a message as it stands in context; its tokens are those of this text."""
-    who = f"{message.role} ({message.name})" if message.name else message.role
-    return f"{who}: {message.content}\n"
+    return render_turn(message.role, message.name, message.content)
+
+
+def render_turn(role: str, name: str | None, content: str) -> str:
+    """Return what was said as it stands in context."""
+    who = f"{role} ({name})" if name else role
+    return f"{who}: {content}\n"
 
 
 def render_kept(context: str, messages: Sequence[Message], policy: Policy, day: date) -> str:

@@ -84,7 +84,7 @@ def test_what_a_crash_has_lost_is_pending_before_the_model_is_said_to_be_ready(
     engine.vectors.behind = lambda: None
     memory_of(engine).archive.insert("green tea")
     engine.database.close()
-    ready = []
+    ready: list[tuple[str, int]] = []
 
     def used(self, embedder):
         use(self, embedder)
