@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import boards
 import numpy as np
-from common import EXIT_USAGE, err, machine, out, progress, run_blocking, write_json
+from common import EXIT_USAGE, err, machine, out, positive, progress, run_blocking, write_json
 from formats import HINTS, LOADERS
 from latency import load_embedder
 from locomo import DataFault
@@ -271,18 +271,12 @@ def _shares(row: Quality) -> Iterator[str]:
         yield f"{100 * share:.1f}"
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
-
-
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--data", type=Path, required=True, help="the data set's file or folder")
     parser.add_argument("--format", choices=LOADERS, default="locomo", help="default: locomo")
-    parser.add_argument("--limit", type=_positive, help="use N conversations, from all over it")
+    parser.add_argument("--limit", type=positive, help="use N conversations, from all over it")
     parser.add_argument("--cache", type=Path, help="keep the vectors in this .npz file")
     parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     return parser.parse_args(argv)

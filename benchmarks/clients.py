@@ -31,6 +31,7 @@ from common import (
     err,
     machine,
     out,
+    positive,
     run_blocking,
     write_json,
 )
@@ -306,21 +307,15 @@ def _triple(latency: Latency) -> str:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    return tuple(sorted({_positive(part) for part in text.split(",")}))
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
+    return tuple(sorted({positive(part) for part in text.split(",")}))
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--clients", type=_counts, default=CLIENTS, help="default: 1,4,16")
-    parser.add_argument("--calls", type=_positive, default=CALLS, help="stores each; default: 50")
-    parser.add_argument("--starts", type=_positive, default=STARTS, help="default: 10 of each kind")
+    parser.add_argument("--calls", type=positive, default=CALLS, help="stores each; default: 50")
+    parser.add_argument("--starts", type=positive, default=STARTS, help="default: 10 of each kind")
     parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     return parser.parse_args(argv)
 

@@ -6,6 +6,7 @@ server is a subprocess on stdio and the client is the SDK's.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -48,6 +49,17 @@ _LOG_TAIL_LINES: Final = 15
 
 out = Console()
 err = Console(stderr=True)
+
+
+def positive(text: str) -> int:
+    """Return a number of the command line.
+
+    Raises:
+        ArgumentTypeError: It is none, or 0.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
 
 
 class BenchmarkFault(Exception):

@@ -31,6 +31,7 @@ from common import (
     err,
     machine,
     out,
+    positive,
     progress,
     run_blocking,
     write_json,
@@ -244,17 +245,11 @@ def _first(asked: Asked) -> str:
     return f"{100 * asked.first / asked.keys:.0f}"
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
-
-
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--samples", type=_positive, default=SAMPLES, help="a level; default: 100")
-    parser.add_argument("--sets", type=_positive, default=SETS, help="of 140 pairs; default: 20")
+    parser.add_argument("--samples", type=positive, default=SAMPLES, help="a level; default: 100")
+    parser.add_argument("--sets", type=positive, default=SETS, help="of 140 pairs; default: 20")
     parser.add_argument("--seed", type=int, default=SEED, help="the same seed makes the same pairs")
     parser.add_argument(
         "--mode", choices=("hybrid", "lexical", "dense"), default="hybrid",

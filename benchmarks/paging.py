@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from common import EXIT_USAGE, BenchmarkFault, err, machine, out, run_blocking, write_json
+from common import EXIT_USAGE, BenchmarkFault, err, machine, out, positive, run_blocking, write_json
 from locomo import DataFault, Dialogue, load
 from pagingreplay import PROBLEMS_SHOWN, SAMPLE, Replay, replay, started
 from pagingrules import turns_of, with_calls
@@ -156,18 +156,12 @@ def _windows(text: str) -> tuple[int, ...]:
     return tuple(int(p.removesuffix("k")) * (1_024 if p.endswith("k") else 1) for p in parts)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
-
-
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--data", type=Path, help="path of locomo10.json")
     parser.add_argument("--windows", type=_windows, default=WINDOWS, help="default: 4k,8k,32k")
-    parser.add_argument("--conversations", type=_positive, help="use only the first N dialogues")
+    parser.add_argument("--conversations", type=positive, help="use only the first N dialogues")
     parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     return parser.parse_args(argv)
 

@@ -24,6 +24,7 @@ from common import (
     err,
     machine,
     out,
+    positive,
     progress,
     run,
     serve,
@@ -161,18 +162,12 @@ def _modes(text: str) -> tuple[str, ...]:
     return modes
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
-
-
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--data", type=Path, help="the data set's file, or folder")
     parser.add_argument("--format", choices=LOADERS, default="locomo", help="default: locomo")
-    parser.add_argument("--limit", type=_positive, help="use N conversations, from all over it")
+    parser.add_argument("--limit", type=positive, help="use N conversations, from all over it")
     parser.add_argument("--modes", type=_modes, default=MODES, help="default: all three")
     parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     return parser.parse_args(argv)

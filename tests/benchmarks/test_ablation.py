@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +17,11 @@ from common import BenchmarkFault
 from fakes import HashEmbedder
 from locomo import DataFault
 from metrics import quality
+from shorttalks import talk_of
 from talkindex import Indexed, pieces
-from talks import Question, Talk, Turn
 from vectorcache import VectorCache
 
 from mcp_memory.search import signals
-
-WORDS = ("apple", "brass", "canoe", "drum", "envelope", "ferry", "guitar", "harbour", "island")
-BEGIN = datetime(2024, 5, 1, tzinfo=UTC)
-
-
-def talk_of(name: str, seed: int) -> Talk:
-    rng = np.random.default_rng(seed)
-    turns = tuple(
-        Turn(
-            place=f"{name}{number}",
-            session=str(number // 8),
-            role=("user", "assistant")[number % 2],
-            name=("Ann", "Bo")[number % 2],
-            content=" ".join(rng.choice(WORDS, 4)) + f" number{number}",
-            created_at=BEGIN + timedelta(days=number // 8),
-        )
-        for number in range(32)
-    )
-    questions = tuple(
-        Question(f"When did Ann say {turn.content.split()[0]} number{number}?", "x",
-                 frozenset({turn.place}))
-        for number, turn in enumerate(turns)
-        if number % 3 == 0
-    )  # fmt: skip
-    return Talk(name, turns, questions)
 
 
 @pytest.fixture
