@@ -33,13 +33,11 @@ _KEYS: Final = ("mcpServers", "servers", "mcp", "context_servers", "mcp_servers"
 _URLS: Final = ("url", "httpUrl", "serverUrl")
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
-_JSONC: Final = re.compile(
-    r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"|//[^\n]*|/\*.*?\*/'
-    # Each character fits one way only, or a file without an end would take for ever.
-    r"|,(?=(?:\s|//[^\n]*\n|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*[}\]])",
-    re.DOTALL,
-)
-"""A string, which stays, or what JSON knows not: a comment, a comma before a closing bracket."""
+# Each of them fits whatever comes, or a file without an end would be read again from each place.
+_STRING: Final = r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"?'
+_COMMENTS: Final = re.compile(_STRING + r"|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
+_LAST_COMMAS: Final = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
+"""Strings, which stay, and what JSON knows not: a comment, a comma before a closing bracket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +232,7 @@ def _parsed(text: str, reads: Reads) -> tuple[Any, bool]:
     try:
         return json.loads(text), True
     except ValueError:
-        bare = _JSONC.sub(_kept, text)
+        bare = _LAST_COMMAS.sub(_kept, _COMMENTS.sub(_kept, text))
     return json.loads(bare), False
 
 

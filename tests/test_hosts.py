@@ -248,6 +248,19 @@ def test_long_rules_of_slashes_are_read_over_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "endless",
+    [",/*", '"\\"', '"', "//", "/* */,", ", \t", '"\\\n', "\\"],
+    ids=["comment", "escaped", "quoted", "rule", "commas", "blanks", "continued", "backslashes"],
+)
+def test_a_file_without_an_end_is_read_once(endless: str, tmp_path: Path) -> None:
+    # Read again from each place it would take hours, and the test would be ended.
+    text = '{"a": ' + endless * 300_000
+    found = read_configuration(Client("Cursor"), write(tmp_path / "mcp.json", text))
+    assert found.error is not None
+    assert "malformed" in found.error
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b'{"mcpServers": {', "malformed"),
