@@ -25,10 +25,30 @@ def test_every_name_of_the_table_is_found_however_it_is_spelled(name):
         ("gemini-3-pro-preview", "gemini-3-pro"),
         ("llama3.1:8b", "llama-3.1"),
         ("qwen3-coder:30b", "qwen3-coder"),
+        ("qwen3:32b", "qwen3"),
+        ("o1-mini-2024-09-12", "o1-mini"),
+        ("gpt-5.2-chat-latest", "gpt-5.2-chat"),
+        ("mistral-small-3-1-24b-instruct-2503", "mistral-small-3.1"),
     ],
 )
 def test_the_longest_name_that_a_model_begins_with_is_meant(name, known):
     assert window_of(name) == WINDOWS[known]
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        ("o1-mini", "o1"),
+        ("gpt-5.2-chat", "gpt-5.2"),
+        ("codestral-2405", "codestral"),
+        ("command-a-vision", "command-a"),
+        ("kimi-k2-instruct", "kimi-k2-0905"),
+        ("mistral-large-2402", "mistral-large"),
+        ("glm-4.5v", "glm-4.5"),
+    ],
+)
+def test_a_model_of_a_smaller_window_is_not_taken_for_its_family(small, large):
+    assert window_of(small) < window_of(large)
 
 
 def test_a_name_does_not_go_on_in_the_middle_of_a_word():
