@@ -361,8 +361,9 @@ def _max_tokens(files: ModelFiles) -> int:
 def _units(vectors: Iterable[Vectors]) -> Vectors:
     """Return vectors as rows (n, dimension) of length one."""
     rows: Vectors = np.asarray(list(vectors), np.float32)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    units: Vectors = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
+    lengths: Vectors = np.linalg.norm(rows, axis=1, keepdims=True)
+    np.maximum(lengths, np.finfo(np.float32).tiny, out=lengths)
+    units: Vectors = rows / lengths
     return units
 
 

@@ -123,7 +123,8 @@ def fuse(signals: Mapping[str, Scores], bonus: Mapping[str, Scores], *, document
     """
     total, weights = total_of(signals, bonus)
     middle = _MIDDLE * documents / (documents + LIKE_OTHERS)
-    scores: Scores = 1 / (1 + np.exp(middle - total / weights))
+    behind = np.exp(np.float32(middle) - total / np.float32(weights))
+    scores: Scores = np.reciprocal(np.float32(1) + behind)
     return scores
 
 
