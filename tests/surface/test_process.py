@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -142,8 +143,11 @@ async def test_twenty_calls_in_flight_are_twenty_memories(tmp_path):
 def test_every_acknowledged_write_survives_thirty_kills(tmp_path):
     """SIGKILL while several writes are under way, thirty times."""
     acknowledged: set[str] = set()
-    for turn in range(30):
-        with raw_server(tmp_path) as server:
+    with ExitStack() as servers:
+        # The next one starts meanwhile; before the handshake it opens no database.
+        coming = servers.enter_context(raw_server(tmp_path))
+        for turn in range(30):
+            server, coming = coming, servers.enter_context(raw_server(tmp_path))
             server.initialize()
             for number in range(12):
                 params = {
