@@ -38,7 +38,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from mcp_memory.embedding import Embedder, FastEmbedder
-from mcp_memory.models import find_model
+from mcp_memory.models import ModelFiles, find_model
 from mcp_memory.settings import load_settings
 
 SIZES: Final = (100, 1_000, 10_000)
@@ -186,17 +186,26 @@ async def sample(
     return samples
 
 
+def model_files() -> ModelFiles:
+    """Return the files of the model that the server uses.
+
+    Raises:
+        BenchmarkFault: They are not there.
+    """
+    settings = load_settings()
+    files = find_model(settings.embedding_model, settings.cache_dir)
+    if files is None:
+        raise BenchmarkFault("the model's files are missing: run `mcp-memory models fetch` first")
+    return files
+
+
 def load_embedder() -> Embedder:
     """Return the model that the server uses, loaded in this process.
 
     Raises:
         BenchmarkFault: Its files are not there.
     """
-    settings = load_settings()
-    files = find_model(settings.embedding_model, settings.cache_dir)
-    if files is None:
-        raise BenchmarkFault("the model's files are missing: run `mcp-memory models fetch` first")
-    return FastEmbedder.load(files, threads=settings.threads)
+    return FastEmbedder.load(model_files(), threads=load_settings().threads)
 
 
 async def measure(sizes: Sequence[int]) -> tuple[list[Row], str]:

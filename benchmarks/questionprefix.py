@@ -19,7 +19,6 @@ import paraphrase
 from ablation import HITS, asked
 from common import (
     EXIT_USAGE,
-    BenchmarkFault,
     err,
     machine,
     out,
@@ -29,6 +28,7 @@ from common import (
     write_json,
 )
 from formats import HINTS, LOADERS
+from latency import model_files
 from locomo import DataFault
 from metrics import Quality, quality
 from rich.table import Table
@@ -37,7 +37,6 @@ from talks import Talk, spread
 from vectorcache import VectorCache
 
 from mcp_memory.embedding import Embedder, FastEmbedder
-from mcp_memory.models import find_model
 from mcp_memory.settings import load_settings
 
 FRACS: Final = (None, 0.0, 0.25, 0.4, 0.5, 0.75)
@@ -70,12 +69,9 @@ def load_asking(frac: float | None) -> Embedder:
     Raises:
         BenchmarkFault: Its files are not there.
     """
-    settings = load_settings()
-    files = find_model(settings.embedding_model, settings.cache_dir)
-    if files is None:
-        raise BenchmarkFault("the model's files are missing: run `mcp-memory models fetch` first")
+    files = model_files()
     spec = replace(files.spec, facts_prefix_frac=frac)
-    return FastEmbedder.load(replace(files, spec=spec), threads=settings.threads)
+    return FastEmbedder.load(replace(files, spec=spec), threads=load_settings().threads)
 
 
 def found_in(indexes: Sequence[Indexed], embedder: Embedder) -> Quality:
