@@ -16,7 +16,7 @@ FIRST_TOKENIZER: Final = "o200k_base"
 """What databases were counted with, if they don't say."""
 
 _KEY: Final = "tokenizer"
-_ROWS_AT_ONCE: Final = 4_096
+_ROWS_AT_ONCE: Final = 1_024
 
 _TABLES: Final[dict[str, tuple[str, Callable[..., str]]]] = {
     "blocks": ("value", str),
@@ -30,7 +30,8 @@ _TABLES: Final[dict[str, tuple[str, Callable[..., str]]]] = {
 def recount(database: Database, tokenizer: Tokenizer) -> int:
     """Count every text anew if another tokenizer has counted them; return how many.
 
-    The name of the tokenizer is written last: what is cut short begins anew at the next start.
+    While it goes on no tokenizer is named: what is cut short begins anew at the next start,
+    whichever is set then.
 
     Raises:
         StorageFault: The database can't be read or written.
@@ -39,16 +40,21 @@ def recount(database: Database, tokenizer: Tokenizer) -> int:
     if (rows[0][0] if rows else FIRST_TOKENIZER) == tokenizer.name:
         return 0
     logger.warning("tokens are counted anew with %s, which may take a while", tokenizer.name)
+    _name(database, "")
     done = sum(_recount(database, tokenizer, table) for table in _TABLES)
+    _name(database, tokenizer.name)
+    if done:
+        logger.warning("the tokens of %d texts were counted anew", done)
+    return done
+
+
+def _name(database: Database, tokenizer: str) -> None:
     with database.transaction() as tx:
         tx.run(
             "INSERT INTO settings VALUES ($1, $2)"
             " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            _KEY, tokenizer.name,
+            _KEY, tokenizer,
         )  # fmt: skip
-    if done:
-        logger.warning("the tokens of %d texts were counted anew", done)
-    return done
 
 
 def _recount(database: Database, tokenizer: Tokenizer, table: str) -> int:

@@ -3,6 +3,7 @@
 import pytest
 from fakes import HashEmbedder, memory_of
 
+from mcp_memory import recounting
 from mcp_memory.engine import Engine
 from mcp_memory.records import NewMessage
 from mcp_memory.recounting import recount
@@ -74,9 +75,8 @@ def test_it_is_done_once(changed, settings):
     assert recount(changed.database, back) == 0
 
 
-def test_what_was_cut_short_begins_anew(changed, settings, monkeypatch):
-    back = Tokenizer("o200k_base", cache_dir=settings.cache_dir)
-    count, left = back.count, [20]
+def cut_short(engine, tokenizer, monkeypatch):
+    count, left = tokenizer.count, [20]
 
     def fails(text):
         left[0] -= 1
@@ -84,11 +84,31 @@ def test_what_was_cut_short_begins_anew(changed, settings, monkeypatch):
             raise KeyboardInterrupt
         return count(text)
 
-    monkeypatch.setattr(back, "count", fails)
-    with pytest.raises(KeyboardInterrupt):
-        recount(changed.database, back)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(recounting, "_ROWS_AT_ONCE", 8)
+        patch.setattr(tokenizer, "count", fails)
+        with pytest.raises(KeyboardInterrupt):
+            recount(engine.database, tokenizer)
+
+
+def test_what_was_cut_short_begins_anew(changed, settings, monkeypatch):
+    back = Tokenizer("o200k_base", cache_dir=settings.cache_dir)
+    cut_short(changed, back, monkeypatch)
     assert recount(changed.database, back) > 30
+
+
+def test_what_was_cut_short_is_not_taken_for_done_by_the_tokenizer_of_before(
+    changed, settings, monkeypatch
+):
+    cut_short(changed, Tokenizer("o200k_base", cache_dir=settings.cache_dir), monkeypatch)
+    rows = "SELECT content, tokens FROM messages WHERE tokens <> $1"
+    before = changed.tokenizer.count(f"user (小雨): {CHINESE} 1\n")
+    assert changed.database.read(rows, before)  # Some were counted anew.
+    assert recount(changed.database, changed.tokenizer) > 30
+    assert all(
+        tokens == changed.tokenizer.count(f"user (小雨): {content}\n")
+        for content, tokens in changed.database.read("SELECT content, tokens FROM messages")
+    )
 
 
 def test_a_database_that_does_not_say_was_counted_by_the_first(tmp_path, settings):
