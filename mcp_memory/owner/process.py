@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hmac
 import json
@@ -110,6 +111,7 @@ class Owner:
         """Serve until the idle time is over or the process is told to leave."""
         if self._seat.listener is None:
             raise OwnerFault("the owner's place was not taken")
+        asyncio.get_running_loop().set_exception_handler(log_failure)
         listener = await _listener(self._seat.listener)
         async with listener, anyio.create_task_group() as group:
             group.start_soon(self._leave_on_signal)
@@ -255,6 +257,19 @@ class Owner:
         if settings.kinds not in (self._settings.kinds, DEFAULTS):
             logger.warning("a client sets another MCP_MEMORY_KINDS; that of this process counts")
         return settings
+
+
+def log_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what failed in the loop itself, but for a wait for a socket that was just cancelled.
+
+    anyio lets the loop set the result of such a wait. If the socket is readable in the very
+    turn in which the wait is cancelled, the loop finds it done: nobody waits, nothing is lost.
+    """
+    waits = context["message"].startswith("Exception in callback Future.set_result(None)")
+    if waits and isinstance(context.get("exception"), asyncio.InvalidStateError):
+        logger.debug("a wait for a socket was cancelled as it was over")
+    else:
+        loop.default_exception_handler(context)
 
 
 def _leave_in_any_case() -> None:
