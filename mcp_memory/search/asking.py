@@ -19,13 +19,16 @@ _WORD: Final = re.compile(r"[^\W_]+")
 _IDLE: Final = frozenset().union(*FUNCTION_WORDS.values()) | frozenset(
     _WORD.findall(
         """
-        about anything chat chatted discuss discussed everything happen happened happening mention
-        mentioned on over said say saying something talk talked tell thing things told was
-        besprochen gab gesagt geschah passiert passierte dijo hablamos pasó dit parlé passé
+        about anything chat chatted discuss discussed everything happen happened happening lot
+        mention mentioned on over said say saying something subject subjects talk talked tell thing
+        things told topic topics was besprochen gab gesagt geschah passiert passierte thema themen
+        dijo hablamos pasó tema temas dit parlé passé sujet sujets
         """
     )
 )
-_IDLE_CHARACTERS: Final = STOP_CHARACTERS | frozenset("讲講谈談聊提做干发發生事情些内容話")
+_IDLE_CHARACTERS: Final = STOP_CHARACTERS | frozenset(
+    "讲講谈談聊提做干发發生事情些内容话話题題很多"
+)
 """What asks for all there is, and for nothing of it by name."""
 
 

@@ -16,9 +16,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
         "2025年4月她说了什么？",
         "四月份聊了什么",
         "昨天发生了什么事情？",
+        "在4月27号我们聊了什么话题？",
+        "昨天我们聊了很多，聊了哪些话题？",
         "What did she say in April 2025?",
         "What did Ana talk about last week?",
         "What happened yesterday?",
+        "Which topics did we talk about on 27 April?",
         "Was ist gestern passiert?",
     ],
 )
