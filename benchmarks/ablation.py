@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,11 +29,12 @@ from metrics import Quality, quality
 from rich.progress import Progress
 from rich.table import Table
 from talkindex import Indexed, pieces, texts_of
-from talks import Question, Talk, spread
+from talks import Question, Talk, spread, together
 from vectorcache import VectorCache
 
 from mcp_memory.search import index as search_index
 from mcp_memory.search import signals
+from mcp_memory.search.embedded import EmbeddedDocuments
 
 HITS: Final = 20
 
@@ -47,6 +48,7 @@ class Variant:
     by_words: bool = True
     by_meaning: bool = True
     crowding: bool = True
+    apart: bool = True
     prefixed: bool = True
 
 
@@ -64,6 +66,7 @@ VARIANTS: Final = (
     Variant("without the speaker", frozenset({signals.SPEAKER})),
     Variant("without the time", frozenset({signals.TIME})),
     Variant("without crowding", crowding=False),
+    Variant("without closeness of all texts", apart=False),
     Variant("without day and name in front", prefixed=False),
 )
 
@@ -111,6 +114,7 @@ def varied(variant: Variant) -> Iterator[None]:
         _weighing(signals.WEIGHTS, variant.without),
         _weighing(signals.BONUS, variant.without),
         patch.object(search_index, "SAME_AT", same_at),
+        nullcontext() if variant.apart else patch.object(EmbeddedDocuments, "apart", 1.0),
     ):
         yield
 
@@ -277,6 +281,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="the data set's file or folder")
     parser.add_argument("--format", choices=LOADERS, default="locomo", help="default: locomo")
     parser.add_argument("--limit", type=positive, help="use N conversations, from all over it")
+    parser.add_argument(
+        "--together", action="store_true", help="put all conversations into one memory"
+    )
     parser.add_argument("--cache", type=Path, help="keep the vectors in this .npz file")
     parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     return parser.parse_args(argv)
@@ -294,6 +301,7 @@ def _benchmark(talks: Sequence[Talk], options: argparse.Namespace) -> None:
             **machine(),
             "model": embedder.name,
             "format": options.format,
+            "together": options.together,
             "talks": len(talks),
             "questions": sum(len(asked(talk)) for talk in talks),
             "duration_seconds": round(time.perf_counter() - began, 1),
@@ -308,6 +316,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_arguments(sys.argv[1:] if argv is None else argv)
     try:
         talks = spread(LOADERS[options.format](options.data), options.limit)
+        if options.together:
+            talks = [together(talks)]
     except DataFault as error:
         hint = HINTS[options.format]
         err.print(f"error: {error}. {hint}", markup=False, soft_wrap=True)

@@ -8,12 +8,14 @@ from typing import Final
 
 import beam
 import longmemeval
+import memorybank
 from talks import Talk, load_locomo
 
 LOADERS: Final[Mapping[str, Callable[[Path], list[Talk]]]] = {
     "locomo": load_locomo,
     "longmemeval": longmemeval.load,
     "beam": beam.load,
+    "memorybank": memorybank.load,
 }
 HINTS: Final[Mapping[str, str]] = {
     "locomo": "Give the path of locomo10.json: the LoCoMo data set, ten long conversations with "
@@ -23,4 +25,6 @@ HINTS: Final[Mapping[str, str]] = {
     "xiaowu0162/longmemeval on Hugging Face.",
     "beam": "Give the path of a folder such as chats/100K, from the mohammadtavakoli78/BEAM "
     "repository on GitHub.",
+    "memorybank": "Give the path of the folder eval_data/cn or eval_data/en, from the "
+    "zhongwanjun/MemoryBank-SiliconFriend repository on GitHub.",
 }

@@ -7,8 +7,8 @@ in which they stand.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -124,6 +124,26 @@ def spread(talks: list[Talk], limit: int | None) -> list[Talk]:
     if limit is None or limit >= len(talks):
         return talks
     return [talks[number * len(talks) // limit] for number in range(limit)]
+
+
+def together(talks: Sequence[Talk]) -> Talk:
+    """Return one talk of all turns and questions, a talk after the other."""
+    turns: list[Turn] = []
+    questions: list[Question] = []
+    for number, talk in enumerate(talks):
+        own = f"{number}/"
+        turns += [
+            replace(turn, place=own + turn.place, session=own + turn.session) for turn in talk.turns
+        ]
+        questions += [
+            replace(
+                question,
+                gold=frozenset(own + place for place in question.gold),
+                sessions=frozenset(own + session for session in question.sessions),
+            )
+            for question in talk.questions
+        ]
+    return Talk("together", tuple(turns), tuple(questions))
 
 
 def _place(dia_id: locomo.DiaId) -> str:

@@ -50,6 +50,7 @@ class EmbeddedDocuments:
         """By document its only row, `NONE` or `_MANY`."""
         self._rows: dict[int, list[int]] = {}
         self._sample: tuple[int, Vectors] | None = None
+        self._apart: tuple[int, float] | None = None
 
     def __len__(self) -> int:
         """Return the number of vectors."""
@@ -132,12 +133,27 @@ class EmbeddedDocuments:
         """Return how far apart from most documents some vectors (n, dim) are: (n,), 1 for usual."""
         if self._vectors is None:
             return np.ones(len(vectors), dtype=np.float32)
-        rows = np.unique(np.linspace(0, len(self) - 1, _APART_ROWS).astype(np.intp))
-        cosines = np.vecdot(vectors[:, np.newaxis], self._vectors.vectors(rows)[np.newaxis])
+        others = _some(self._vectors)
+        cosines = np.vecdot(vectors[:, np.newaxis], others[np.newaxis])
         # Not the mean: many copies of one text would be close to "all".
-        far = np.partition(cosines, len(rows) // 10, axis=1)[:, len(rows) // 10]
+        far = np.partition(cosines, len(others) // 10, axis=1)[:, len(others) // 10]
         share: Scores = np.clip((1 - far) / _USUAL_APART, 0, 1).astype(np.float32)
         return share
+
+    @property
+    def apart(self) -> float:
+        """How far apart the documents are from each other: 1 for usual, or if there are few.
+
+        So much do their cosines with a question tell: where a model puts all texts close
+        together, as one of English does with Chinese, what is left between them is mostly chance.
+        """
+        if self._vectors is None:
+            return 1.0
+        if self._apart is None or self._apart[0] * 2 < len(self):
+            found = float(self.apartness(_some(self._vectors)).mean())
+            mixed = (len(self) * found + LIKE_OTHERS) / (len(self) + LIKE_OTHERS)
+            self._apart = (len(self), mixed)
+        return self._apart[1]
 
     def known(self, documents: int) -> Mask:
         """Return which of the documents have vectors: (documents,)."""
@@ -233,6 +249,12 @@ class EmbeddedDocuments:
 
     def _range(self, row: int) -> Range:
         return int(self._starts.values[row]), int(self._ends.values[row])
+
+
+def _some(held: VectorIndex) -> Vectors:
+    """Return a few vectors from all over (n, dim)."""
+    rows = np.unique(np.linspace(0, len(held) - 1, _APART_ROWS).astype(np.intp))
+    return held.vectors(rows)
 
 
 def _of_many(cosines: Scores) -> float:

@@ -133,6 +133,8 @@ class Windows:
 def standing_by_meaning(vectors: EmbeddedDocuments, query: Vectors, total: int) -> Standing:
     """Return what tells where documents stand by their cosines with a question.
 
+    The less the model tells the documents apart, the nearer all of them stand to the mean.
+
     Args:
         vectors: Those of the documents.
         query: The question's (dim,).
@@ -140,7 +142,8 @@ def standing_by_meaning(vectors: EmbeddedDocuments, query: Vectors, total: int) 
     """
     query = vectors.centred(query)
     usual = vectors.usual(query)
+    apart = np.float32(vectors.apart)
     if vectors.compressed:
-        return lambda documents: usual.standing(vectors.cosines_of(query, documents))
-    every = usual.standing(vectors.cosines(query, total))
+        return lambda documents: apart * usual.standing(vectors.cosines_of(query, documents))
+    every = apart * usual.standing(vectors.cosines(query, total))
     return lambda documents: np.where(documents == NONE, np.float32(np.nan), every[documents])

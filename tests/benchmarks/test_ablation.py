@@ -19,9 +19,11 @@ from locomo import DataFault
 from metrics import quality
 from shorttalks import talk_of
 from talkindex import Indexed, pieces
+from talks import together
 from vectorcache import VectorCache
 
 from mcp_memory.search import signals
+from mcp_memory.search.embedded import EmbeddedDocuments
 
 
 @pytest.fixture
@@ -62,6 +64,29 @@ def test_a_search_without_words_goes_by_meaning_alone(indexed):
     by_meaning = indexed.search(asked, vector, 20, lexical=False)
     assert by_words != by_meaning
     assert by_words[0] in indexed.talk.questions[0].gold
+
+
+def test_a_model_that_keeps_texts_close_together_can_count_in_full(indexed, monkeypatch):
+    monkeypatch.setattr(EmbeddedDocuments, "apart", 0.0)
+    asked, vector = indexed.ask(indexed.talk.questions[0])
+    by_chance = indexed.search(asked, vector, 20, lexical=False)
+    with varied(Variant("", apart=False)):
+        in_full = indexed.search(asked, vector, 20, lexical=False)
+    assert by_chance != in_full
+
+
+def test_together_all_turns_are_in_one_talk_and_gold_is_of_its_own():
+    talks = [talk_of("a", 1), talk_of("b", 2)]
+    one = together(talks)
+    assert [turn.content for turn in one.turns] == [
+        turn.content for talk in talks for turn in talk.turns
+    ]
+    content = {turn.place: turn.content for turn in one.turns}
+    assert len(content) == len(one.turns)
+    for question, before in zip(one.questions, talks[0].questions, strict=False):
+        gold = [turn.content for turn in talks[0].turns if turn.place in before.gold]
+        assert [content[place] for place in question.gold] == gold
+        assert question.sessions == {f"0/{session}" for session in before.sessions}
 
 
 def test_weights_that_only_one_half_likes_are_found_out():

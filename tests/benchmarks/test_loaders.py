@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import beam
 import longmemeval
+import memorybank
 import pytest
 import talks
 from locomo import DataFault
@@ -193,6 +195,82 @@ def test_what_is_not_beam_is_told_where(tmp_path: Path):
             beam.parse("1", wrong, questions())
     with pytest.raises(DataFault, match="lists by kind"):
         beam.parse("1", chat(), [])
+
+
+def bank() -> dict[str, Any]:
+    days = {
+        "2023-04-27": [{"query": "我叫张曼婷。", "response": "你好！"}],
+        "2023-04-28": [{"query": "我去了公园。", "response": "好呀。"}],
+    }
+    return {" 张曼婷": {"history": days}}
+
+
+ASKED = {"张曼婷": ["我叫什么？", "我去了哪里？", "谁也没说过的？"]}
+GOLD_OF_BANK = [[["D1:1"], ["D2:1"], []]]
+
+
+def test_a_day_of_memorybank_is_a_session_and_a_pair_two_turns():
+    (talk,) = memorybank.parse(bank(), ASKED, GOLD_OF_BANK)
+    assert [turn.place for turn in talk.turns] == ["D1:1", "D1:2", "D2:1", "D2:2"]
+    assert [turn.role for turn in talk.turns] == ["user", "assistant"] * 2
+    assert talk.turns[2].created_at.date().isoformat() == "2023-04-28"
+
+
+def test_questions_of_memorybank_are_asked_afterwards_and_those_without_gold_left_out():
+    (talk,) = memorybank.parse(bank(), ASKED, GOLD_OF_BANK)
+    assert [question.text for question in talk.questions] == ASKED["张曼婷"][:2]
+    assert [question.gold for question in talk.questions] == [{"D1:1"}, {"D2:1"}]
+    assert talk.questions[1].sessions == {"2"}
+    assert talk.questions[0].asked_at == datetime(2023, 4, 29, 20, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("language", memorybank.LANGUAGES)
+def test_a_folder_of_memorybank_is_read_in_either_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str
+):
+    gold = tmp_path / "gold.json"
+    gold.write_text(json.dumps({language: GOLD_OF_BANK}), "utf-8")
+    monkeypatch.setattr(memorybank, "GOLD", gold)
+    (tmp_path / f"memory_bank_{language}.json").write_text(json.dumps(bank()), "utf-8")
+    path = tmp_path / f"probing_questions_{language}.jsonl"
+    path.write_text(json.dumps(ASKED) + "\n\n", "utf-8")
+    assert [talk.name for talk in memorybank.load(tmp_path)] == ["张曼婷"]
+    path.write_text("[]", "utf-8")
+    with pytest.raises(DataFault, match="lines of JSON objects"):
+        memorybank.load(tmp_path)
+    path.unlink()
+    with pytest.raises(DataFault, match="No such file"):
+        memorybank.load(tmp_path)
+
+
+def test_what_is_not_memorybank_is_told_where(tmp_path: Path):
+    with pytest.raises(DataFault, match="has no memory_bank_cn"):
+        memorybank.load(tmp_path)
+    undated: dict[str, Any] = {"A": {"history": {"May": []}}}
+    for wrong, gold, told in (
+        ([], GOLD_OF_BANK, "not one of 1 users"),
+        (bank(), [*GOLD_OF_BANK, []], "not one of 2 users"),
+        (bank(), [[["D1:1"]]], "has 3 questions, not 1"),
+        (bank(), [[["D1:1"], ["D9:1"], []]], "has no turn D9:1"),
+        (undated, [[]], "history is not of MemoryBank's form"),
+        ({"A": {"history": {"2023-04-27": [{"query": "x"}]}}}, [[]], "A: the history"),
+    ):
+        with pytest.raises(DataFault, match=told):
+            memorybank.parse(wrong, ASKED, gold)
+
+
+@pytest.mark.parametrize("language", memorybank.LANGUAGES)
+def test_the_gold_that_was_read_for_memorybank_is_of_its_form(language: str):
+    gold = json.loads(memorybank.GOLD.read_text("utf-8"))[language]
+    assert len(gold) == 15
+    assert sum(map(len, gold)) == 100
+    places = [place for user in gold for answer in user for place in answer]
+    assert all(re.fullmatch(r"D(10|\d):\d{1,2}", place) for place in places)
+    assert all(answer == sorted(set(answer), key=_by_place) for user in gold for answer in user)
+
+
+def _by_place(place: str) -> list[int]:
+    return [int(number) for number in place[1:].split(":")]
 
 
 def test_the_chinese_set_has_a_turn_for_all_its_gold():

@@ -111,3 +111,21 @@ def test_texts_that_a_model_keeps_close_together_do_not_make_room_for_each_other
 
 def test_of_texts_close_together_a_copy_still_makes_room(index):
     assert near_to_all(index, distance=0.04, copies=0.001) in ({38}, {39})
+
+
+def by_word_or_meaning(index, distance):
+    """Notes in one place of the model's space; 0 has a word of the question, 1 is nearest to it."""
+    rng = np.random.default_rng(4)
+    vectors = [unit(1, *(rng.standard_normal(15) * distance)) for _ in range(200)]
+    texts = [f"note of {chr(97 + number % 26) * (3 + number // 26)}" for number in range(200)]
+    texts[0] = "a teapot made of glass"
+    crowd(index, texts, vectors)
+    return keys(ask(index, "which teapot broke", vectors[1], 1))
+
+
+def test_where_a_model_tells_texts_apart_the_nearest_outweighs_a_word(index):
+    assert by_word_or_meaning(index, distance=0.5) == [1]
+
+
+def test_where_a_model_keeps_all_texts_close_together_a_word_outweighs_the_nearest(index):
+    assert by_word_or_meaning(index, distance=0.05) == [0]
