@@ -265,7 +265,7 @@ def log_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     anyio lets the loop set the result of such a wait. If the socket is readable in the very
     turn in which the wait is cancelled, the loop finds it done: nobody waits, nothing is lost.
     """
-    waits = context["message"].startswith("Exception in callback Future.set_result(None)")
+    waits = context["message"].startswith("Exception in callback Future.set_result(")
     if waits and isinstance(context.get("exception"), asyncio.InvalidStateError):
         logger.debug("a wait for a socket was cancelled as it was over")
     else:

@@ -58,7 +58,7 @@ async def test_whatever_else_fails_in_the_loop_is_logged(logged: pytest.LogCaptu
     loop.set_exception_handler(log_failure)
     done = loop.create_future()
     done.set_result(None)
-    loop.call_soon(done.set_result, 5)
+    loop.call_soon(done.set_exception, ValueError())
     loop.call_soon(lambda: 1 / 0)
     await anyio.wait_all_tasks_blocked()
     assert "InvalidStateError" in logged.text
