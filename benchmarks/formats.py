@@ -9,6 +9,7 @@ from typing import Final
 import beam
 import longmemeval
 import memorybank
+import squad
 from talks import Talk, load_locomo
 
 LOADERS: Final[Mapping[str, Callable[[Path], list[Talk]]]] = {
@@ -16,6 +17,7 @@ LOADERS: Final[Mapping[str, Callable[[Path], list[Talk]]]] = {
     "longmemeval": longmemeval.load,
     "beam": beam.load,
     "memorybank": memorybank.load,
+    "squad": squad.load,
 }
 HINTS: Final[Mapping[str, str]] = {
     "locomo": "Give the path of locomo10.json: the LoCoMo data set, ten long conversations with "
@@ -27,4 +29,6 @@ HINTS: Final[Mapping[str, str]] = {
     "repository on GitHub.",
     "memorybank": "Give the path of the folder eval_data/cn or eval_data/en, from the "
     "zhongwanjun/MemoryBank-SiliconFriend repository on GitHub.",
+    "squad": "Give the path of a file in the form of SQuAD 1.1, such as "
+    "squad-style-data/cmrc2018_dev.json from the ymcui/cmrc2018 repository on GitHub.",
 }

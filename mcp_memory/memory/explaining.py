@@ -12,7 +12,7 @@ from mcp_memory.dates import now
 from mcp_memory.errors import InvalidInput
 from mcp_memory.memory.base import Part, check_limit
 from mcp_memory.records import Passage, SearchKind
-from mcp_memory.search.analysis import query_terms
+from mcp_memory.search.analysis import query_weights
 from mcp_memory.search.asking import ask
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.queries import Filter, Found, Key, Prepared
@@ -132,7 +132,7 @@ class Explanations(Part):
         texts = read([found.key for found in ranking.found])
         idf = words.asked.idf if words.asked is not None else {}
         return Explanation(
-            terms={term: idf.get(term) for term in query_terms(text)},
+            terms={term: idf.get(term) for term in query_weights(text)},
             speakers=tuple(sorted(question.speakers)),
             times=tuple(
                 NamedTime(span.text, span.start, span.end)

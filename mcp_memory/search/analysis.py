@@ -18,13 +18,13 @@ from typing import Final
 
 from mcp_memory.search.languages import ENGLISH, FUNCTION_WORDS, language_of, stem
 
+_HAN: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 _NO_SPACES: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
     "\u3040-\u30ff\u31f0-\u31ff"  # Hiragana, Katakana
-    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han
     "\u1100-\u11ff\uac00-\ud7af"  # Hangul
-    "\U00020000-\U0003134f"  # Han, extensions
-)
+) + _HAN
+_HAN_CHARACTER: Final = re.compile(f"[{_HAN}]")
 _SCRIPT_RUN: Final = re.compile(f"[{_NO_SPACES}]+")
 # Marks that belong to the letter before them, which Python's \w leaves out: accents, vowel signs.
 _MARKS: Final = "".join(
@@ -87,6 +87,9 @@ STOP_CHARACTERS: Final = frozenset(
     "要把被给給对對从從到说說过過"
 )
 
+_HALF_IDLE: Final = 0.5
+"""What a pair with one of them counts."""
+
 
 class _Terms(dict[str, tuple[str, ...]]):
     """The terms of chunks that were met, since most words of a text have been met before."""
@@ -124,6 +127,22 @@ def query_terms(text: str) -> list[str]:
     alone = _standing_alone(text)
     kept = [term for term in telling if term not in bigrams or term in alone]
     return kept or list(found)
+
+
+def query_weights(text: str) -> dict[str, float]:
+    """Return the terms of a query by what each counts beside how rare it is.
+
+    A Chinese character that tells is a term besides its pairs: who says 影片 means 电影. A pair
+    with a character that only builds the sentence says half as much.
+    """
+    weights: dict[str, float] = {}
+    for term in query_terms(text):
+        pair = _is_bigram(term)
+        idle = pair and not STOP_CHARACTERS.isdisjoint(term)
+        weights[term] = _HALF_IDLE if idle else 1.0
+        if pair:
+            weights.update(dict.fromkeys(filter(_tells, term), 1.0))
+    return weights
 
 
 def matches(text: str, wanted: frozenset[str]) -> list[tuple[int, int]]:
@@ -170,6 +189,10 @@ def _idle_terms(language: str) -> frozenset[str]:
 
 def _is_bigram(term: str) -> bool:
     return len(term) == 2 and not term.isascii() and _SCRIPT_RUN.fullmatch(term) is not None
+
+
+def _tells(char: str) -> bool:
+    return char not in STOP_CHARACTERS and _HAN_CHARACTER.match(char) is not None
 
 
 def _says_nothing(term: str) -> bool:

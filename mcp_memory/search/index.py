@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcp_memory.search import signals
-from mcp_memory.search.analysis import query_terms
+from mcp_memory.search.analysis import query_weights
 from mcp_memory.search.documents import Documents
 from mcp_memory.search.embedded import EmbeddedDocuments
 from mcp_memory.search.naming import named_terms
@@ -224,13 +224,13 @@ class SearchIndex(Documents[Key]):
                 found[number] = Found(self._keys[number], cosine, *span)
         return list(found.values())[:limit]
 
-    def _telling(self, question: Question) -> list[str]:
-        """Return the terms of a question; a name that says who speaks is no word that was said."""
-        terms = query_terms(question.text)
+    def _telling(self, question: Question) -> dict[str, float]:
+        """Return a question's terms by weight, without a name that only says who speaks."""
+        weights = query_weights(question.text)
         if len(question.speakers) != 1:
-            return terms
-        names = set(query_terms(" ".join(question.speakers)))
-        return [term for term in terms if term not in names] or terms
+            return weights
+        names = query_weights(" ".join(question.speakers))
+        return {term: weights[term] for term in weights if term not in names} or weights
 
     def _mask(self, where: Filter) -> Mask:
         mask: Mask = self._alive.values.copy()
@@ -345,7 +345,7 @@ class SearchIndex(Documents[Key]):
             nearest = None if vector is None else self._vectors.best_range(number, vector)
             if nearest is not None:
                 return nearest[0]
-        asked = prepared.asked or self._words.ask([])
+        asked = prepared.asked or self._words.ask({})
         return self._words.best_range(number, asked)
 
     def _tail(
@@ -355,7 +355,7 @@ class SearchIndex(Documents[Key]):
         rest = mask.copy()
         rest[documents] = False
         numbers = np.flatnonzero(rest)[::-1][behind : behind + limit]
-        none = self._words.ask([])
+        none = self._words.ask({})
         return [
             Found(self._keys[number], 0.0, *self._words.best_range(int(number), none), place=at)
             for at, number in enumerate(numbers, place)

@@ -10,7 +10,7 @@ and Beyond", 2009, equation 3.15, with the idf that is never negative.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -95,7 +95,7 @@ class LexicalIndex:
         """Take what was folded of a copy that had so many rows."""
         self._postings.adopt(folded, rows, self._lengths.values)
 
-    def idf(self, terms: Sequence[str]) -> dict[str, float]:
+    def idf(self, terms: Iterable[str]) -> dict[str, float]:
         """Return how telling each of the terms is that occurs; the rarer the more."""
         total = len(self._lengths)
         return {

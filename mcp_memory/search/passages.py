@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -120,14 +120,14 @@ class Words:
         self._long, self._firsts = Column.of(kept.long), Column.of(kept.firsts)
         self._starts, self._ends = Column.of(kept.starts), Column.of(kept.ends)
 
-    def ask(self, query: Sequence[str], named: Set[str] = frozenset()) -> Asked:
+    def ask(self, query: Mapping[str, float], named: Set[str] = frozenset()) -> Asked:
         """Return the words of a question as `weigh` and `best_range` take them.
 
         Args:
-            query: Its terms.
+            query: Its terms by what each counts.
             named: Which of them are names.
         """
-        idf = self._whole.idf(query)
+        idf = {term: telling * query[term] for term, telling in self._whole.idf(query).items()}
         # Of characters in a row many pairs are no word.
         missing = sum(term.isascii() for term in query if term not in idf)
         naming = any(term in named or not term.isalpha() for term in idf)

@@ -12,6 +12,7 @@ import beam
 import longmemeval
 import memorybank
 import pytest
+import squad
 import talks
 from locomo import DataFault
 from talks import Talk
@@ -271,6 +272,47 @@ def test_the_gold_that_was_read_for_memorybank_is_of_its_form(language: str):
 
 def _by_place(place: str) -> list[int]:
     return [int(number) for number in place[1:].split(":")]
+
+
+def article(**changes: Any) -> dict[str, Any]:
+    asked = [
+        {"question": "多高？", "answers": [{"answer_start": 11, "text": "八千米"}]},
+        {"question": "Nobody says?", "answers": []},
+    ]
+    return {
+        "paragraphs": [{"context": "山在西藏。它的高度是海拔八千米。", "qas": asked, **changes}]
+    }
+
+
+def test_gold_of_squad_is_the_sentence_in_which_the_answer_begins(tmp_path: Path):
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps({"data": [article(), article()]}), "utf-8")
+    first, second = squad.load(path)
+    assert gold_of(first) == gold_of(second) == ["它的高度是海拔八千米。"]
+    assert [turn.content for turn in first.turns] == ["山在西藏。", "它的高度是海拔八千米。"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({}, "article 3: its paragraphs is missing"),
+        (article(context=None), "paragraph 0: its context is missing"),
+        (article(qas={}), "its qas is dict"),
+        (article(qas=[{"answers": []}]), "its question is missing"),
+        (article(qas=[{"question": "x", "answers": [{"answer_start": "1"}]}]), "is str, not int"),
+    ],
+)
+def test_what_is_not_squad_is_told_where(wrong: dict[str, Any], told: str):
+    with pytest.raises(DataFault, match=told):
+        squad.parse("3", wrong)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"data": []}'])
+def test_a_file_that_is_not_squad_is_named_as_such(tmp_path: Path, text: str):
+    path = tmp_path / "dev.json"
+    path.write_text(text, "utf-8")
+    with pytest.raises(DataFault, match="dev"):
+        squad.load(path)
 
 
 def test_the_chinese_set_has_a_turn_for_all_its_gold():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from mcp_memory.search.analysis import STOP_WORDS, matches, query_terms, terms
+from mcp_memory.search.analysis import STOP_WORDS, matches, query_terms, query_weights, terms
 from mcp_memory.search.languages import language_of
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
@@ -177,6 +177,21 @@ def test_a_character_among_those_that_build_the_sentence_is_a_word():
 def test_what_only_builds_a_chinese_sentence_is_left_out_of_a_query():
     assert query_terms("我们什么时候去上海") == ["候去", "去上", "上海"]
     assert query_terms("什么时候") != []
+
+
+def test_of_a_chinese_query_characters_count_beside_their_pairs():
+    assert query_weights("喝咖啡") == {"喝咖": 1, "喝": 1, "咖": 1, "咖啡": 1, "啡": 1}
+
+
+def test_a_pair_with_a_character_that_only_builds_the_sentence_counts_half():
+    assert query_weights("我的猫") == {"的猫": 0.5, "猫": 1}
+
+
+@pytest.mark.parametrize(
+    "query", ["where is the teapot", "コーヒーください", "커피를 마셔요", "กาแฟ"]
+)
+def test_of_what_is_not_written_in_chinese_characters_all_terms_count_the_same(query):
+    assert query_weights(query) == dict.fromkeys(query_terms(query), 1)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,22 @@ def test_a_document_is_found_as_soon_as_it_is_added(index):
     assert len(index) == 2
 
 
+def test_a_chinese_word_is_found_in_another_that_shares_a_character(index):
+    put(index, "film", "这是一部影片")
+    put(index, "book", "这是一本小说")
+    assert keys(ask(index, "电影")) == ["film"]
+    put(index, "cinema", "他去看电影")
+    assert keys(ask(index, "电影"))[0] == "cinema"
+
+
+def test_a_pair_of_characters_that_tell_outweighs_one_that_builds_the_sentence(index):
+    put(index, "asked", "天气不错号我")
+    put(index, "meant", "天气不错绘画")
+    for number in range(20):
+        put(index, number, "天气不错你好")
+    assert keys(ask(index, "五号我绘画"))[:2] == ["meant", "asked"]
+
+
 def test_by_words_alone_only_what_has_one_of_them_counts(teas):
     ranking = ask(teas, "green tea")
     assert keys(ranking)[0] == 0
