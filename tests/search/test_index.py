@@ -89,12 +89,11 @@ def test_a_chinese_word_is_found_in_another_that_shares_a_character(index):
     assert keys(ask(index, "电影"))[0] == "cinema"
 
 
-def test_a_pair_of_characters_that_tell_outweighs_one_that_builds_the_sentence(index):
-    put(index, "asked", "天气不错号我")
-    put(index, "meant", "天气不错绘画")
-    for number in range(20):
-        put(index, number, "天气不错你好")
-    assert keys(ask(index, "五号我绘画"))[:2] == ["meant", "asked"]
+def test_what_a_term_counts_in_a_query_is_beside_how_rare_it_is(index):
+    put(index, "cat", "我的猫和 teapot")
+    put(index, "dog", "狗")
+    idf = index.prepare(Question("我的猫在哪 teapot", MOMENT), EVERYTHING).asked.idf
+    assert idf["的猫"] == pytest.approx(idf["teapot"] / 2)
 
 
 def test_by_words_alone_only_what_has_one_of_them_counts(teas):
