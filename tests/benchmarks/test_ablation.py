@@ -169,6 +169,19 @@ def test_the_whole_report_is_made_and_shown(vectors, capsys: pytest.CaptureFixtu
     assert 0 < long.added_frac < 0.2
 
 
+def test_the_option_together_makes_one_memory_of_all_conversations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    measured: list[int] = []
+    monkeypatch.setattr(ablation, "_benchmark", lambda talks, _: measured.append(len(talks)))
+    path = tmp_path / "dev.json"
+    article = {"paragraphs": [{"context": "It is so.", "qas": []}]}
+    path.write_text(json.dumps({"data": [article, article]}), "utf-8")
+    given = ["--data", str(path), "--format", "squad"]
+    assert ablation.main(given) == ablation.main([*given, "--together"]) == 0
+    assert measured == [2, 1]
+
+
 def test_data_that_is_something_else_is_a_wrong_argument(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
