@@ -7,7 +7,7 @@ import re
 
 import pytest
 from fakes import HashEmbedder, memory_of
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -163,6 +163,10 @@ texts = st.one_of(
 
 
 @hypothesis_settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@example(
+    blocks=["0000", "0𐀀𐀀𐀀", "0:0:0𐀀𐀀𐀀𑑀", '&<>"' * 634], working="0:0:0\x81𐀀0𐀀𐀀\U00015180",
+    messages=["茶" * 2_546, "0", "0", "tea " * 113], memories=[], limit=MIN_RESUME_TOKENS,
+)  # fmt: skip
 @given(
     blocks=st.lists(texts, max_size=4),
     working=texts,
@@ -200,6 +204,26 @@ def test_fair_shares_never_exceed_the_room_and_are_whole_where_they_can_be(costs
     assert all(share <= cost for share, cost in zip(shares, costs, strict=True))
     if sum(costs) <= room:
         assert shares == costs
+
+
+def test_of_items_that_cannot_be_cut_the_first_ones_stay():
+    def count(text):
+        return len(text.split())
+
+    def clip(text, most):
+        return " ".join(text.split()[:most])
+
+    def uncut(_):
+        return None
+
+    items = [Item(f"item{n} " + "word " * size, uncut) for n, size in enumerate((39, 29, 29, 29))]
+    section = [Section("a", items, 1.0, "fair", "x")]
+    text = Writer(count, clip).write("head", section, "end", 135)
+    assert re.findall(r"item\d", text) == ["item0", "item1", "item2"]  # 41, 31 and 31 words
+    # One that fits in no case is no reason to leave out the others.
+    items[0] = Item("item0 " + "word " * 500, uncut)
+    text = Writer(count, clip).write("head", section, "end", 160)
+    assert re.findall(r"item\d", text) == ["item1", "item2", "item3"]
 
 
 def test_what_one_part_does_not_need_goes_to_the_first_that_does():

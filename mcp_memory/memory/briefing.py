@@ -132,8 +132,7 @@ class Writer:
             grant -= note_tokens
         shown: dict[int, str] = {}
         if section.order == "fair":
-            for at, share in enumerate(fair_shares(costs, grant)):
-                self._take(section, shown, at, costs[at], share)
+            shown = self._fair(section, costs, grant)
         else:
             turns = range(len(costs)) if section.order == "first" else reversed(range(len(costs)))
             left = grant
@@ -147,6 +146,18 @@ class Writer:
             note = _left_out(missing, section.where)
             lines.insert(0 if section.order == "last" else len(lines), note)
         return "\n".join(lines)
+
+    def _fair(self, section: Section, costs: list[int], grant: int) -> dict[int, str]:
+        """Show as many items as their shares allow; rather one less than an earlier one not."""
+        tried: list[dict[int, str]] = []
+        for served in range(len(costs), 0, -1):
+            shown: dict[int, str] = {}
+            for at, share in enumerate(fair_shares(costs[:served], grant)):
+                self._take(section, shown, at, costs[at], share)
+            tried.append(shown)
+            if len(shown) == served:
+                break
+        return max(tried, key=lambda one: [at in one for at in range(len(costs))], default={})
 
     def _take(self, section: Section, shown: dict[int, str], at: int, cost: int, room: int) -> int:
         """Show an item if there is room for it or its beginning; return what it took."""
