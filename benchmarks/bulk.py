@@ -23,20 +23,26 @@ import common
 import texts
 from rich.table import Table
 
-from mcp_memory.embedding import FastEmbedder
-from mcp_memory.engine import Engine
-from mcp_memory.ids import new_id
-from mcp_memory.memory import Memories, Memory
-from mcp_memory.models import find_model
+from mcp_memory.agent import AgentMemory, Memories
+from mcp_memory.models.embedding import FastEmbedder
+from mcp_memory.models.fetching import find_model
 from mcp_memory.settings import Settings, load_settings
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.ids import new_id
 
 BATCH_TEXTS: Final = 16
 INSERTED_AT_ONCE: Final = 256
 BAR: Final = 0.9
 
 _COLUMNS: Final = (
-    "way", "texts/s", "least", "most", "of fastembed", "of like length", "cpu ms/text"
-)  # fmt: skip
+    "way",
+    "texts/s",
+    "least",
+    "most",
+    "of fastembed",
+    "of like length",
+    "cpu ms/text",
+)
 
 Report = dict[str, list[float]]
 """By way a number for each round."""
@@ -68,7 +74,7 @@ class Plain:
             pass
 
 
-def load(memory: Memory, engine: Engine, batch: list[str]) -> None:
+def load(memory: AgentMemory, engine: Engine, batch: list[str]) -> None:
     """Insert memories, then compute and write their vectors."""
     for first in range(0, len(batch), INSERTED_AT_ONCE):
         entries = [{"content": text} for text in batch[first : first + INSERTED_AT_ONCE]]
@@ -76,7 +82,9 @@ def load(memory: Memory, engine: Engine, batch: list[str]) -> None:
     engine.fill_pending()
 
 
-def say(memory: Memory, engine: Engine, batch: list[str], *, windows: FastEmbedder | None) -> None:
+def say(
+    memory: AgentMemory, engine: Engine, batch: list[str], *, windows: FastEmbedder | None
+) -> None:
     """Record messages, then compute and write their vectors, those of windows too if asked."""
     for first in range(0, len(batch), INSERTED_AT_ONCE):
         entries = [
@@ -196,10 +204,14 @@ def _run(given: argparse.Namespace) -> None:
     }
     for name, found in rates.items():
         table.add_row(
-            name, f"{medians[name]:.0f}", f"{min(found):.0f}", f"{max(found):.0f}",
-            f"{ratios[name][PLAIN]:.0%}", f"{ratios[name][SORTED]:.0%}",
+            name,
+            f"{medians[name]:.0f}",
+            f"{min(found):.0f}",
+            f"{max(found):.0f}",
+            f"{ratios[name][PLAIN]:.0%}",
+            f"{ratios[name][SORTED]:.0%}",
             f"{statistics.median(costs[name]):.1f}",
-        )  # fmt: skip
+        )
     common.out.print(table)
     held = ratios[LOADED][PLAIN] >= BAR and ratios[LOADED][SORTED] >= BAR
     common.out.print(f"bar of {BAR:.0%}: {'held' if held else 'missed'}")

@@ -20,11 +20,11 @@ from typing import Final, Literal
 from common import BenchmarkFault, call, machine, out, run, serve, wait_until_embedded, write_json
 from rich.table import Table
 
-from mcp_memory.embedding import Embedder, FastEmbedder
-from mcp_memory.kinds import DEFAULTS
-from mcp_memory.models import find_model
-from mcp_memory.records import Kind
+from mcp_memory.models.embedding import Embedder, FastEmbedder
+from mcp_memory.models.fetching import find_model
 from mcp_memory.settings import load_settings
+from mcp_memory.values.kinds import DEFAULTS
+from mcp_memory.values.records import Kind
 
 Relation = Literal["same", "changed", "other"]
 MODEL_SECONDS: Final = 120.0
@@ -257,9 +257,12 @@ async def measure() -> list[Row]:
         for language, groups in (("English", ENGLISH), ("Chinese", CHINESE)):
             wanted = pairs(groups)
             measured = zip(
-                wanted, cosines(embedder, wanted), await named(wanted, kinds=str(own)),
-                await named(wanted), strict=True,
-            )  # fmt: skip
+                wanted,
+                cosines(embedder, wanted),
+                await named(wanted, kinds=str(own)),
+                await named(wanted),
+                strict=True,
+            )
             rows += _rows(language, embedder, list(measured))
     return rows
 

@@ -26,12 +26,12 @@ from locomo import DataFault, DiaId, Dialogue, load
 from py_rust_stemmers import SnowballStemmer
 from rich.table import Table
 
-from mcp_memory.engine import Engine
-from mcp_memory.memory import Memories
-from mcp_memory.records import Message, NewMessage, Role, Surface
+from mcp_memory.agent import Memories
 from mcp_memory.server.app import tools_text
 from mcp_memory.server.instructions import HABIT
 from mcp_memory.settings import load_settings
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.records import Message, NewMessage, Role, Surface
 
 Count = Callable[[str], int]
 

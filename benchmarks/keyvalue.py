@@ -252,9 +252,11 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sets", type=positive, default=SETS, help="of 140 pairs; default: 20")
     parser.add_argument("--seed", type=int, default=SEED, help="the same seed makes the same pairs")
     parser.add_argument(
-        "--mode", choices=("hybrid", "lexical", "dense"), default="hybrid",
+        "--mode",
+        choices=("hybrid", "lexical", "dense"),
+        default="hybrid",
         help="how to search; default: as users have it",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     return parser.parse_args(argv)
 

@@ -37,8 +37,8 @@ from metrics import Latency
 from rich.progress import Progress
 from rich.table import Table
 
-from mcp_memory.embedding import Embedder, FastEmbedder
-from mcp_memory.models import ModelFiles, find_model
+from mcp_memory.models.embedding import Embedder, FastEmbedder
+from mcp_memory.models.fetching import ModelFiles, find_model
 from mcp_memory.settings import load_settings
 
 SIZES: Final = (100, 1_000, 10_000)

@@ -97,23 +97,47 @@ def show(replays: Sequence[Replay], given: dict[str, str]) -> None:
     """Print tables of what was counted and timed and of evidence, the problems, the verdicts."""
     rows = [shown.as_dict() for shown in replays]
     counts = _table(
-        "Paging, as counted", "replay", "window", "appended", "recalled", "flushes",
-        "by the rules", "most used", "problems",
-    )  # fmt: skip
+        "Paging, as counted",
+        "replay",
+        "window",
+        "appended",
+        "recalled",
+        "flushes",
+        "by the rules",
+        "most used",
+        "problems",
+    )
     times = _table(
-        f"Appends, the last {SAMPLE} by the first", "replay", "window", "p50, ms",
-        "made in turn", "minutes apart", "processor",
-    )  # fmt: skip
+        f"Appends, the last {SAMPLE} by the first",
+        "replay",
+        "window",
+        "p50, ms",
+        "made in turn",
+        "minutes apart",
+        "processor",
+    )
     scores = _table(
-        "Words of evicted evidence that are left, percent", "replay", "window", "turns", "summary",
-        "first words", "random sentences",
-    )  # fmt: skip
+        "Words of evicted evidence that are left, percent",
+        "replay",
+        "window",
+        "turns",
+        "summary",
+        "first words",
+        "random sentences",
+    )
     for shown, row in zip(replays, rows, strict=True):
         name = (shown.name, shown.window_tokens)
         counts.add_row(
-            *_cells(*name, row["appended"], row["recalled"], row["flushes"],
-                    row["flushes_expected"], row["most_used_tokens"], len(shown.problems))
-        )  # fmt: skip
+            *_cells(
+                *name,
+                row["appended"],
+                row["recalled"],
+                row["flushes"],
+                row["flushes_expected"],
+                row["most_used_tokens"],
+                len(shown.problems),
+            )
+        )
         if shown.young_seconds:
             times.add_row(
                 *_cells(

@@ -33,7 +33,7 @@ from pagingrules import (
 from procfs import cpu_seconds
 from rawclient import Clients, Command, RawClient
 
-from mcp_memory.records import Message
+from mcp_memory.values.records import Message
 
 ENCODING: Final = "o200k_base"
 SAMPLE: Final = 1_000
@@ -192,9 +192,13 @@ def started(folder: Path, window_tokens: int) -> Iterator[Server]:
     """Give a server with a core memory, an empty recall memory and no embedding model."""
     db, cache = folder / "memory.duckdb", folder / "cache"
     settings = environment(
-        db, owner="off", context_window=window_tokens, max_reply_tokens=_REPLY_TOKENS,
-        cache_dir=cache, offline=1,
-    )  # fmt: skip
+        db,
+        owner="off",
+        context_window=window_tokens,
+        max_reply_tokens=_REPLY_TOKENS,
+        cache_dir=cache,
+        offline=1,
+    )
     with Clients(LIMIT_SECONDS) as clients:
         client = clients.start(Command(SERVER, settings, folder))
         # Core memory, which stands in the instructions, is a part of its own.
@@ -344,11 +348,18 @@ def score(server: Server, name: str, evicted: Sequence[Said]) -> Survival:
     tokens, gold = server.count(summary), [said.content for said in evicted if said.gold]
     messages = [
         Message(
-            f"{at}", name, at, said.role, said.content, server.count(said.rendered()),  # type: ignore[arg-type]  # one of the roles
-            said.created_at, said.created_at, said.name,
+            f"{at}",
+            name,
+            at,
+            said.role,  # type: ignore[arg-type]  # one of the roles
+            said.content,
+            server.count(said.rendered()),
+            said.created_at,
+            said.created_at,
+            said.name,
         )
         for at, said in enumerate(evicted)
-    ]  # fmt: skip
+    ]
     at_random = [
         survival(gold, random_sentences(messages, tokens, server.count, seed)) for seed in _SEEDS
     ]

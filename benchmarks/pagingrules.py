@@ -84,10 +84,14 @@ def with_calls(said: Sequence[Said]) -> list[Said]:
             question = texts.query(rng)
             done.append(Said("assistant", f"lookup({question!r})", message.created_at))
             done += [
-                Said("tool", " ".join(texts.memory(rng) for _ in range(rng.randint(1, 3))),
-                     message.created_at, "lookup")
+                Said(
+                    "tool",
+                    " ".join(texts.memory(rng) for _ in range(rng.randint(1, 3))),
+                    message.created_at,
+                    "lookup",
+                )
                 for _ in range(rng.randint(1, 4))
-            ]  # fmt: skip
+            ]
     return done
 
 

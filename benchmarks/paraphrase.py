@@ -26,10 +26,10 @@ from metrics import recall_at, reciprocal_rank
 from rich.progress import Progress
 from rich.table import Table
 
-from mcp_memory.embedding import Embedder
-from mcp_memory.engine import Engine
-from mcp_memory.memory import Memories, Memory
+from mcp_memory.agent import AgentMemory, Memories
+from mcp_memory.models.embedding import Embedder
 from mcp_memory.settings import load_settings
+from mcp_memory.tiers.engine import Engine
 
 PAIRS: Final = Path(__file__).with_name("paraphrases.json")
 SIZES: Final = (100, 1_000, 10_000)
@@ -104,10 +104,13 @@ def grade(
     rows = []
     for number, half in enumerate(HALVES):
         graded = [
-            (recall_at(found, {pair.fact}, 1), recall_at(found, {pair.fact}, HITS),
-             reciprocal_rank(found[:HITS], {pair.fact}))
+            (
+                recall_at(found, {pair.fact}, 1),
+                recall_at(found, {pair.fact}, HITS),
+                reciprocal_rank(found[:HITS], {pair.fact}),
+            )
             for found, pair in zip(rankings[number::2], pairs[number::2], strict=True)
-        ]  # fmt: skip
+        ]
         if graded:
             shares = [sum(column) / len(graded) for column in zip(*graded, strict=True)]
             rows.append(Row(language, size, half, len(graded), *shares))
@@ -132,7 +135,7 @@ def measure(pairs: Sequence[Pair], sizes: Sequence[int], embedder: Embedder) -> 
 
 
 def _of_language(
-    memory: Memory, engine: Engine, pairs: list[Pair], sizes: Sequence[int], bar: Progress
+    memory: AgentMemory, engine: Engine, pairs: list[Pair], sizes: Sequence[int], bar: Progress
 ) -> list[Row]:
     language = pairs[0].language
     rng = random.Random(SEED)

@@ -29,13 +29,16 @@ from rawclient import Clients, RawClient
 from rich.progress import Progress
 from starts import time_start
 
-from mcp_memory.models import ModelFiles, find_model
+from mcp_memory.models.fetching import ModelFiles, find_model
 from mcp_memory.settings import load_settings
 
 SIZES: Final = (1_000, 10_000)
 NAMES: Final = (
-    peerservers.OURS, "server-memory", peerservers.QDRANT_PACKAGE, peerservers.SERVICE_PACKAGE,
-)  # fmt: skip
+    peerservers.OURS,
+    "server-memory",
+    peerservers.QDRANT_PACKAGE,
+    peerservers.SERVICE_PACKAGE,
+)
 STARTS: Final = 5
 ROUNDS: Final = 5
 BLOCK_CALLS: Final = 10

@@ -19,7 +19,7 @@ from typing import Any, Final
 from common import SERVER, BenchmarkFault, environment, err
 from rawclient import Command
 
-from mcp_memory.models import ModelFiles
+from mcp_memory.models.fetching import ModelFiles
 
 BARE_TOOL: Final = "reply"
 NPM_PACKAGE: Final = "@modelcontextprotocol/server-memory"
@@ -36,8 +36,11 @@ MODEL_OF_FASTEMBED: Final = "snowflake/snowflake-arctic-embed-s"
 """It takes the model's file under this name, which stands for the same network and tokenizer."""
 
 _TOKENIZER: Final = (
-    "config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
-)  # fmt: skip
+    "config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 _BARE: Final = """
 from mcp.server import MCPServer

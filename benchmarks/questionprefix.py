@@ -36,7 +36,7 @@ from talkindex import Indexed
 from talks import Talk, spread
 from vectorcache import VectorCache
 
-from mcp_memory.embedding import Embedder, FastEmbedder
+from mcp_memory.models.embedding import Embedder, FastEmbedder
 from mcp_memory.settings import load_settings
 
 FRACS: Final = (None, 0.0, 0.25, 0.4, 0.5, 0.75)

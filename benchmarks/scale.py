@@ -30,7 +30,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from scaledata import Sample
 
-from mcp_memory.embedding import Embedder
+from mcp_memory.models.embedding import Embedder
 
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 AGENTS: Final = 100

@@ -23,11 +23,11 @@ import pyarrow as pa
 import texts
 from numpy.typing import NDArray
 
-from mcp_memory.embedding import Embedder
-from mcp_memory.engine import Engine
-from mcp_memory.ids import ALPHABET, LENGTH
+from mcp_memory.models.embedding import Embedder
 from mcp_memory.settings import load_settings
-from mcp_memory.text import content_hash
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.ids import ALPHABET, LENGTH
+from mcp_memory.values.text import content_hash
 
 Vectors = NDArray[np.float32]
 
@@ -74,9 +74,13 @@ class Sample:
     def save(self, path: Path) -> None:
         """Write the sample to a file for other processes."""
         np.savez(
-            path, sentences=self.sentences, vectors=self.vectors, questions=self.questions,
-            question_vectors=self.question_vectors, model=[self.name, self.fingerprint],
-        )  # fmt: skip
+            path,
+            sentences=self.sentences,
+            vectors=self.vectors,
+            questions=self.questions,
+            question_vectors=self.question_vectors,
+            model=[self.name, self.fingerprint],
+        )
 
     @classmethod
     def load(cls, path: Path) -> Sample:
@@ -84,9 +88,13 @@ class Sample:
         with np.load(path) as held:
             name, fingerprint = held["model"].tolist()
             return cls(
-                held["sentences"].tolist(), held["vectors"], held["questions"].tolist(),
-                held["question_vectors"], name, fingerprint,
-            )  # fmt: skip
+                held["sentences"].tolist(),
+                held["vectors"],
+                held["questions"].tolist(),
+                held["question_vectors"],
+                name,
+                fingerprint,
+            )
 
     def mixed(self, count: int, generator: np.random.Generator) -> Vectors:
         """Return new vectors (count, dim) of unit length that lie where the sample's do."""

@@ -19,11 +19,21 @@ from matplotlib.figure import Figure
 SIZE_INCHES: Final = (9.0, 3.6)
 DPI: Final = 160
 THEMES: Final = {
-    "light": {"ground": "#ffffff", "ink": "#24292f", "grid": "#d0d7de",
-              "one": "#0969da", "many": "#bc4c00"},
-    "dark": {"ground": "#0d1117", "ink": "#e6edf3", "grid": "#30363d",
-             "one": "#58a6ff", "many": "#f0883e"},
-}  # fmt: skip
+    "light": {
+        "ground": "#ffffff",
+        "ink": "#24292f",
+        "grid": "#d0d7de",
+        "one": "#0969da",
+        "many": "#bc4c00",
+    },
+    "dark": {
+        "ground": "#0d1117",
+        "ink": "#e6edf3",
+        "grid": "#30363d",
+        "one": "#58a6ff",
+        "many": "#f0883e",
+    },
+}
 
 
 def plot(report: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -20,10 +20,10 @@ import procfs
 from metrics import Latency
 from scaledata import KnownVectors, Sample, stored_vectors
 
-from mcp_memory.engine import Engine
-from mcp_memory.memory import Memories
+from mcp_memory.agent import Memories
 from mcp_memory.search.vectors import VectorIndex
 from mcp_memory.settings import load_settings
+from mcp_memory.tiers.engine import Engine
 
 SEARCHES: Final = 200
 SETTLING: Final = 20

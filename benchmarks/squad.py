@@ -18,7 +18,7 @@ from typing import Any, Final
 from locomo import DataFault
 from talks import NO_KIND, Question, Talk, Turn, load_json, wanted
 
-from mcp_memory.text import sentence_ranges
+from mcp_memory.values.text import sentence_ranges
 
 DAY: Final = datetime(2018, 1, 1, tzinfo=UTC)
 

@@ -11,15 +11,15 @@ from zoneinfo import ZoneInfo
 from talks import Question, Talk, Turn
 from vectorcache import VectorCache, Vectors
 
-from mcp_memory.embedding import Embedder
-from mcp_memory.recall import WINDOW_MESSAGES
-from mcp_memory.records import Message, Role
-from mcp_memory.render import render_window, speaker_prefix
+from mcp_memory.models.embedding import Embedder
 from mcp_memory.search.asking import ask
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.neighbours import SITTING_SECONDS
 from mcp_memory.search.queries import Filter
 from mcp_memory.search.queries import Question as Asked
+from mcp_memory.tiers.recall import WINDOW_MESSAGES
+from mcp_memory.values.records import Message, Role
+from mcp_memory.values.render import render_window, speaker_prefix
 
 Range = tuple[int, int]
 

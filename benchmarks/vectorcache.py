@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.embedding import Embedder
+from mcp_memory.models.embedding import Embedder
 
 Vectors = NDArray[np.float32]
 

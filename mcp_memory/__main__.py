@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _has_owner() -> bool:
-    from mcp_memory.locations import PREFIX, own_settings
+    from mcp_memory.values.locations import PREFIX, own_settings
 
     # A wrong value is for the command line to refuse.
     return own_settings(os.environ).get(f"{PREFIX}OWNER", "auto") == "auto"

@@ -24,11 +24,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from mcp_memory.errors import InvalidInput, SettingsFault
-from mcp_memory.kinds import DEFAULTS, Policies, read_policies
-from mcp_memory.locations import APP_NAME, PREFIX, default_db, expanded
-from mcp_memory.text import check_label, check_name
-from mcp_memory.windows import window_of
+from mcp_memory.values.errors import InvalidInput, SettingsFault
+from mcp_memory.values.kinds import DEFAULTS, Policies, read_policies
+from mcp_memory.values.locations import APP_NAME, PREFIX, default_db, expanded
+from mcp_memory.values.text import check_label, check_name
+from mcp_memory.values.windows import window_of
 
 DEFAULT_MODEL: Final = "snowflake/snowflake-arctic-embed-s-int8"
 DEFAULT_CONVERSATION: Final = "main"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from fakes import HashEmbedder, memory_of
 
-from mcp_memory.engine import Engine
-from mcp_memory.locations import PREFIX
-from mcp_memory.memory import Memory
+from mcp_memory.agent import AgentMemory
 from mcp_memory.settings import Settings, load_settings
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.locations import PREFIX
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def settings(tmp_path: Path, cache_dir: Path) -> Settings:
 
 
 @pytest.fixture
-def open_memory(settings: Settings) -> Iterator[Callable[..., Memory]]:
+def open_memory(settings: Settings) -> Iterator[Callable[..., AgentMemory]]:
     """Open the memory of an agent on the test's database; closed at the end."""
-    opened: list[Memory] = []
+    opened: list[AgentMemory] = []
 
-    def open_it(agent: str = "default", **changes: object) -> Memory:
+    def open_it(agent: str = "default", **changes: object) -> AgentMemory:
         changed = settings.model_copy(update=changes)
         memory = memory_of(Engine(changed, embedder=HashEmbedder()), agent)
         opened.append(memory)
@@ -60,5 +60,5 @@ def open_memory(settings: Settings) -> Iterator[Callable[..., Memory]]:
 
 
 @pytest.fixture
-def memory(open_memory: Callable[..., Memory]) -> Memory:
+def memory(open_memory: Callable[..., AgentMemory]) -> AgentMemory:
     return open_memory()

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mcp_memory.errors import SettingsFault
-from mcp_memory.locations import PREFIX
 from mcp_memory.settings import Settings, load_settings, settings_of
+from mcp_memory.values.errors import SettingsFault
+from mcp_memory.values.locations import PREFIX
 
 
 def test_without_an_environment_the_defaults_hold():

@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from mcp_memory import __version__
-from mcp_memory.errors import MemoryFault, SettingsFault
+from mcp_memory.values.errors import MemoryFault, SettingsFault
 
 _COMMANDS: Final = {
     "serve": "Serve memory over stdio, streamable HTTP or SSE. The default.",

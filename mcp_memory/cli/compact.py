@@ -53,10 +53,10 @@ def _compact(settings: Settings) -> dict[str, Any]:
 def _compact_alone(settings: Settings) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from mcp_memory.errors import StorageFault
     from mcp_memory.owner.client import exclusive
-    from mcp_memory.storage import Database
-    from mcp_memory.storage.compaction import compact as compact_file
+    from mcp_memory.store.duckdb import Database
+    from mcp_memory.store.duckdb.compaction import compact as compact_file
+    from mcp_memory.values.errors import StorageFault
 
     def show(step: str) -> None:
         if step in _SHOWN:

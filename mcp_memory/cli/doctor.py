@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mcp_memory.cli.output import show
-from mcp_memory.errors import SettingsFault
 from mcp_memory.settings import Settings, load_settings
+from mcp_memory.values.errors import SettingsFault
 
 if TYPE_CHECKING:
     from mcp_memory.cli.checks import Check, Checks
@@ -61,8 +61,8 @@ def examine(seconds: float) -> Checks:
     """
     from mcp_memory.cli.checks import Check
     from mcp_memory.cli.checks.clients import check_clients
+    from mcp_memory.cli.checks.hosts import configurations
     from mcp_memory.cli.checks.machine import check_python, check_variables
-    from mcp_memory.hosts import configurations
 
     yield from check_python()
     yield from check_variables(os.environ)

@@ -123,14 +123,17 @@ class _Load:
         self.batch, self.size = [], 0
         if not batch:
             return
-        done = self.call("load.put", {
-            "agent": self.settings.agent,
-            "window": self.settings.context_window,
-            "timezone": self.settings.timezone,
-            "what": batch[0].what,
-            "skip_bad": self.skip_bad,
-            "entries": [item.entry for item in batch],
-        })  # fmt: skip
+        done = self.call(
+            "load.put",
+            {
+                "agent": self.settings.agent,
+                "window": self.settings.context_window,
+                "timezone": self.settings.timezone,
+                "what": batch[0].what,
+                "skip_bad": self.skip_bad,
+                "entries": [item.entry for item in batch],
+            },
+        )
         self.added += done["added"]
         self.known += done["known"]
         for place, reason in done["refused"]:
@@ -236,9 +239,9 @@ class _Owner:
         Raises:
             MemoryFault: It was refused, or no owner answers.
         """
-        from mcp_memory.errors import OwnerFault
         from mcp_memory.owner.connect import refusal
         from mcp_memory.owner.wire import Gone, Silent, dial, greet
+        from mcp_memory.values.errors import OwnerFault
 
         for _ in range(_TRIES):
             address = self._places.read_address()
@@ -269,8 +272,8 @@ class _Owner:
             self._connection.close()
 
     def _reach(self) -> None:
-        from mcp_memory.locations import own_settings
         from mcp_memory.owner.connect import reach
+        from mcp_memory.values.locations import own_settings
 
         self.close()
         hello: dict[str, object] = {"settings": own_settings(os.environ), "since": time.time()}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
-from mcp_memory.ids import id_of
+from mcp_memory.values.ids import id_of
 
 What = Literal["memories", "messages"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from mcp_memory.models import ModelFiles, Progress
+    from mcp_memory.models.fetching import ModelFiles, Progress
 
 _INTERRUPTED: Final = 130
 
@@ -32,14 +32,14 @@ def fetch(model: str | None, reranker: str | None) -> None:
     or uv. What is there already is checked and kept; a download that was cut short goes on where
     it stopped.
     """
-    from mcp_memory import embedding  # noqa: F401  it knows the models besides the default one
-    from mcp_memory.errors import ModelUnavailable
-    from mcp_memory.models import fetch_model, find_model
+    from mcp_memory.models import embedding  # noqa: F401  it knows the models besides the default one
+    from mcp_memory.models.fetching import fetch_model, find_model
     from mcp_memory.settings import load_settings
+    from mcp_memory.values.errors import ModelUnavailable
 
     settings = load_settings()
     if reranker is not None:
-        from mcp_memory.reranking import fetch_reranker
+        from mcp_memory.models.reranking import fetch_reranker
 
         folder = fetch_reranker(reranker, settings.cache_dir, offline=settings.offline)
         click.echo(f"{reranker} is ready: {folder}")
@@ -68,7 +68,7 @@ def fetch(model: str | None, reranker: str | None) -> None:
 @click.option("--all", "show_all", is_flag=True, help="Also every other model that can be set.")
 def list_models(*, show_all: bool) -> None:
     """Show the embedding model that is set, its state and its folder."""
-    from mcp_memory.models import find_model, model_directory
+    from mcp_memory.models.fetching import find_model, model_directory
     from mcp_memory.settings import DEFAULT_MODEL, load_settings
 
     settings = load_settings()
@@ -81,8 +81,8 @@ def list_models(*, show_all: bool) -> None:
         click.echo("state:  not there; `mcp-memory models fetch` fetches it")
     click.echo(f"folder: {model_directory(name, settings.cache_dir)}")
     if show_all:
-        from mcp_memory.embedding import supported_models
-        from mcp_memory.models import model_spec
+        from mcp_memory.models.embedding import supported_models
+        from mcp_memory.models.fetching import model_spec
 
         click.echo("\nDimensions and names of the models that can be set:")
         for spec in [model_spec(DEFAULT_MODEL), *supported_models()]:

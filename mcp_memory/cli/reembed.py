@@ -17,10 +17,10 @@ def reembed() -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from mcp_memory.embedding import FastEmbedder
-    from mcp_memory.engine import Engine
-    from mcp_memory.models import fetch_model
+    from mcp_memory.models.embedding import FastEmbedder
+    from mcp_memory.models.fetching import fetch_model
     from mcp_memory.owner.client import exclusive
+    from mcp_memory.tiers.engine import Engine
 
     settings = load_settings()
     console = Console(stderr=True)

@@ -12,8 +12,8 @@ import click
 
 from mcp_memory.cli.output import lenient, printable
 from mcp_memory.owner.client import ask
-from mcp_memory.records import ROLES, Kind
 from mcp_memory.settings import Settings, load_settings
+from mcp_memory.values.records import ROLES, Kind
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -98,7 +98,7 @@ def asked(settings: Settings, op: str, agent: str | None, params: dict[str, Any]
     """
     own = {"agent": agent or settings.agent, "timezone": settings.timezone}
     alone = settings.model_copy(update={"offline": True})
-    engine = logging.getLogger("mcp_memory.engine")
+    engine = logging.getLogger("mcp_memory.tiers.engine")
     level = engine.level
     # That there is no model is said with the hits.
     engine.setLevel(logging.ERROR)

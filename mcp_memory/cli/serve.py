@@ -136,7 +136,7 @@ def _serve_alone(settings: Settings) -> NoReturn:
     import anyio
 
     from mcp_memory.server.servers import Servers
-    from mcp_memory.transports import serve_stdio
+    from mcp_memory.server.stdio import serve_stdio
 
     logging.basicConfig(
         stream=sys.stderr,

@@ -20,7 +20,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_memory.access import Scope as AccessScope
 from mcp_memory.http.health import healthz, readyz
 from mcp_memory.http.metrics import CONTENT_TYPE, Metrics
 from mcp_memory.http.options import HttpOptions
@@ -28,6 +27,7 @@ from mcp_memory.http.principals import Authenticator, Refused
 from mcp_memory.http.tenants import Tenant, Tenants
 from mcp_memory.server.servers import READ_ONLY_TOOLS, Servers
 from mcp_memory.server.tools import TOOLS
+from mcp_memory.tiers.access import Scope as AccessScope
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers

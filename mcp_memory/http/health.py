@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import anyio.to_thread
 from starlette.responses import JSONResponse, Response
 
-from mcp_memory.errors import MemoryFault
+from mcp_memory.values.errors import MemoryFault
 
 if TYPE_CHECKING:
     from starlette.requests import Request

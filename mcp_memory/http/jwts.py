@@ -18,17 +18,26 @@ import jwt
 from jwt import PyJWKClient
 from jwt.exceptions import PyJWKClientConnectionError, PyJWKClientError, PyJWTError
 
-from mcp_memory.access import Scope
-from mcp_memory.errors import AccessDenied, InvalidInput
 from mcp_memory.http.options import HttpOptions
-from mcp_memory.text import check_name
+from mcp_memory.tiers.access import Scope
+from mcp_memory.values.errors import AccessDenied, InvalidInput
+from mcp_memory.values.text import check_name
 
 logger = logging.getLogger(__name__)
 
 # Never a symmetric one: with those, whoever knows the public key could sign.
 ALGORITHMS: Final = (
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
-)  # fmt: skip
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+)
 _CLOCK_SKEW_SECONDS: Final = 10
 _KEYS_KEPT_SECONDS: Final = 300
 _FETCH_SECONDS: Final = 5.0

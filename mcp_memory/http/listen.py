@@ -16,14 +16,14 @@ import anyio.to_thread
 import uvicorn
 from anyio.abc import TaskStatus
 
-from mcp_memory.access import AccessTokens
-from mcp_memory.errors import SettingsFault, StorageFault
 from mcp_memory.http.app import HttpApp
 from mcp_memory.http.jwts import JwtVerifier
 from mcp_memory.http.metrics import Metrics
 from mcp_memory.http.options import HttpOptions
 from mcp_memory.http.principals import Authenticator
 from mcp_memory.server.servers import Servers
+from mcp_memory.tiers.access import AccessTokens
+from mcp_memory.values.errors import SettingsFault, StorageFault
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from prometheus_client import (
 from mcp_memory.server.tools import TOOLS
 
 if TYPE_CHECKING:
-    from mcp_memory.memory import Memories
+    from mcp_memory.agent import Memories
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LISTEN: Final = "subscriptions/listen"
@@ -33,11 +33,22 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 _HTTP_METHODS: Final = frozenset({"GET", "POST", "DELETE", "OPTIONS", "HEAD"})
 _MCP_METHODS: Final = frozenset(
     {
-        "initialize", "ping", "server/discover", "tools/list", "tools/call", "resources/list",
-        "resources/templates/list", "resources/read", "resources/subscribe",
-        "resources/unsubscribe", "prompts/list", "prompts/get", "completion/complete", LISTEN,
+        "initialize",
+        "ping",
+        "server/discover",
+        "tools/list",
+        "tools/call",
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "prompts/list",
+        "prompts/get",
+        "completion/complete",
+        LISTEN,
     }
-)  # fmt: skip
+)
 
 
 class Metrics:

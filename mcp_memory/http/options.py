@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from mcp.server.transport_security import TransportSecuritySettings
 
-from mcp_memory.errors import SettingsFault
+from mcp_memory.values.errors import SettingsFault
 
 if TYPE_CHECKING:
     from mcp_memory.settings import Settings

@@ -8,10 +8,10 @@ from typing import Final
 
 import anyio.to_thread
 
-from mcp_memory.access import PREFIX, AccessTokens, Scope
-from mcp_memory.dates import now
-from mcp_memory.errors import AccessDenied
 from mcp_memory.http.jwts import Bearer, JwtVerifier
+from mcp_memory.tiers.access import PREFIX, AccessTokens, Scope
+from mcp_memory.values.dates import now
+from mcp_memory.values.errors import AccessDenied
 
 _OPEN: Final = "open"
 _TOKEN: Final = "token"  # noqa: S105 - the name of a kind, not a secret

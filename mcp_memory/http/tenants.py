@@ -25,9 +25,6 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from mcp_memory import __version__
-from mcp_memory.access import Scope as AccessScope
-from mcp_memory.dates import now
-from mcp_memory.errors import MemoryFault
 from mcp_memory.http.metrics import LISTEN, Metrics
 from mcp_memory.http.openrequest import OpenRequest
 from mcp_memory.http.options import HttpOptions
@@ -35,6 +32,9 @@ from mcp_memory.http.principals import Authenticator, Principal
 from mcp_memory.http.rate import Rate
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.server.servers import ConnectionInfo, Servers
+from mcp_memory.tiers.access import Scope as AccessScope
+from mcp_memory.values.dates import now
+from mcp_memory.values.errors import MemoryFault
 
 logger = logging.getLogger(__name__)
 

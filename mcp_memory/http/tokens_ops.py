@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_memory.access import Token, read_expiry, read_scope
-from mcp_memory.dates import now, show
+from mcp_memory.tiers.access import Token, read_expiry, read_scope
+from mcp_memory.values.dates import now, show
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

@@ -4,11 +4,11 @@ import os
 import sys
 from typing import NoReturn
 
-from mcp_memory.errors import DiskFull, MemoryFault
-from mcp_memory.locations import PREFIX
 from mcp_memory.owner.connect import FULL_STATUS
 from mcp_memory.owner.places import Places
 from mcp_memory.owner.seat import Seat
+from mcp_memory.values.errors import DiskFull, MemoryFault
+from mcp_memory.values.locations import PREFIX
 
 _LEAVING_SECONDS = 10.0
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mcp_memory.errors import OwnerFault
 from mcp_memory.owner.connect import reach, refusal, retire
 from mcp_memory.owner.locks import ProcessLock, read_note
 from mcp_memory.owner.places import Places
 from mcp_memory.owner.seat import Seat
+from mcp_memory.values.errors import OwnerFault
 
 if TYPE_CHECKING:
     from mcp_memory.settings import Settings

@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping
 
 from mcp_memory import __version__
-from mcp_memory.errors import DiskFull, MemoryFault, OwnerFault
 from mcp_memory.owner.locks import ProcessLock, read_note
 from mcp_memory.owner.places import Address, Places, is_same, place, unwritable
 from mcp_memory.owner.wire import Gone, Message, Silent, alive, dial, greet
+from mcp_memory.values.errors import DiskFull, MemoryFault, OwnerFault
 
 REACH_SECONDS = 60.0
 """So long is tried to reach an owner before a client is told that there is none."""

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_memory.errors import InvalidInput
 from mcp_memory.owner.places import Places
 from mcp_memory.server.servers import Servers
+from mcp_memory.values.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from mcp_memory.memory.loading import Loaded
+    from mcp_memory.agent.loading import Loaded
 
 Params = dict[str, Any]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from mcp_memory.errors import StorageFault
 from mcp_memory.owner.locks import ProcessLock, read_note
 from mcp_memory.owner.places import Address, Places
 from mcp_memory.owner.wire import Gone, Silent, dial, greet
+from mcp_memory.values.errors import StorageFault
 
 
 class State(StrEnum):

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_memory.errors import NotFound
 from mcp_memory.http.tokens_ops import TOKEN_OPS
 from mcp_memory.owner.loads import LOAD_OPS
 from mcp_memory.owner.searching import SEARCH_OPS
 from mcp_memory.owner.status import check, compact, status
 from mcp_memory.owner.summaries import SUMMARY_OPS
 from mcp_memory.server.servers import Servers
+from mcp_memory.values.errors import NotFound
 
 if TYPE_CHECKING:
-    from mcp_memory.memory import Memory
-    from mcp_memory.records import Revision
+    from mcp_memory.agent import AgentMemory
+    from mcp_memory.values.records import Revision
 
 Params = dict[str, Any]
 Operation = Callable[[Servers, Params], Params]
@@ -63,8 +63,9 @@ def block_history(servers: Servers, params: Params) -> Params:
             if not found:
                 raise NotFound(
                     f"block {params['label']!r} has no version {wanted}",
-                    key=params["label"], hint="The history without --version names those there are",
-                )  # fmt: skip
+                    key=params["label"],
+                    hint="The history without --version names those there are",
+                )
     finally:
         memory.close()
     revisions = [_revision(item) for item in found]
@@ -86,7 +87,7 @@ def _revision(item: Revision) -> Params:
     }
 
 
-def _memory(servers: Servers, params: Params) -> Memory:
+def _memory(servers: Servers, params: Params) -> AgentMemory:
     """Return the memory of the agent that is named, with the shared blocks it is granted."""
     granted = tuple(params.get("shared_blocks", ()))
     settings = servers.settings.model_copy(update={"shared_blocks": granted})

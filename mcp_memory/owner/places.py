@@ -12,7 +12,7 @@ import json
 import os
 import stat
 
-from mcp_memory.errors import DiskFull, StorageFault
+from mcp_memory.values.errors import DiskFull, StorageFault
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600

@@ -22,14 +22,14 @@ import anyio.abc
 import anyio.to_thread
 
 from mcp_memory import __version__
-from mcp_memory.errors import MemoryFault, OwnerFault, SettingsFault
-from mcp_memory.kinds import DEFAULTS
 from mcp_memory.owner.connection import Connection, LineReader
 from mcp_memory.owner.seat import Seat, error_message
 from mcp_memory.owner.wire import MAX_HELLO_BYTES, PROTOCOL
 from mcp_memory.server.servers import ConnectionInfo, Servers
 from mcp_memory.server.tools import TOOLS
 from mcp_memory.settings import Settings, load_settings, settings_of
+from mcp_memory.values.errors import MemoryFault, OwnerFault, SettingsFault
+from mcp_memory.values.kinds import DEFAULTS
 
 logger = logging.getLogger(__name__)
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_memory.records import Kind, MemoryHit, MessageHit, Page
 from mcp_memory.search.analysis import matches, query_terms
 from mcp_memory.search.snippets import snippet
 from mcp_memory.server.servers import Servers
+from mcp_memory.values.records import Kind, MemoryHit, MessageHit, Page
 
 if TYPE_CHECKING:
-    from mcp_memory.memory import Memory
-    from mcp_memory.memory.explaining import Explanation
+    from mcp_memory.agent import AgentMemory
+    from mcp_memory.agent.explaining import Explanation
 
 Params = dict[str, Any]
 
@@ -40,17 +40,25 @@ def search(servers: Servers, params: Params) -> Params:
     with _memory(servers, params) as memory:
         if CONVERSATION in params["tiers"]:
             page = memory.conversations.search(
-                query, roles=params.get("roles", ()), start_date=start, end_date=end,
-                conversation=params.get("conversation"), limit=limit,
-            )  # fmt: skip
+                query,
+                roles=params.get("roles", ()),
+                start_date=start,
+                end_date=end,
+                conversation=params.get("conversation"),
+                limit=limit,
+            )
             results = [_message(hit) | _shown(hit, query) for hit in page.items]
             found[CONVERSATION] = _figures(page) | {"results": results}
         if ARCHIVAL in params["tiers"]:
             kinds = [Kind(kind) for kind in params.get("kinds", ())]
             kept = memory.archive.search(
-                query, tags=params.get("tags", ()), kinds=kinds, start_date=start, end_date=end,
+                query,
+                tags=params.get("tags", ()),
+                kinds=kinds,
+                start_date=start,
+                end_date=end,
                 limit=limit,
-            )  # fmt: skip
+            )
             results = [_kept(hit) | _shown(hit, query) for hit in kept.items]
             found[ARCHIVAL] = _figures(kept) | {"results": results}
     return found
@@ -77,7 +85,7 @@ def explain(servers: Servers, params: Params) -> Params:
 
 
 @contextmanager
-def _memory(servers: Servers, params: Params) -> Iterator[Memory]:
+def _memory(servers: Servers, params: Params) -> Iterator[AgentMemory]:
     """Open the memory of the agent that is named, as soon as it is known if there is a model."""
     memories = servers.memories()
     deadline = time.monotonic() + _LOADING_SECONDS

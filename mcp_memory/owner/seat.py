@@ -14,10 +14,10 @@ import socket
 import time
 
 from mcp_memory import __version__
-from mcp_memory.errors import MemoryFault, OwnerFault, StorageFault
 from mcp_memory.owner.locks import ProcessLock, read_note
 from mcp_memory.owner.places import Address, Places, place
 from mcp_memory.owner.wire import MAX_HELLO_BYTES, Message
+from mcp_memory.values.errors import MemoryFault, OwnerFault, StorageFault
 
 BACKLOG = 128
 

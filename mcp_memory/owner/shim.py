@@ -18,13 +18,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from mcp_memory.errors import MemoryFault, OwnerFault
-from mcp_memory.locations import PREFIX, default_db, expanded, own_settings
 from mcp_memory.owner.connect import Reached, end, reach
 from mcp_memory.owner.lines import lines, parsed
 from mcp_memory.owner.places import Address, Places, is_same
 from mcp_memory.owner.session import HANDSHAKE, Request, Session, answered_id
 from mcp_memory.owner.wire import MAX_LINE_BYTES, RETRY_CODE, alive
+from mcp_memory.values.errors import MemoryFault, OwnerFault
+from mcp_memory.values.locations import PREFIX, default_db, expanded, own_settings
 
 SILENT_SECONDS = 20.0
 """A request may wait so long before the owner is asked whether it is there at all."""

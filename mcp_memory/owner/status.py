@@ -14,7 +14,7 @@ from mcp_memory.settings import EXTRACTIVE, Settings
 
 if TYPE_CHECKING:
     # The command line uses `sizes` too, and need not wait for the SDK.
-    from mcp_memory.memory.rewriter import Rewriter
+    from mcp_memory.agent.rewriter import Rewriter
     from mcp_memory.server.servers import ConnectionInfo, Servers
 
 
@@ -35,8 +35,8 @@ def status(servers: Servers, params: dict[str, Any]) -> dict[str, Any]:
     }
     memories = servers.opened
     if memories is not None:
-        from mcp_memory.storage.checks import agent_count, row_counts, schema_version
-        from mcp_memory.storage.space import space
+        from mcp_memory.store.duckdb.checks import agent_count, row_counts, schema_version
+        from mcp_memory.store.duckdb.space import space
 
         engine = memories.engine
         read = engine.database.read
@@ -83,7 +83,7 @@ def check(servers: Servers, params: dict[str, Any]) -> dict[str, Any]:
     Raises:
         MemoryFault: It can't be opened.
     """
-    from mcp_memory.storage.checks import check_database
+    from mcp_memory.store.duckdb.checks import check_database
 
     engine = servers.memories().engine
     return {
@@ -100,8 +100,8 @@ def compact(servers: Servers, params: dict[str, Any]) -> dict[str, Any]:
     Raises:
         StorageFault: It can't be done; nothing was changed.
     """
-    from mcp_memory.errors import StorageFault
-    from mcp_memory.storage.compaction import compact as compact_file
+    from mcp_memory.store.duckdb.compaction import compact as compact_file
+    from mcp_memory.values.errors import StorageFault
 
     database = servers.memories().engine.database
     done = None

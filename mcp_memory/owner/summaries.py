@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_memory.errors import EndpointFault
 from mcp_memory.server.servers import Servers
+from mcp_memory.values.errors import EndpointFault
 
 if TYPE_CHECKING:
-    from mcp_memory.records import Summary
+    from mcp_memory.values.records import Summary
 
 Params = dict[str, Any]
 
@@ -19,7 +19,7 @@ def show(servers: Servers, params: Params) -> Params:
 
     `limit` is the most tokens that a summary may have in the `window` that is given.
     """
-    from mcp_memory.memory.rebuilding import newest, ranges
+    from mcp_memory.agent.rebuilding import newest, ranges
 
     agent, conversation = params["agent"], params["conversation"]
     memories = servers.memories()
@@ -42,7 +42,7 @@ def step(servers: Servers, params: Params) -> Params:
     Raises:
         EndpointFault: The endpoint was to write it, and has not.
     """
-    from mcp_memory.memory.rebuilding import step as write
+    from mcp_memory.agent.rebuilding import step as write
 
     engine, rewriter = servers.memories().engine, servers.rewriter
     if params["by_endpoint"] and (rewriter is None or rewriter.endpoint is None):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from mcp_memory.records import Budget, Flush, Message
-from mcp_memory.text import shorten
-from mcp_memory.tokens import Tokenizer
+from mcp_memory.models.tokenizer import Tokenizer
+from mcp_memory.values.records import Budget, Flush, Message
+from mcp_memory.values.text import shorten
 
 MAX_ALERT_TOKENS: Final = 250
 MAX_LISTED: Final = 5
@@ -48,12 +48,13 @@ def warning(
     )
     lines = [
         tokenizer.clip(
-            shorten(f"[{m.index}] {m.id} {m.name or m.role}: {m.content[:_LINE_CHARS]}",
-                    _LINE_CHARS),
+            shorten(
+                f"[{m.index}] {m.id} {m.name or m.role}: {m.content[:_LINE_CHARS]}", _LINE_CHARS
+            ),
             _LINE_TOKENS,
         )
         for m in first[:MAX_LISTED]
-    ]  # fmt: skip
+    ]
     while True:
         more = leaving - len(lines)
         text = "\n".join([head, *lines, *([f"and {more} more"] if more else [])])

@@ -12,16 +12,18 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from mcp_memory import budget as arithmetic
-from mcp_memory import events
-from mcp_memory.engine import Engine
-from mcp_memory.errors import OverLimit, StorageFault
 from mcp_memory.paging import alerts
+from mcp_memory.paging import budget as arithmetic
 from mcp_memory.paging.reminder import Reminder
 from mcp_memory.paging.state import Arrival, PagingState
 from mcp_memory.paging.view import View
-from mcp_memory.queues import Entry
-from mcp_memory.records import (
+from mcp_memory.settings import Settings
+from mcp_memory.store.duckdb import Transaction
+from mcp_memory.tiers import events
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.tiers.queues import Entry
+from mcp_memory.values.errors import OverLimit, StorageFault
+from mcp_memory.values.records import (
     Author,
     Flush,
     Message,
@@ -29,9 +31,7 @@ from mcp_memory.records import (
     Summary,
     Surface,
 )
-from mcp_memory.settings import Settings
-from mcp_memory.storage import Transaction
-from mcp_memory.text import check_text
+from mcp_memory.values.text import check_text
 
 logger = logging.getLogger(__name__)
 
@@ -257,9 +257,13 @@ class Pager(View):
             evicted = self._messages_of(conversation, split.evicted)
             summary = self._extract("", None if parent is None else _body(parent), evicted)
         written = self._queues.draft(
-            agent, conversation, first=split.evicted[0].index, last=split.evicted[-1].index,
-            content=summary, author=author,
-        )  # fmt: skip
+            agent,
+            conversation,
+            first=split.evicted[0].index,
+            last=split.evicted[-1].index,
+            content=summary,
+            author=author,
+        )
         with engine.database.transaction() as tx:
             self._queues.store(tx, agent, written)
             self._log_flush(tx, written, len(split.evicted))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mcp_memory import events
-from mcp_memory.engine import Engine
 from mcp_memory.paging.state import PagingState
-from mcp_memory.records import Message
+from mcp_memory.tiers import events
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.records import Message
 
 
 class Reminder:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from mcp_memory.records import Budget, Flush, Level
+from mcp_memory.values.records import Budget, Flush, Level
 
 if TYPE_CHECKING:
     from mcp_memory.paging.view import View

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 from weakref import WeakSet
 
-from mcp_memory import budget as arithmetic
-from mcp_memory.core import WORKING
-from mcp_memory.engine import Engine
+from mcp_memory.paging import budget as arithmetic
 from mcp_memory.paging.state import PagingState
-from mcp_memory.queues import Entry, clip_message
-from mcp_memory.records import Budget, Message, Parts, Surface, Thresholds, Window
-from mcp_memory.render import compile_blocks, render_message
 from mcp_memory.settings import Settings
+from mcp_memory.tiers.core import WORKING
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.tiers.queues import Entry, clip_message
+from mcp_memory.values.records import Budget, Message, Parts, Surface, Thresholds, Window
+from mcp_memory.values.render import compile_blocks, render_message
 
 MIN_SUMMARY_TOKENS: Final = 200
 MAX_SUMMARY_TOKENS: Final = 2_000

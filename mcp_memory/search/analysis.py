@@ -66,9 +66,19 @@ _HUMPS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+|[0-9]+"
 _UNIT: Final = re.compile(r"(?:v|([a-z]{2,}))([0-9]+)|([0-9]+)(?:st|nd|rd|th|([a-z]{2,}))")
 # Letters that do not come apart into a plain one and a mark.
 _PLAIN: Final = str.maketrans(
-    {"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "ı": "i",
-     "ـ": None}
-)  # fmt: skip
+    {
+        "ø": "o",
+        "æ": "ae",
+        "œ": "oe",
+        "ł": "l",
+        "đ": "d",
+        "ð": "d",
+        "þ": "th",
+        "ħ": "h",
+        "ı": "i",
+        "ـ": None,
+    }
+)
 _DIGRAPHS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 # Without them most texts are ASCII; an ellipsis would come apart into joining dots.
 _TYPOGRAPHY: Final = (("’", "'"), ("“", " "), ("”", " "), ("—", " "), ("–", " "), ("…", " "))

@@ -22,8 +22,16 @@ Ints = NDArray[np.int32]
 
 _GONE: Final = -1
 _PIECE_TEXTS: Final = 10_000
-_WORDS: Final = ("chars", "threads", "lengths", "long", "firsts", "starts", "ends",
-                 "passage_lengths")  # fmt: skip
+_WORDS: Final = (
+    "chars",
+    "threads",
+    "lengths",
+    "long",
+    "firsts",
+    "starts",
+    "ends",
+    "passage_lengths",
+)
 _FOLDED: Final = ("hashes", "sizes", "rows", "counts", "large", "large_counts")
 
 
@@ -209,9 +217,13 @@ class KeptIndex:
             **{name: arrays[name] for name in _WORDS},
         )
         return cls(
-            _texts(arrays["keys"]), arrays["when"], arrays["recorded"],
-            groups("labels"), groups("speakers"), words,
-        )  # fmt: skip
+            _texts(arrays["keys"]),
+            arrays["when"],
+            arrays["recorded"],
+            groups("labels"),
+            groups("speakers"),
+            words,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,9 +98,16 @@ FUNCTION_WORDS: Final[Mapping[str, frozenset[str]]] = {
 
 # Letters that hardly another of these languages has, for texts of a word or two.
 _LETTERS: Final = {
-    "german": "äöüß", "spanish": "ñ¿¡", "portuguese": "ãõ", "french": "èêœ", "swedish": "å",
-    "danish": "ø", "romanian": "țș", "turkish": "ğış", "hungarian": "őű",
-}  # fmt: skip
+    "german": "äöüß",
+    "spanish": "ñ¿¡",
+    "portuguese": "ãõ",
+    "french": "èêœ",
+    "swedish": "å",
+    "danish": "ø",
+    "romanian": "țș",
+    "turkish": "ğış",
+    "hungarian": "őű",
+}
 
 # English has them too, most of them as another word, so that they tell nothing.
 _COMMON: Final = frozenset(re.findall(r"\w+", "care die em ha hat man met no son sin ten war ya"))

@@ -95,9 +95,18 @@ class Words:
 
         def kept() -> KeptWords:
             return KeptWords(
-                chars, names, threads, whole.fold(lengths), lengths,
-                long, firsts, starts, ends, parts.fold(part_lengths), part_lengths,
-            )  # fmt: skip
+                chars,
+                names,
+                threads,
+                whole.fold(lengths),
+                lengths,
+                long,
+                firsts,
+                starts,
+                ends,
+                parts.fold(part_lengths),
+                part_lengths,
+            )
 
         return kept
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from mcp_memory.search.analysis import matches, query_terms, terms
-from mcp_memory.text import sentence_ranges
+from mcp_memory.values.text import sentence_ranges
 
 _CLOSE_CHARS: Final = 120
 _WORD_CHARS: Final = 24

@@ -45,8 +45,6 @@ from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
 from pydantic import ValidationError
 
 from mcp_memory import __version__
-from mcp_memory.errors import Conflict, InvalidInput, MemoryFault, NotFound
-from mcp_memory.records import Surface
 from mcp_memory.server.callers import Callers
 from mcp_memory.server.instructions import compose
 from mcp_memory.server.prompts import PROMPTS, get_prompt
@@ -61,16 +59,18 @@ from mcp_memory.server.results import Fitter, compact, failure
 from mcp_memory.server.sampling import Sampler
 from mcp_memory.server.subscriptions import Subscriptions
 from mcp_memory.server.tools import TOOLS, ToolSpec
-from mcp_memory.text import shorten
+from mcp_memory.values.errors import Conflict, InvalidInput, MemoryFault, NotFound
+from mcp_memory.values.records import Surface
+from mcp_memory.values.text import shorten
 
 if TYPE_CHECKING:
-    from mcp_memory.memory import Memory
+    from mcp_memory.agent import AgentMemory
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Context = ServerRequestContext[Any, Any]
-OpenMemory = Callable[[Surface], "Memory"]
+OpenMemory = Callable[[Surface], "AgentMemory"]
 
 SERVER_NAME: Final = "mcp-memory"
 _CALLS: Final = ThreadPoolExecutor(40, thread_name_prefix="call")
@@ -127,12 +127,12 @@ class MemoryServer(Server[Any]):
         self._open_memory = open_memory
         self._max_reply_tokens = max_reply_tokens
         self._opening = threading.Lock()
-        self._memory: Memory | None = None
+        self._memory: AgentMemory | None = None
         self._surfaces: dict[str, Surface] = {}
         self._callers = Callers()
         self._warm_up: Callable[[], None] | None = None
 
-    def memory(self) -> Memory:
+    def memory(self) -> AgentMemory:
         """Return the memory, opened now if it is not; blocks, for worker threads.
 
         Raises:
@@ -201,7 +201,7 @@ class MemoryServer(Server[Any]):
         if "core" in topics and self._memory is not None:
             self.instructions = compose(self._memory.core.compiled())
 
-    async def _run(self, ctx: Context, work: Callable[[Memory, Fitter], T]) -> T:
+    async def _run(self, ctx: Context, work: Callable[[AgentMemory, Fitter], T]) -> T:
         """Do what may block in a worker thread: the one place where that is crossed."""
         caller = self._callers.caller(ctx)
         arrived = 0 if self._memory is None else self._memory.tick
@@ -254,7 +254,7 @@ class MemoryServer(Server[Any]):
                 )
             given = _validated(spec, params.arguments or {})
 
-            def work(memory: Memory, fitter: Fitter) -> CallToolResult:
+            def work(memory: AgentMemory, fitter: Fitter) -> CallToolResult:
                 try:
                     return spec.handler(memory, fitter, given).result()
                 except Conflict as fault:  # It shows a block, and so needs the tokenizer.
@@ -294,13 +294,13 @@ class MemoryServer(Server[Any]):
         return ListPromptsResult(prompts=[spec.prompt for spec in PROMPTS.values()])
 
     async def _get_prompt(self, ctx: Context, params: GetPromptRequestParams) -> GetPromptResult:
-        def work(memory: Memory, fitter: Fitter) -> GetPromptResult:
+        def work(memory: AgentMemory, fitter: Fitter) -> GetPromptResult:
             return get_prompt(memory, fitter, params.name, params.arguments)
 
         return await self._answer(ctx, work, params.name)
 
     async def _complete(self, ctx: Context, params: CompleteRequestParams) -> CompleteResult:
-        def work(memory: Memory, fitter: Fitter) -> CompleteResult:
+        def work(memory: AgentMemory, fitter: Fitter) -> CompleteResult:
             argument = params.argument
             return CompleteResult(
                 completion=complete_resource(memory, argument.name, argument.value)
@@ -311,7 +311,7 @@ class MemoryServer(Server[Any]):
     async def _answer(
         self,
         ctx: Context,
-        work: Callable[[Memory, Fitter], T],
+        work: Callable[[AgentMemory, Fitter], T],
         what: str,
         refused: dict[str, str] | None = None,
     ) -> T:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mcp_memory.records import Kind, Role, TagMatch
+from mcp_memory.values.records import Kind, Role, TagMatch
 
 Conversation = Annotated[str | None, Field(description="Default: main")]
 Cursor = Annotated[str | None, Field(description="next_cursor of the last page")]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from mcp_memory.errors import BadCursor
 from mcp_memory.server.arguments import Arguments
+from mcp_memory.values.errors import BadCursor
 
 _CHECK_CHARS: Final = 6
 _MAX_CHARS: Final = 400

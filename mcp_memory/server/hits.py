@@ -6,16 +6,16 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_memory.errors import InvalidInput
-from mcp_memory.records import MemoryHit, MessageHit, Page, Passage
 from mcp_memory.server.arguments import ArchivalSearch, ConversationSearch
 from mcp_memory.server.cursors import Position, read_cursor, write_cursor
 from mcp_memory.server.payloads import memory_hit_payload, message_hit_payload
 from mcp_memory.server.results import Fitter, Payload, Reply, compact
-from mcp_memory.text import sentence_ranges, shorten
+from mcp_memory.values.errors import InvalidInput
+from mcp_memory.values.records import MemoryHit, MessageHit, Page, Passage
+from mcp_memory.values.text import sentence_ranges, shorten
 
 if TYPE_CHECKING:
-    from mcp_memory.memory import Memory
+    from mcp_memory.agent import AgentMemory
 
 _CONVERSATIONS: Final = "conversation_search"
 _MEMORIES: Final = "archival_memory_search"
@@ -31,7 +31,7 @@ _MAX_DIGITS: Final = 9
 
 
 def search_conversations(
-    memory: Memory, fitter: Fitter, given: ConversationSearch, alert: Payload
+    memory: AgentMemory, fitter: Fitter, given: ConversationSearch, alert: Payload
 ) -> Reply:
     """Return what was said: found, listed, or around one message.
 
@@ -46,10 +46,14 @@ def search_conversations(
         if char is not None:
             message = memory.conversations.get(message_id)
             return _text(
-                fitter, message.content, char, position, alert,
+                fitter,
+                message.content,
+                char,
+                position,
+                alert,
                 lambda passage: message_hit_payload(MessageHit(message, passage, 0.0), zone),
                 lambda end: write_cursor(_CONVERSATIONS, given, Position(part=end)),
-            )  # fmt: skip
+            )
         first = None if given.cursor is None else position.offset
         page = memory.conversations.around(message_id, limit=given.limit, offset=first)
     else:
@@ -65,12 +69,16 @@ def search_conversations(
         )
     items = [message_hit_payload(hit, zone) for hit in page.items]
     return _page(
-        fitter, page, items, given.query or "", alert,
+        fitter,
+        page,
+        items,
+        given.query or "",
+        alert,
         lambda position: write_cursor(_CONVERSATIONS, given, position),
-    )  # fmt: skip
+    )
 
 
-def search_memories(memory: Memory, fitter: Fitter, given: ArchivalSearch) -> Reply:
+def search_memories(memory: AgentMemory, fitter: Fitter, given: ArchivalSearch) -> Reply:
     """Return what was kept: found, listed, or the text of one memory, in parts if it is long."""
     zone = memory.settings.zone
     position = read_cursor(_MEMORIES, given, given.cursor)
@@ -80,10 +88,14 @@ def search_memories(memory: Memory, fitter: Fitter, given: ArchivalSearch) -> Re
         record = memory.archive.get(memory_id, position.as_of)
         as_of: datetime = position.as_of or record.recorded_at
         return _text(
-            fitter, record.content, char or 0, position, {},
+            fitter,
+            record.content,
+            char or 0,
+            position,
+            {},
             lambda passage: memory_hit_payload(MemoryHit(record, passage, 0.0), zone),
             lambda end: write_cursor(_MEMORIES, given, Position(as_of=as_of, part=end)),
-        )  # fmt: skip
+        )
     page = memory.archive.search(
         given.query,
         tags=given.tags or (),
@@ -97,9 +109,13 @@ def search_memories(memory: Memory, fitter: Fitter, given: ArchivalSearch) -> Re
     )
     items = [memory_hit_payload(hit, zone) for hit in page.items]
     return _page(
-        fitter, page, items, given.query or "", {},
+        fitter,
+        page,
+        items,
+        given.query or "",
+        {},
         lambda position: write_cursor(_MEMORIES, given, position),
-    )  # fmt: skip
+    )
 
 
 def _page(
@@ -140,8 +156,9 @@ def _text(
     if char > len(text):
         raise InvalidInput(
             f"around names character {char} of a text that has {len(text)}",
-            field="around", hint="A hit's chars say which of how many it shows",
-        )  # fmt: skip
+            field="around",
+            hint="A hit's chars say which of how many it shows",
+        )
     start = position.part or _beginning(text, char)
 
     def reply(end: int) -> Payload:
@@ -189,9 +206,10 @@ def _place(around: str) -> tuple[str, int | None]:
         return key, None
     if not char.strip().isdecimal() or len(char) > _MAX_DIGITS:
         raise InvalidInput(
-            f"around is {shorten(around, 40)!r}", field="around",
+            f"around is {shorten(around, 40)!r}",
+            field="around",
             hint="Give an id, or an id, a colon and the number of a character",
-        )  # fmt: skip
+        )
     return key, int(char)
 
 
@@ -203,6 +221,7 @@ def _alone(*others: object) -> None:
     """
     if any(other is not None for other in others):
         raise InvalidInput(
-            "around shows one place: it goes with no query and no filter", field="around",
+            "around shows one place: it goes with no query and no filter",
+            field="around",
             hint="Leave the others out; limit and cursor may stay",
-        )  # fmt: skip
+        )

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from mcp_memory.dates import show
-from mcp_memory.kinds import Policies
-from mcp_memory.records import (
+from mcp_memory.server.results import Fitter, Payload, Reply, compact
+from mcp_memory.values.dates import show
+from mcp_memory.values.kinds import Policies
+from mcp_memory.values.records import (
     Block,
     Budget,
     Inserted,
@@ -17,7 +18,6 @@ from mcp_memory.records import (
     MessageHit,
     StoreChunk,
 )
-from mcp_memory.server.results import Fitter, Payload, Reply, compact
 
 _MAX_STORED: Final = 20
 """So many ranges are described one by one."""

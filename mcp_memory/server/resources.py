@@ -10,16 +10,16 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from mcp_types import Completion, Resource, ResourceTemplate, TextResourceContents
 
 from mcp_memory import __version__
-from mcp_memory.dates import show
-from mcp_memory.errors import InvalidInput, NotFound
-from mcp_memory.records import Message
-from mcp_memory.render import compile_block, render_message, render_summary
 from mcp_memory.server.payloads import budget_payload
 from mcp_memory.server.results import Fitter
 from mcp_memory.settings import DEFAULT_CONVERSATION
+from mcp_memory.values.dates import show
+from mcp_memory.values.errors import InvalidInput, NotFound
+from mcp_memory.values.records import Message
+from mcp_memory.values.render import compile_block, render_message, render_summary
 
 if TYPE_CHECKING:
-    from mcp_memory.memory import Memory
+    from mcp_memory.agent import AgentMemory
 
 _TEXT: Final = "text/plain"
 _JSON: Final = "application/json"
@@ -27,51 +27,69 @@ _SCHEME: Final = "memory"
 
 RESOURCES: Final = (
     Resource(
-        uri="memory://core", name="core", mime_type=_TEXT,
+        uri="memory://core",
+        name="core",
+        mime_type=_TEXT,
         description="The core memory blocks, as they stand in context.",
     ),
     Resource(
-        uri="memory://context-budget", name="context-budget", mime_type=_JSON,
+        uri="memory://context-budget",
+        name="context-budget",
+        mime_type=_JSON,
         description="Tokens in use by part, pressure, level and advice, for conversation main.",
     ),
     Resource(
-        uri="memory://events", name="events", mime_type=_JSON,
+        uri="memory://events",
+        name="events",
+        mime_type=_JSON,
         description="Warnings, flushes and consolidations, newest first.",
     ),
     Resource(
-        uri="memory://status", name="status", mime_type=_JSON,
+        uri="memory://status",
+        name="status",
+        mime_type=_JSON,
         description="Version, agent, counts, and whether search has its semantic half.",
     ),
-)  # fmt: skip
+)
 
 TEMPLATES: Final = (
     ResourceTemplate(
-        uri_template="memory://core/{label}", name="block", mime_type=_TEXT,
+        uri_template="memory://core/{label}",
+        name="block",
+        mime_type=_TEXT,
         description="One block of core memory.",
     ),
     ResourceTemplate(
-        uri_template="memory://context-budget/{conversation}", name="conversation-budget",
-        mime_type=_JSON, description="The context budget of one conversation.",
+        uri_template="memory://context-budget/{conversation}",
+        name="conversation-budget",
+        mime_type=_JSON,
+        description="The context budget of one conversation.",
     ),
     ResourceTemplate(
-        uri_template="memory://conversations/{conversation}/recent", name="recent",
+        uri_template="memory://conversations/{conversation}/recent",
+        name="recent",
         mime_type=_TEXT,
         description="The newest messages in the window; older ones at ?before=INDEX.",
     ),
     ResourceTemplate(
-        uri_template="memory://conversations/{conversation}/summary", name="summary",
+        uri_template="memory://conversations/{conversation}/summary",
+        name="summary",
         mime_type=_TEXT,
         description="The summary of what has left the window: id, version, author, range, text.",
     ),
     ResourceTemplate(
-        uri_template="memory://conversations/{conversation}/resume", name="resume",
-        mime_type=_TEXT, description="What a new window needs to go on; ?max_tokens=N for less.",
+        uri_template="memory://conversations/{conversation}/resume",
+        name="resume",
+        mime_type=_TEXT,
+        description="What a new window needs to go on; ?max_tokens=N for less.",
     ),
     ResourceTemplate(
-        uri_template="memory://archival/{id}", name="memory", mime_type=_TEXT,
+        uri_template="memory://archival/{id}",
+        name="memory",
+        mime_type=_TEXT,
         description="One archival memory as a whole; a long one goes on at ?from=CHARACTER.",
     ),
-)  # fmt: skip
+)
 
 _EVENTS: Final = 20
 _MAX_DIGITS: Final = 12
@@ -84,7 +102,7 @@ class _Content:
     mime_type: str
 
 
-def read_resource(memory: Memory, fitter: Fitter, uri: str) -> TextResourceContents:
+def read_resource(memory: AgentMemory, fitter: Fitter, uri: str) -> TextResourceContents:
     """Return what stands at a URI.
 
     Raises:
@@ -100,7 +118,7 @@ def read_resource(memory: Memory, fitter: Fitter, uri: str) -> TextResourceConte
 
 
 def _read(
-    memory: Memory, fitter: Fitter, uri: str, path: list[str], query: dict[str, list[str]]
+    memory: AgentMemory, fitter: Fitter, uri: str, path: list[str], query: dict[str, list[str]]
 ) -> _Content:
     match path:
         case ["core"]:
@@ -126,7 +144,7 @@ def _read(
 
 
 def _of_conversation(
-    memory: Memory, fitter: Fitter, conversation: str, what: str, query: dict[str, list[str]]
+    memory: AgentMemory, fitter: Fitter, conversation: str, what: str, query: dict[str, list[str]]
 ) -> str:
     if what == "recent":
         return _recent(memory, fitter, conversation, query.get("before", [None])[0])
@@ -137,7 +155,7 @@ def _of_conversation(
     return "" if summary is None else render_summary(summary)
 
 
-def complete_resource(memory: Memory, argument: str, value: str) -> Completion:
+def complete_resource(memory: AgentMemory, argument: str, value: str) -> Completion:
     """Return what can stand for a variable of a template, or for a prompt's argument."""
     match argument:
         case "label":
@@ -180,23 +198,25 @@ def read_size(given: str | None) -> int | None:
     if not given.strip().isdecimal() or len(given) > 12:
         raise InvalidInput(
             f"max_tokens {given[:40]!r} is no whole number",
-            field="max_tokens", hint="Leave it out, or give a number such as 4000",
-        )  # fmt: skip
+            field="max_tokens",
+            hint="Leave it out, or give a number such as 4000",
+        )
     return int(given)
 
 
-def _budget(memory: Memory, conversation: str) -> _Content:
+def _budget(memory: AgentMemory, conversation: str) -> _Content:
     return _Content(_dump(budget_payload(memory.conversations.budget(conversation))), _JSON)
 
 
-def _recent(memory: Memory, fitter: Fitter, conversation: str, before: str | None) -> str:
+def _recent(memory: AgentMemory, fitter: Fitter, conversation: str, before: str | None) -> str:
     messages = memory.conversations.recent(conversation)
     if before is not None:
         if not before.isdecimal() or len(before) > _MAX_DIGITS:
             raise InvalidInput(
-                f"before={before[:40]!r} is no index", field="before",
+                f"before={before[:40]!r} is no index",
+                field="before",
                 hint="Give the number that the page before it names",
-            )  # fmt: skip
+            )
         messages = tuple(message for message in messages if message.index < int(before))
     lines: list[str] = []
     left = fitter.max_tokens - 60
@@ -215,13 +235,14 @@ def _recent(memory: Memory, fitter: Fitter, conversation: str, before: str | Non
     return "\n".join(reversed(lines))
 
 
-def _memory(memory: Memory, fitter: Fitter, memory_id: str, start: str) -> str:
+def _memory(memory: AgentMemory, fitter: Fitter, memory_id: str, start: str) -> str:
     record = memory.archive.get(memory_id)
     if not start.isdecimal() or int(start) > len(record.content):
         raise InvalidInput(
             f"from={start!r} is no place in a text of {len(record.content)} characters",
-            field="from", hint="Give the number that the page before it ends with",
-        )  # fmt: skip
+            field="from",
+            hint="Give the number that the page before it ends with",
+        )
     text = record.content[int(start) :]
     if fitter.fits(text):
         return text
@@ -233,26 +254,32 @@ def _memory(memory: Memory, fitter: Fitter, memory_id: str, start: str) -> str:
     )
 
 
-def _events(memory: Memory, fitter: Fitter) -> str:
+def _events(memory: AgentMemory, fitter: Fitter) -> str:
     zone = memory.settings.zone
     events: list[dict[str, object]] = []
     for event in memory.events(_EVENTS):
         item = {
-            "id": event.id, "kind": event.kind, "conversation": event.conversation,
-            "at": show(event.created_at, zone), "text": event.text, **event.data,
-        }  # fmt: skip
+            "id": event.id,
+            "kind": event.kind,
+            "conversation": event.conversation,
+            "at": show(event.created_at, zone),
+            "text": event.text,
+            **event.data,
+        }
         if not fitter.fits(_dump({"events": [*events, item]})):
             break
         events.append(item)
     return _dump({"events": events})
 
 
-def _status(memory: Memory) -> str:
+def _status(memory: AgentMemory) -> str:
     state, overview = memory.embedding_state(), memory.overview()
     embedding: dict[str, object] = {
-        "state": state.state, "model": state.model, "pending": state.pending,
+        "state": state.state,
+        "model": state.model,
+        "pending": state.pending,
         "windows_pending": state.windows_pending,
-    }  # fmt: skip
+    }
     if state.detail:
         embedding["detail"] = state.detail
     consolidated_at, endpoint_tokens = memory.consolidated()

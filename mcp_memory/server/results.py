@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from mcp_types import CallToolResult, TextContent
 
-from mcp_memory.errors import Conflict, InvalidInput, MemoryFault
 from mcp_memory.search.snippets import snippet
+from mcp_memory.values.errors import Conflict, InvalidInput, MemoryFault
 
 Payload = dict[str, Any]
 

@@ -27,10 +27,10 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from mcp_memory.errors import EndpointFault, MemoryFault
+from mcp_memory.values.errors import EndpointFault, MemoryFault
 
 if TYPE_CHECKING:
-    from mcp_memory.memory.rewriter import Flushed, Rewriter
+    from mcp_memory.agent.rewriter import Flushed, Rewriter
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Sampler:
 
     def watch(self, ctx: Context, loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> T:
         """Do `work`, in a worker thread, and have what it flushed summarized by the client."""
-        from mcp_memory.memory.rewriter import noting_flushes
+        from mcp_memory.agent.rewriter import noting_flushes
 
         with noting_flushes() as flushed:
             done = work()

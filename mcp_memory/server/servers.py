@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from mcp_memory.agent.snapshot import read_core
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.server.sampling import Sampler
 from mcp_memory.server.tools import TOOLS, ToolSpec
 from mcp_memory.settings import EXTRACTIVE
-from mcp_memory.snapshot import read_core
 
 if TYPE_CHECKING:
-    from mcp_memory.heartbeat import Heart
-    from mcp_memory.memory import Memories, Memory
-    from mcp_memory.memory.rewriter import Rewriter
-    from mcp_memory.records import Surface
+    from mcp_memory.agent import AgentMemory, Memories
+    from mcp_memory.agent.rewriter import Rewriter
     from mcp_memory.settings import Settings
+    from mcp_memory.tiers.heartbeat import Heart
+    from mcp_memory.values.records import Surface
 
 READ_ONLY_TOOLS: Final[dict[str, ToolSpec]] = {
     name: spec for name, spec in TOOLS.items() if spec.annotations.read_only_hint
@@ -79,7 +79,7 @@ class Servers:
         """
         own = settings or self.settings
 
-        def open_memory(surface: Surface) -> Memory:
+        def open_memory(surface: Surface) -> AgentMemory:
             return self.memories(own.agent).open(own.agent, own, surface, since, connection)
 
         return MemoryServer(
@@ -124,11 +124,11 @@ class Servers:
             MemoryFault: The database can't be opened.
         """
         # Not before the handshake: these bring the database driver and the model.
-        from mcp_memory.engine import Engine
-        from mcp_memory.errors import StorageFault
-        from mcp_memory.heartbeat import Heart
-        from mcp_memory.memory import Memories
-        from mcp_memory.memory.rewriter import Rewriter
+        from mcp_memory.agent import Memories
+        from mcp_memory.agent.rewriter import Rewriter
+        from mcp_memory.tiers.engine import Engine
+        from mcp_memory.tiers.heartbeat import Heart
+        from mcp_memory.values.errors import StorageFault
 
         with self._opening:
             if self._closed:

@@ -11,14 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mcp_types import Tool, ToolAnnotations
 
-from mcp_memory.dates import parse_moment, show
-from mcp_memory.records import (
-    Block,
-    Kind,
-    NewMessage,
-    StoreChunk,
-)
-from mcp_memory.render import compile_block, compile_blocks
 from mcp_memory.server import arguments as args
 from mcp_memory.server.arguments import Arguments, input_schema
 from mcp_memory.server.cursors import Position, read_cursor, write_cursor
@@ -34,12 +26,20 @@ from mcp_memory.server.payloads import (
 )
 from mcp_memory.server.results import Fitter, Payload, Reply, compact
 from mcp_memory.settings import DEFAULT_CONVERSATION
+from mcp_memory.values.dates import parse_moment, show
+from mcp_memory.values.records import (
+    Block,
+    Kind,
+    NewMessage,
+    StoreChunk,
+)
+from mcp_memory.values.render import compile_block, compile_blocks
 
 if TYPE_CHECKING:
-    from mcp_memory.memory import Memory
+    from mcp_memory.agent import AgentMemory
 
 A = TypeVar("A", bound=Arguments)
-Handler = Callable[["Memory", Fitter, Any], Reply]
+Handler = Callable[["AgentMemory", Fitter, Any], Reply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,12 @@ TOOLS: Final[dict[str, ToolSpec]] = {}
 
 def _tool(
     takes: type[A], *, read_only: bool = False, destructive: bool = False, idempotent: bool = False
-) -> Callable[[Callable[[Memory, Fitter, A], Reply]], Callable[[Memory, Fitter, A], Reply]]:
+) -> Callable[
+    [Callable[[AgentMemory, Fitter, A], Reply]], Callable[[AgentMemory, Fitter, A], Reply]
+]:
     def register(
-        handler: Callable[[Memory, Fitter, A], Reply],
-    ) -> Callable[[Memory, Fitter, A], Reply]:
+        handler: Callable[[AgentMemory, Fitter, A], Reply],
+    ) -> Callable[[AgentMemory, Fitter, A], Reply]:
         annotations = (
             ToolAnnotations(read_only_hint=True)
             if read_only
@@ -86,7 +88,7 @@ def _tool(
 
 
 @_tool(args.CoreView, read_only=True)
-def core_memory_view(memory: Memory, fitter: Fitter, given: args.CoreView) -> Reply:
+def core_memory_view(memory: AgentMemory, fitter: Fitter, given: args.CoreView) -> Reply:
     """Show the core memory blocks as they are now, with tokens used and limits."""
     conversation = given.conversation or DEFAULT_CONVERSATION
     blocks = memory.core.all(conversation)
@@ -128,7 +130,7 @@ def core_memory_view(memory: Memory, fitter: Fitter, given: args.CoreView) -> Re
 
 
 @_tool(args.CoreAppend)
-def core_memory_append(memory: Memory, fitter: Fitter, given: args.CoreAppend) -> Reply:
+def core_memory_append(memory: AgentMemory, fitter: Fitter, given: args.CoreAppend) -> Reply:
     """Add a line to a block.
 
     Use it for lasting facts that must always be in view; keep it short, blocks have a limit.
@@ -139,7 +141,7 @@ def core_memory_append(memory: Memory, fitter: Fitter, given: args.CoreAppend) -
 
 
 @_tool(args.CoreReplace, destructive=True)
-def core_memory_replace(memory: Memory, fitter: Fitter, given: args.CoreReplace) -> Reply:
+def core_memory_replace(memory: AgentMemory, fitter: Fitter, given: args.CoreReplace) -> Reply:
     """Correct or delete text in a block. old_content must be there exactly once."""
     conversation = given.conversation or DEFAULT_CONVERSATION
     block = memory.core.replace(given.label, given.old_content, given.new_content, conversation)
@@ -147,7 +149,7 @@ def core_memory_replace(memory: Memory, fitter: Fitter, given: args.CoreReplace)
 
 
 @_tool(args.Rethink, destructive=True, idempotent=True)
-def rethink_memory(memory: Memory, fitter: Fitter, given: args.Rethink) -> Reply:
+def rethink_memory(memory: AgentMemory, fitter: Fitter, given: args.Rethink) -> Reply:
     """Rewrite a whole block: merge, correct, drop what has passed. Makes a missing block."""
     conversation = given.conversation or DEFAULT_CONVERSATION
     block = memory.core.rethink(given.label, given.new_memory, given.description, conversation)
@@ -155,14 +157,14 @@ def rethink_memory(memory: Memory, fitter: Fitter, given: args.Rethink) -> Reply
 
 
 @_tool(args.RethinkUser, destructive=True, idempotent=True)
-def rethink_user_memory(memory: Memory, fitter: Fitter, given: args.RethinkUser) -> Reply:
+def rethink_user_memory(memory: AgentMemory, fitter: Fitter, given: args.RethinkUser) -> Reply:
     """Rewrite the block `human`, what you know of the user."""
     block = memory.core.rethink("human", given.new_memory)
     return _edited(memory, fitter, block, DEFAULT_CONVERSATION)
 
 
 def _edited(
-    memory: Memory,
+    memory: AgentMemory,
     fitter: Fitter,
     block: Block,
     conversation: str,
@@ -176,7 +178,9 @@ def _edited(
 
 
 @_tool(args.FinishRethinking)
-def finish_rethinking_memory(memory: Memory, fitter: Fitter, given: args.FinishRethinking) -> Reply:
+def finish_rethinking_memory(
+    memory: AgentMemory, fitter: Fitter, given: args.FinishRethinking
+) -> Reply:
     """End a consolidation: shows which blocks changed since it began, clears the reminder."""
     done = memory.core.finish_rethinking(given.reason)
     unit, zone = done.consolidation, memory.settings.zone
@@ -199,7 +203,9 @@ def finish_rethinking_memory(memory: Memory, fitter: Fitter, given: args.FinishR
 
 
 @_tool(args.ConversationAppend)
-def conversation_append(memory: Memory, fitter: Fitter, given: args.ConversationAppend) -> Reply:
+def conversation_append(
+    memory: AgentMemory, fitter: Fitter, given: args.ConversationAppend
+) -> Reply:
     """Record turns of the conversation, in order, so that they can be found for ever.
 
     Returns how full the window is and what to save.
@@ -243,7 +249,9 @@ def conversation_append(memory: Memory, fitter: Fitter, given: args.Conversation
 
 
 @_tool(args.ConversationSearch, read_only=True)
-def conversation_search(memory: Memory, fitter: Fitter, given: args.ConversationSearch) -> Reply:
+def conversation_search(
+    memory: AgentMemory, fitter: Fitter, given: args.ConversationSearch
+) -> Reply:
     """Search everything ever said, by meaning and words.
 
     Without query: list by date, newest first. Use it before you say that you don't know.
@@ -252,7 +260,7 @@ def conversation_search(memory: Memory, fitter: Fitter, given: args.Conversation
 
 
 @_tool(args.ConversationFlush)
-def conversation_flush(memory: Memory, fitter: Fitter, given: args.ConversationFlush) -> Reply:
+def conversation_flush(memory: AgentMemory, fitter: Fitter, given: args.ConversationFlush) -> Reply:
     """Move the oldest messages out of the window into the summary.
 
     Best with your own summary, written from the prompt summarize_overflow.
@@ -281,7 +289,7 @@ def conversation_flush(memory: Memory, fitter: Fitter, given: args.ConversationF
 
 
 @_tool(args.StoreMemories, idempotent=True)
-def store_memories(memory: Memory, fitter: Fitter, given: args.StoreMemories) -> Reply:
+def store_memories(memory: AgentMemory, fitter: Fitter, given: args.StoreMemories) -> Reply:
     """Keep ranges of messages verbatim in archival memory before they leave the window.
 
     Indexes are the numbers shown with the messages, both ends included.
@@ -297,7 +305,7 @@ def store_memories(memory: Memory, fitter: Fitter, given: args.StoreMemories) ->
 
 
 @_tool(args.ContextBudget, read_only=True)
-def context_budget(memory: Memory, fitter: Fitter, given: args.ContextBudget) -> Reply:
+def context_budget(memory: AgentMemory, fitter: Fitter, given: args.ContextBudget) -> Reply:
     """How full the context window is, by part, and what to do."""
     budget = memory.conversations.budget(
         given.conversation or DEFAULT_CONVERSATION, given.context_tokens
@@ -305,14 +313,16 @@ def context_budget(memory: Memory, fitter: Fitter, given: args.ContextBudget) ->
     return Reply(budget_payload(budget) | _alert(memory, fitter, given.conversation))
 
 
-def _alert(memory: Memory, fitter: Fitter, conversation: str | None) -> Payload:
+def _alert(memory: AgentMemory, fitter: Fitter, conversation: str | None) -> Payload:
     """Return what the client was not told yet of the pressure, as a field of a reply."""
     alert = memory.conversations.alert(conversation or DEFAULT_CONVERSATION)
     return {"alert": fitter.clip(alert, fitter.max_tokens // 2)} if alert else {}
 
 
 @_tool(args.ArchivalInsert, idempotent=True)
-def archival_memory_insert(memory: Memory, fitter: Fitter, given: args.ArchivalInsert) -> Reply:
+def archival_memory_insert(
+    memory: AgentMemory, fitter: Fitter, given: args.ArchivalInsert
+) -> Reply:
     """Keep a text for ever, of any length, found again by meaning, words, tags and date.
 
     One fact or passage a call, complete in itself.
@@ -327,7 +337,9 @@ def archival_memory_insert(memory: Memory, fitter: Fitter, given: args.ArchivalI
 
 
 @_tool(args.ArchivalSearch, read_only=True)
-def archival_memory_search(memory: Memory, fitter: Fitter, given: args.ArchivalSearch) -> Reply:
+def archival_memory_search(
+    memory: AgentMemory, fitter: Fitter, given: args.ArchivalSearch
+) -> Reply:
     """Search what was kept, by meaning and words; filters apply first.
 
     Without query: list by date. A hit shows the passage that matched.
@@ -336,13 +348,17 @@ def archival_memory_search(memory: Memory, fitter: Fitter, given: args.ArchivalS
 
 
 @_tool(args.ArchivalUpdate, destructive=True, idempotent=True)
-def archival_memory_update(memory: Memory, fitter: Fitter, given: args.ArchivalUpdate) -> Reply:
+def archival_memory_update(
+    memory: AgentMemory, fitter: Fitter, given: args.ArchivalUpdate
+) -> Reply:
     """Correct a memory that has changed; searches show only the new text. The id stays."""
     done = memory.archive.update(given.id, content=given.content, tags=given.tags, kind=given.kind)
     return Reply(memory_payload(done))
 
 
 @_tool(args.ArchivalDelete, destructive=True)
-def archival_memory_delete(memory: Memory, fitter: Fitter, given: args.ArchivalDelete) -> Reply:
+def archival_memory_delete(
+    memory: AgentMemory, fitter: Fitter, given: args.ArchivalDelete
+) -> Reply:
     """Remove a memory from every search."""
     return Reply({"id": memory.archive.delete(given.id).id, "deleted": True})

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from mcp_memory.errors import EndpointFault
 from mcp_memory.settings import Settings
+from mcp_memory.values.errors import EndpointFault
 
 if TYPE_CHECKING:
     import openai

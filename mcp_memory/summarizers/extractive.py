@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from mcp_memory.records import Message
 from mcp_memory.search.analysis import terms
 from mcp_memory.summarizers import layout, signals
 from mcp_memory.summarizers.layout import Line
-from mcp_memory.text import sentences
+from mcp_memory.values.records import Message
+from mcp_memory.values.text import sentences
 
 SENTENCES_FRAC: Final = 0.5
 """How much of the room sentences take where little of what was said fits; the hints have the rest.
@@ -108,10 +108,13 @@ class ExtractiveSummarizer:
             if telling:
                 found.append(
                     _Candidate(
-                        line, telling, worth * signals.weight(line.text), len(found),
+                        line,
+                        telling,
+                        worth * signals.weight(line.text),
+                        len(found),
                         line.cost(self._count),
                     )
-                )  # fmt: skip
+                )
         return found
 
     def _hints(self, words: _Words, room: _Room) -> dict[str, str]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mcp_memory.text import sentences
+from mcp_memory.values.text import sentences
 
 HINTS: Final = "Also mentioned: "
 MAX_LINE_CHARS: Final = 400

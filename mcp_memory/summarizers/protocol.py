@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from mcp_memory.records import Message
+from mcp_memory.values.records import Message
 
 
 class Summarizer(Protocol):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from mcp_memory.errors import EndpointFault
-from mcp_memory.records import Message
-from mcp_memory.render import render_message
 from mcp_memory.summarizers.extractive import ExtractiveSummarizer
+from mcp_memory.values.errors import EndpointFault
+from mcp_memory.values.records import Message
+from mcp_memory.values.render import render_message
 
 _INSTRUCTIONS: Final = """\
 You write the running summary of a conversation between a user and an assistant. You are given the \

@@ -39,8 +39,9 @@ def test_the_loop_follows_each_answer_to_the_end():
     for question in pairs.questions:
         asked = Asked()
         assert follow(lambda query: search_in(pairs, query), question, asked) == question.answer
-        assert asked == Asked(searches=question.level + 2, keys=question.level + 1,
-                              first=question.level + 1)  # fmt: skip
+        assert asked == Asked(
+            searches=question.level + 2, keys=question.level + 1, first=question.level + 1
+        )
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,10 @@ def test_the_verdicts_say_what_was_exact_and_what_missed_its_goal():
     shown.cpu_seconds = [1.0, 1.1, 2.0, 2.5, 3.5]
     assert shown.growth_of_cpu == 1.5
     assert list(paging.verdicts([shown]).values()) == [
-        "exact", "1.50, goal 1.2: missed", "1.33, goal 1.3: met",
-    ]  # fmt: skip
+        "exact",
+        "1.50, goal 1.2: missed",
+        "1.33, goal 1.3: met",
+    ]
     wrong = paging.verdicts([replace(shown, problems=["one"], young_seconds=[], survivals=[])])
     assert list(wrong.values()) == ["1 problems"]
     assert ratio_of_medians([], [1.0]) is None

@@ -11,9 +11,9 @@ from recallreport import Measured, grade, verdicts
 from talks import Question
 from vectorsizes import stored_vectors
 
-from mcp_memory.engine import Engine
-from mcp_memory.memory import Memories
+from mcp_memory.agent import Memories
 from mcp_memory.settings import load_settings
+from mcp_memory.tiers.engine import Engine
 
 
 def question(kind: str, *gold: str, sessions: tuple[str, ...] = ()) -> Question:

@@ -17,9 +17,9 @@ import texts
 from scale import Case
 from scaledata import KnownVectors, Sample
 
-from mcp_memory.engine import Engine
-from mcp_memory.memory import Memories
+from mcp_memory.agent import Memories
 from mcp_memory.settings import load_settings
+from mcp_memory.tiers.engine import Engine
 
 DIMENSION = 64
 ROW = {
@@ -40,8 +40,14 @@ def sample():
     vectors = generator.standard_normal((80, DIMENSION)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     questions = texts.distinct(partial(texts.query, rng), 20)
-    return Sample(["One thing.", "Another!", "A third?"], vectors[:60], questions,
-                  vectors[60:], load_settings().embedding_model, "f" * 64)  # fmt: skip
+    return Sample(
+        ["One thing.", "Another!", "A third?"],
+        vectors[:60],
+        questions,
+        vectors[60:],
+        load_settings().embedding_model,
+        "f" * 64,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +96,7 @@ def test_a_small_index_finds_all_that_exact_cosines_find(db, sample):
 
 def test_searches_are_timed_for_all_agents(db, sample, monkeypatch):
     monkeypatch.setattr(scaleworker, "SEARCHES", 10)
-    monkeypatch.setattr("mcp_memory.keeping.KEPT_DOCUMENTS", 10)
+    monkeypatch.setattr("mcp_memory.tiers.keeping.KEPT_DOCUMENTS", 10)
     made = scaleworker.first(db, sample, ["default", "other"])
     measured = scaleworker.search(db, sample, ["default", "other"])
     assert measured["search"]["calls"] == 10
@@ -108,8 +114,13 @@ def test_inserts_are_timed_in_tenths(sample, tmp_path):
 
 def test_memories_are_spread_where_each_agent_has_enough():
     made = scale.cases([1_000, 10_000, 1_000_000], 100)
-    assert made == [Case(1_000, 1), Case(10_000, 1), Case(10_000, 100), Case(1_000_000, 1),
-                    Case(1_000_000, 100)]  # fmt: skip
+    assert made == [
+        Case(1_000, 1),
+        Case(10_000, 1),
+        Case(10_000, 100),
+        Case(1_000_000, 1),
+        Case(1_000_000, 100),
+    ]
     assert sum(Case(10_000, 100).shares.values()) == 10_000
     assert scale.cases([10_000], 1) == [Case(10_000, 1)]
 

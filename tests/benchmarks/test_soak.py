@@ -120,12 +120,12 @@ def test_growth_of_a_run_that_was_too_short_is_not_known():
 
 def test_an_error_in_a_log_is_found_with_its_traceback():
     log = (
-        "2026-11-21 mcp-memory WARNING mcp_memory.engine: late\n"
+        "2026-11-21 mcp-memory WARNING mcp_memory.tiers.engine: late\n"
         "mcp-memory listens on http://127.0.0.1:1/mcp\n"
         "2026-11-21 mcp-memory ERROR mcp_memory.server.app: tool raised\n"
         "Traceback (most recent call last):\n"
         "ValueError: no\n"
-        "2026-11-21 mcp-memory INFO mcp_memory.engine: fine\n"
+        "2026-11-21 mcp-memory INFO mcp_memory.tiers.engine: fine\n"
         "more of that\n"
     )
     (error,) = logged_errors(log)

@@ -9,9 +9,9 @@ from click.testing import CliRunner, Result
 from fakes import HashEmbedder, memory_of
 
 from mcp_memory.cli.block import block
-from mcp_memory.engine import Engine
-from mcp_memory.errors import NotFound
 from mcp_memory.settings import Settings
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.errors import NotFound
 
 
 @pytest.fixture

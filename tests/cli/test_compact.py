@@ -7,8 +7,8 @@ from click.testing import CliRunner
 from fakes import HashEmbedder, memory_of
 
 from mcp_memory.cli.compact import compact
-from mcp_memory.engine import Engine
 from mcp_memory.settings import Settings
+from mcp_memory.tiers.engine import Engine
 
 
 @pytest.fixture(autouse=True)
@@ -20,8 +20,10 @@ def test_it_tells_the_size_before_and_after(settings: Settings) -> None:
     memory = memory_of(Engine(settings, embedder=HashEmbedder()))
     memory.core.append("human", "Drinks tea.")
     with memory._engine.database.transaction() as tx:
-        tx.run("INSERT INTO settings SELECT 'k' || i, repeat(md5(i::text), 90)"
-               " FROM range(9000) AS t(i)")  # fmt: skip
+        tx.run(
+            "INSERT INTO settings SELECT 'k' || i, repeat(md5(i::text), 90)"
+            " FROM range(9000) AS t(i)"
+        )
     memory._engine.database.checkpoint()
     with memory._engine.database.transaction() as tx:
         tx.run("DELETE FROM settings WHERE key LIKE 'k%'")

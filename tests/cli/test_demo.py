@@ -15,11 +15,11 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from mcp_memory.cli.demo import demo
-from mcp_memory.demo.player import batches
-from mcp_memory.demo.script import QUESTIONS, RECOLLECTIONS, SAVES, load_conversation
-from mcp_memory.demo.show import BAR_CELLS, Show, around, bar, clip
-from mcp_memory.demo.wire import server_environment, temporary_server
-from mcp_memory.errors import MemoryFault
+from mcp_memory.cli.demo.player import batches
+from mcp_memory.cli.demo.script import QUESTIONS, RECOLLECTIONS, SAVES, load_conversation
+from mcp_memory.cli.demo.show import BAR_CELLS, Show, around, bar, clip
+from mcp_memory.cli.demo.wire import server_environment, temporary_server
+from mcp_memory.values.errors import MemoryFault
 
 RUN_SECONDS = 240
 

@@ -19,10 +19,10 @@ from processes import command
 
 from mcp_memory.cli.checks import machine
 from mcp_memory.cli.doctor import doctor
-from mcp_memory.engine import Engine
 from mcp_memory.owner.locks import ProcessLock
 from mcp_memory.owner.places import Places
 from mcp_memory.settings import Settings
+from mcp_memory.tiers.engine import Engine
 
 posix = pytest.mark.skipif(os.name != "posix", reason="it has no such permissions")
 needs_sigstop = pytest.mark.skipif(sys.platform == "win32", reason="it can't stop a process")
@@ -92,9 +92,16 @@ def test_a_whole_installation_has_no_problem(run: Run, home: Path) -> None:
     client_of(home, command=sys.executable, args=["-m", "mcp_memory"])
     checks = run(status=0)
     assert {check["subject"] for check in checks if check["level"] == "ok"} >= {
-        "python", "settings", "database folder", "cache folder", "disk", "tokenizer", "owner",
-        "database", "Cursor",
-    }  # fmt: skip
+        "python",
+        "settings",
+        "database folder",
+        "cache folder",
+        "disk",
+        "tokenizer",
+        "owner",
+        "database",
+        "Cursor",
+    }
 
 
 @pytest.mark.usefixtures("home")
@@ -181,8 +188,9 @@ def test_a_file_in_the_place_of_a_folder_is_a_problem(
     assert check["text"].endswith("is no folder")
 
 
-@pytest.mark.parametrize(("limit", "level"), [("PROBLEM_BYTES", "problem"),
-                                              ("WARNING_BYTES", "warning")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("limit", "level"), [("PROBLEM_BYTES", "problem"), ("WARNING_BYTES", "warning")]
+)
 def test_little_free_space_is_named(
     run: Run, limit: str, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mcp_memory.cli.checks import Check
 from mcp_memory.cli.checks.clients import check_clients
-from mcp_memory.hosts import Client, Configuration, Entry
+from mcp_memory.cli.checks.hosts import Client, Configuration, Entry
 from mcp_memory.settings import Settings
 
 
@@ -47,11 +47,13 @@ def test_an_entry_is_looked_at(entry: dict[str, Any], level: str, text: str) -> 
 def test_clients_that_do_not_share_one_memory_are_named(settings: Settings) -> None:
     found = [
         Configuration(
-            Client(name), Path(f"/{name}.json"),
-            (Entry("memory", (sys.executable, "-m", "mcp_memory"), {"MCP_MEMORY_DB": db}),), 1,
+            Client(name),
+            Path(f"/{name}.json"),
+            (Entry("memory", (sys.executable, "-m", "mcp_memory"), {"MCP_MEMORY_DB": db}),),
+            1,
         )
         for name, db in (("Cursor", str(settings.db)), ("Zed", "/other.duckdb"))
-    ]  # fmt: skip
+    ]
     (apart,) = [check for check in check_clients(found, settings) if check.subject == "clients"]
     assert apart.level == "warning"
     assert "do not share one memory" in apart.text
@@ -65,15 +67,19 @@ def test_clients_of_one_database_that_differ_in_the_model_are_a_problem() -> Non
     command = (sys.executable, "-m", "mcp_memory")
     found = [
         Configuration(
-            Client(name), Path(f"/{name}.json"),
-            (Entry("memory", command, {"MCP_MEMORY_DB": db, "MCP_MEMORY_TOKENIZER": tokens}),), 1,
+            Client(name),
+            Path(f"/{name}.json"),
+            (Entry("memory", command, {"MCP_MEMORY_DB": db, "MCP_MEMORY_TOKENIZER": tokens}),),
+            1,
         )
         for name, db, tokens in (
             ("Cursor", "/a.duckdb", "o200k_base"),
             ("Zed", "/a.duckdb", "cl100k_base"),
             ("Kiro", "/b.duckdb", "cl100k_base"),
         )
-    ]  # fmt: skip
+    ]
     problems = [check for check in check_clients(found, Settings()) if check.level == "problem"]
-    assert ["MCP_MEMORY_TOKENIZER: Cursor: o200k_base; Zed: cl100k_base" in check.text
-            for check in problems] == [True]  # fmt: skip
+    assert [
+        "MCP_MEMORY_TOKENIZER: Cursor: o200k_base; Zed: cl100k_base" in check.text
+        for check in problems
+    ] == [True]

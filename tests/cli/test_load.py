@@ -18,11 +18,11 @@ from processes import COMMAND, command, environment
 from talker import Household, until
 
 from mcp_memory.cli.load import load
-from mcp_memory.errors import DatabaseLocked
 from mcp_memory.owner.look import look
-from mcp_memory.records import Kind
 from mcp_memory.settings import Settings
-from mcp_memory.storage import Database
+from mcp_memory.store.duckdb import Database
+from mcp_memory.values.errors import DatabaseLocked
+from mcp_memory.values.records import Kind
 
 Lines = Sequence[dict[str, Any]]
 

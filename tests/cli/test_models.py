@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from hub import CONTENTS, MODEL_FILE, NAME, Hub, running_hub, small_model
 
-from mcp_memory import modelfiles
 from mcp_memory.cli.models import models
-from mcp_memory.errors import ModelUnavailable
+from mcp_memory.models import files as modelfiles
+from mcp_memory.values.errors import ModelUnavailable
 
 FOLDER = "models/" + NAME.replace("/", "--")
 

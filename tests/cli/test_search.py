@@ -16,13 +16,10 @@ from fakes import HashEmbedder, memory_of
 from processes import command
 from talker import Household
 
+from mcp_memory.agent import AgentMemory
 from mcp_memory.cli.explain import explain
 from mcp_memory.cli.search import highlighted, search
-from mcp_memory.engine import Engine
-from mcp_memory.errors import InvalidInput
-from mcp_memory.memory import Memory
-from mcp_memory.models import find_model
-from mcp_memory.records import Kind, NewMessage
+from mcp_memory.models.fetching import find_model
 from mcp_memory.search.signals import (
     MEANING,
     MEANING_NEAR,
@@ -33,11 +30,14 @@ from mcp_memory.search.signals import (
     reasons,
 )
 from mcp_memory.settings import DEFAULT_MODEL, Settings, load_settings
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.errors import InvalidInput
+from mcp_memory.values.records import Kind, NewMessage
 
 MARCH = datetime(2026, 3, 9, 10, tzinfo=UTC)
 
 
-def fill(memory: Memory) -> None:
+def fill(memory: AgentMemory) -> None:
     memory.conversations.append(
         [
             NewMessage("user", "The heron stood at the pond\x1b[2J", "Ana", MARCH),
@@ -105,12 +105,15 @@ def test_what_matches_is_marked(run):
         (["--kind", "episode"], "archival", {"The heron is blue"}),
         (["--conversation", "other"], "conversation", {"A heron [bold]again"}),
         (["--role", "assistant"], "conversation", set()),
-        (["--tier", "conversation", "--to", "2026-03-31"], "conversation",
-         {"The heron stood at the pond\x1b[2J"}),
+        (
+            ["--tier", "conversation", "--to", "2026-03-31"],
+            "conversation",
+            {"The heron stood at the pond\x1b[2J"},
+        ),
         (["--tier", "archival", "--from", "2026-02-01"], "archival", {"Herons nest in April"}),
         (["--agent", "nobody", "--tier", "archival"], "archival", set()),
     ],
-)  # fmt: skip
+)
 def test_filters_choose_what_is_found(run, arguments, tier, texts):
     done = run(search, "heron", "--json", *arguments)
     assert {hit["text"] for hit in found(done, tier)} == texts
@@ -167,8 +170,9 @@ def test_ranks_by_each_half_and_what_age_and_copies_leave_are_explained(open_mem
     memory = open_memory()
     fill(memory)
     for number in range(3):
-        memory.archive.insert(f"heron {'heron ' * number}at the weir", kind=Kind.PROJECT,
-                              happened_at="2020-01-01")  # fmt: skip
+        memory.archive.insert(
+            f"heron {'heron ' * number}at the weir", kind=Kind.PROJECT, happened_at="2020-01-01"
+        )
     told = memory.explanations.explain("heron at the weir", "archival", limit=10)
     assert told.search == "hybrid"
     assert told.total == len(told.hits) == 5

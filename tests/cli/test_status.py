@@ -16,10 +16,10 @@ from processes import command
 
 from mcp_memory.cli.output import printable
 from mcp_memory.cli.status import status
-from mcp_memory.engine import Engine
 from mcp_memory.owner.locks import ProcessLock
 from mcp_memory.owner.places import Places
 from mcp_memory.settings import Settings
+from mcp_memory.tiers.engine import Engine
 
 needs_sigstop = pytest.mark.skipif(sys.platform == "win32", reason="it can't stop a process")
 

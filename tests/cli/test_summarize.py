@@ -11,8 +11,8 @@ from fakes import HashEmbedder, memory_of
 from owners import running_owner
 
 from mcp_memory.cli.summarize import summarize
-from mcp_memory.engine import Engine
-from mcp_memory.records import NewMessage
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.records import NewMessage
 
 WINDOW = 2_000
 
@@ -65,8 +65,10 @@ def test_rebuilding_writes_the_newest_summary_from_every_message_that_has_left(r
     with open_memory(settings) as memory:
         after = memory.conversations.summary()
         assert (after.first, after.last, after.parent) == (
-            before.first, before.last, before.parent,
-        )  # fmt: skip
+            before.first,
+            before.last,
+            before.parent,
+        )
         assert after.tokens <= memory.conversations.summary_limit
     assert run("--rebuild").output.split("\n\n")[1] == done.output.split("\n\n")[1]
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-import mcp_memory.dates
-from mcp_memory.memory import Memory
-from mcp_memory.records import NewMessage
+import mcp_memory.values.dates
+from mcp_memory.agent import AgentMemory
+from mcp_memory.values.records import NewMessage
 
 TODAY = datetime(2026, 6, 1, 12, tzinfo=UTC)
 JUMPS = {
@@ -34,24 +34,30 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     wrong = Clock()
     for module in (
-        "dates", "queues", "archival", "core", "events", "memory.conversations", "memory.archive",
-    ):  # fmt: skip
+        "values.dates",
+        "tiers.queues",
+        "tiers.archival",
+        "tiers.core",
+        "tiers.events",
+        "agent.conversations",
+        "agent.archive",
+    ):
         monkeypatch.setattr(f"mcp_memory.{module}.now", wrong.now)
     return wrong
 
 
-def say(memory: Memory, *texts: str) -> None:
+def say(memory: AgentMemory, *texts: str) -> None:
     memory.conversations.append([NewMessage("user", text) for text in texts])
 
 
-def said(memory: Memory) -> list[str]:
+def said(memory: AgentMemory) -> list[str]:
     return [message.content for message in memory.conversations.recent()]
 
 
 @pytest.mark.parametrize("jump", JUMPS)
 @pytest.mark.parametrize("restarted", [False, True])
 def test_what_was_recorded_before_a_jump_is_found_and_listed_after_it(
-    open_memory: Callable[..., Memory], clock: Clock, jump: str, restarted: bool
+    open_memory: Callable[..., AgentMemory], clock: Clock, jump: str, restarted: bool
 ):
     memory = open_memory()
     say(memory, "the first pear")
@@ -67,7 +73,7 @@ def test_what_was_recorded_before_a_jump_is_found_and_listed_after_it(
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_messages_keep_the_order_they_were_acknowledged_in(
-    open_memory: Callable[..., Memory], clock: Clock, jump: str
+    open_memory: Callable[..., AgentMemory], clock: Clock, jump: str
 ):
     memory = open_memory()
     say(memory, "one", "two")
@@ -84,7 +90,7 @@ def test_messages_keep_the_order_they_were_acknowledged_in(
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_what_was_corrected_and_deleted_stays_so_after_a_jump(
-    open_memory: Callable[..., Memory], clock: Clock, jump: str
+    open_memory: Callable[..., AgentMemory], clock: Clock, jump: str
 ):
     memory = open_memory()
     pear = memory.archive.insert("the pear is green").memory
@@ -103,7 +109,7 @@ def test_what_was_corrected_and_deleted_stays_so_after_a_jump(
 
 
 def test_pages_go_on_to_the_end_though_the_clock_was_set_back(
-    open_memory: Callable[..., Memory], clock: Clock
+    open_memory: Callable[..., AgentMemory], clock: Clock
 ):
     memory = open_memory()
     say(memory, *(f"pear {number}" for number in range(25)))
@@ -119,7 +125,7 @@ def test_pages_go_on_to_the_end_though_the_clock_was_set_back(
         assert sorted(seen) == sorted(f"pear {number}" for number in range(25))
 
 
-def test_rows_that_say_they_are_of_the_future_are_found(open_memory: Callable[..., Memory]):
+def test_rows_that_say_they_are_of_the_future_are_found(open_memory: Callable[..., AgentMemory]):
     memory = open_memory()
     memory.conversations.append(
         [NewMessage("user", "a comet comes", created_at=datetime(2999, 1, 1, tzinfo=UTC))]
@@ -128,4 +134,4 @@ def test_rows_that_say_they_are_of_the_future_are_found(open_memory: Callable[..
     for query in ("comet", None):
         assert memory.conversations.search(query).total == 1
         assert memory.archive.search(query).total == 1
-    assert mcp_memory.dates.now() < datetime(2999, 1, 1, tzinfo=UTC)
+    assert mcp_memory.values.dates.now() < datetime(2999, 1, 1, tzinfo=UTC)

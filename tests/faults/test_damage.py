@@ -13,11 +13,11 @@ import duckdb
 import pytest
 from talker import Household, Talker
 
-from mcp_memory.engine import Engine
-from mcp_memory.errors import DatabaseCorrupt, StorageFault
-from mcp_memory.memory import Memories, Memory
+from mcp_memory.agent import AgentMemory, Memories
 from mcp_memory.settings import Settings, load_settings
-from mcp_memory.storage import Database
+from mcp_memory.store.duckdb import Database
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.errors import DatabaseCorrupt, StorageFault
 
 AGENTS = ("ana", "bob")
 _BLOCK_BYTES = 4_096
@@ -219,7 +219,7 @@ def test_a_database_that_was_replaced_is_opened_anew(database: Database, tmp_pat
 
 
 def test_a_restored_database_is_embedded_by_the_model_that_is_loaded(
-    open_memory: Callable[..., Memory], tmp_path: Path
+    open_memory: Callable[..., AgentMemory], tmp_path: Path
 ):
     Database(tmp_path / "empty.duckdb").close()
     memory = open_memory()

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from dying import BEFORE, CALLS, STEPS, Calls, open_memory
 
-from mcp_memory.core import WORKING
-from mcp_memory.errors import MatchFault, NotFound
-from mcp_memory.locations import PREFIX
-from mcp_memory.memory import Memory
-from mcp_memory.render import render_message
-from mcp_memory.tokens import Tokenizer
+from mcp_memory.agent import AgentMemory
+from mcp_memory.models.tokenizer import Tokenizer
+from mcp_memory.tiers.core import WORKING
+from mcp_memory.values.errors import MatchFault, NotFound
+from mcp_memory.values.locations import PREFIX
+from mcp_memory.values.render import render_message
 
 SCRIPT = Path(__file__).parents[1] / "support" / "dying.py"
 
@@ -32,7 +32,7 @@ pytestmark = [
 Seen = dict[str, Any]
 
 
-def seen(memory: Memory) -> Seen:
+def seen(memory: AgentMemory) -> Seen:
     """Return all that a client can see, but for ids and the times of recording."""
     state: Seen = {
         "blocks": {block.label: versions_of(memory, block.label) for block in memory.core.all()},
@@ -56,7 +56,7 @@ def seen(memory: Memory) -> Seen:
     return state
 
 
-def versions_of(memory: Memory, label: str) -> list[tuple[object, ...]]:
+def versions_of(memory: AgentMemory, label: str) -> list[tuple[object, ...]]:
     """Return the versions of a block, each with what the consolidation that made it changed."""
     return [
         (step.block.version, step.block.value, unit and (unit.reason, unit.changed))
@@ -65,14 +65,14 @@ def versions_of(memory: Memory, label: str) -> list[tuple[object, ...]]:
     ]
 
 
-def said(memory: Memory, conversation: str) -> list[tuple[int, str, str]]:
+def said(memory: AgentMemory, conversation: str) -> list[tuple[int, str, str]]:
     """Return every message of recall memory, from a listing without a query."""
     page = memory.conversations.search(conversation=conversation, limit=50)
     assert page.total == len(page.items)
     return sorted((h.message.index, h.message.role, h.message.content) for h in page.items)
 
 
-def check_whole(memory: Memory) -> None:
+def check_whole(memory: AgentMemory) -> None:
     """Check that queue, summary, events, recall memory, search and budget tell one story."""
     found = {
         (hit.message.conversation, hit.message.index)
@@ -119,7 +119,7 @@ def check_whole(memory: Memory) -> None:
 @contextmanager
 def closing_memory(
     folder: Path, calls: Calls, tokenizer: Tokenizer, **settings: object
-) -> Iterator[Memory]:
+) -> Iterator[AgentMemory]:
     memory = open_memory(folder, tokenizer, **calls.settings | settings)
     try:
         yield memory
@@ -143,7 +143,7 @@ def states_of(before: Path, folder: Path, calls: Calls, tokenizer: Tokenizer) ->
     return [after(0), *stopped, *(after(count + 1) for count in range(len(calls.calls)))]
 
 
-def repeat(memory: Memory, calls: Calls, *, begun: bool) -> None:
+def repeat(memory: AgentMemory, calls: Calls, *, begun: bool) -> None:
     """Call all again; what was corrected or deleted by then may not be there to be so again."""
     for call in calls.calls:
         with suppress(NotFound, MatchFault) if begun else nullcontext():
@@ -162,8 +162,12 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environ = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(folder)],
-        env=environ, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return folder
 

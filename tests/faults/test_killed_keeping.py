@@ -11,9 +11,9 @@ import pytest
 from dying import STEPS, open_memory
 from dying_keeper import KEYS, KILLED, keep
 
-from mcp_memory.locations import PREFIX
-from mcp_memory.memory import Memory
-from mcp_memory.tokens import Tokenizer
+from mcp_memory.agent import AgentMemory
+from mcp_memory.models.tokenizer import Tokenizer
+from mcp_memory.values.locations import PREFIX
 
 SCRIPT = Path(__file__).parents[1] / "support" / "dying_keeper.py"
 
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-def answers(memory: Memory) -> list[tuple[str, float]]:
+def answers(memory: AgentMemory) -> list[tuple[str, float]]:
     """Return what searches find, from indexes that are loaded anew."""
     memory._engine.archival.forget_indexes()
     found = memory.archive.search("blue kettle", limit=50).items
@@ -34,7 +34,7 @@ def answers(memory: Memory) -> list[tuple[str, float]]:
     ]
 
 
-def numbers(memory: Memory) -> list[int | None]:
+def numbers(memory: AgentMemory) -> list[int | None]:
     """Return which of all that was ever kept would be taken up, by tier."""
     kept = memory._engine.keeping._kept
     found = [kept.manifest(agent, tier) for tier, agent in KEYS]
@@ -47,8 +47,12 @@ def test_killed_at_any_step_the_old_or_the_new_one_is_taken_up(
     environ = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(tmp_path)],
-        env=environ, capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     tokenizer = Tokenizer(cache_dir=tmp_path)
     met = []

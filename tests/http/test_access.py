@@ -11,12 +11,12 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from sites import ERAS, INITIALIZE, call, found, insert, listening, session
 
-from mcp_memory.access import Scope
-from mcp_memory.dates import now
-from mcp_memory.errors import SettingsFault
 from mcp_memory.http.listen import listen
 from mcp_memory.http.options import HttpOptions
 from mcp_memory.http.tokens_ops import TOKEN_OPS
+from mcp_memory.tiers.access import Scope
+from mcp_memory.values.dates import now
+from mcp_memory.values.errors import SettingsFault
 
 pytestmark = pytest.mark.anyio
 

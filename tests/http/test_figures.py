@@ -24,8 +24,10 @@ async def test_probes_say_whether_it_is_alive_and_ready(servers):
                 if ready.status_code == 200:
                     break
             assert ready.json() == {
-                "status": "ready", "database": "writable", "embedding": "unavailable",
-            }  # fmt: skip
+                "status": "ready",
+                "database": "writable",
+                "embedding": "unavailable",
+            }
             servers.close()
             gone = await http.get("/readyz")
             assert gone.status_code == 503
@@ -134,8 +136,9 @@ async def test_a_refused_call_ends_its_span_as_an_error(exporter, servers):
         headers = {"Mcp-Session-Id": await session(http)}
         await http.post("/mcp", json=call("archival_memory_update", id="nothing"), headers=headers)
     span = next(
-        span for span in exporter.get_finished_spans()
+        span
+        for span in exporter.get_finished_spans()
         if span.name == "tools/call archival_memory_update"
-    )  # fmt: skip
+    )
     assert span.status.status_code is trace.StatusCode.ERROR
     assert span.status.description is None

@@ -11,8 +11,8 @@ import pytest
 from issuer import AUDIENCE, Issuer, running_issuer
 from sites import INITIALIZE, found, insert, listening, session
 
-from mcp_memory.errors import SettingsFault
 from mcp_memory.http.options import HttpOptions
+from mcp_memory.values.errors import SettingsFault
 
 pytestmark = pytest.mark.anyio
 

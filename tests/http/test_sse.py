@@ -60,9 +60,11 @@ async def test_a_revoked_token_ends_its_stream(servers):
 
 async def test_behind_a_proxy_messages_go_to_the_path_that_it_has(servers):
     async with listening(
-        servers, transport="sse", issuer="https://id.example.org",
+        servers,
+        transport="sse",
+        issuer="https://id.example.org",
         public_url="https://example.org/memory",
-    ) as site:  # fmt: skip
+    ) as site:
         token = await site.token("ana")
         async with site.raw(token) as http, http.stream("GET", "/sse") as stream:
             assert (await sse_endpoint(stream.aiter_lines())).startswith(

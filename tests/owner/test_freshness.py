@@ -14,7 +14,7 @@ from processes import RawServer, listening_url
 from sites import ACCEPT, INITIALIZE, call
 from talker import ERAS, Household, content_of, until
 
-from mcp_memory.models import fetch_model
+from mcp_memory.models.fetching import fetch_model
 from mcp_memory.settings import DEFAULT_MODEL, load_settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

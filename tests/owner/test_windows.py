@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from talker import Household, Talker, until
 
-from mcp_memory.storage import Database
+from mcp_memory.store.duckdb import Database
 
 pytestmark = pytest.mark.slow
 

@@ -111,10 +111,14 @@ def test_a_word_has_the_same_terms_in_every_process():
     told = {
         subprocess.run(
             [sys.executable, "-c", program, *texts],
-            env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True, timeout=60,
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
         ).stdout
         for seed in ("1", "2", "3")
-    }  # fmt: skip
+    }
     assert len(told) == 1
 
 
@@ -313,9 +317,28 @@ def test_a_giant_word_does_not_make_a_giant_term():
 
 @pytest.mark.parametrize(
     "unit",
-    ["a", "a-", "-", "a.", "a'", "aB", "@", "1,000,", "http://a/", "我", "a\u0301", "\u0301", "/a",
-     "ab1/+", "é-", "https://", "#", "a:1", "…"],
-)  # fmt: skip
+    [
+        "a",
+        "a-",
+        "-",
+        "a.",
+        "a'",
+        "aB",
+        "@",
+        "1,000,",
+        "http://a/",
+        "我",
+        "a\u0301",
+        "\u0301",
+        "/a",
+        "ab1/+",
+        "é-",
+        "https://",
+        "#",
+        "a:1",
+        "…",
+    ],
+)
 def test_what_is_made_of_a_giant_text_grows_with_it_alone(unit):
     text = unit * (60_000 // len(unit))
     found = terms(text)
@@ -363,8 +386,10 @@ def test_no_term_is_empty_or_has_a_blank(text):
     assert all(term and not any(char.isspace() for char in term) for term in terms(text))
 
 
-@given(st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), min_size=1, max_size=20),
-       st.data())  # fmt: skip
+@given(
+    st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), min_size=1, max_size=20),
+    st.data(),
+)
 def test_any_part_of_a_chinese_sentence_finds_it(sentence, data):
     start = data.draw(st.integers(0, len(sentence) - 1))
     end = data.draw(st.integers(start + 1, len(sentence)))

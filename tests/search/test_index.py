@@ -20,9 +20,14 @@ embedder = HashEmbedder(dimension=32)
 
 def put(index, key, text, *, day=0, recorded=0, labels=(), prefix="", embedded=False, **more):
     index.add(
-        key, text, when=MOMENT + timedelta(days=day),
-        recorded=MOMENT + timedelta(seconds=recorded), labels=labels, prefix=prefix, **more,
-    )  # fmt: skip
+        key,
+        text,
+        when=MOMENT + timedelta(days=day),
+        recorded=MOMENT + timedelta(seconds=recorded),
+        labels=labels,
+        prefix=prefix,
+        **more,
+    )
     if embedded:
         embed(index, key, text)
 
@@ -33,9 +38,17 @@ def embed(index, key, text):
 
 
 def ask(
-    index, query, where=EVERYTHING, *, vector=None, offset=0, limit=50, lexical=True,
-    speakers=(), closeness=None,
-):  # fmt: skip
+    index,
+    query,
+    where=EVERYTHING,
+    *,
+    vector=None,
+    offset=0,
+    limit=50,
+    lexical=True,
+    speakers=(),
+    closeness=None,
+):
     question = Question(query, MOMENT, frozenset(speakers), closeness)
     prepared = index.prepare(question, where, lexical=lexical)
     return index.search(prepared, vector, offset=offset, limit=limit)

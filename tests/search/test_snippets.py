@@ -19,8 +19,12 @@ fillers = st.lists(
 ).map(" ".join)
 
 
-@given(fillers, fillers, st.sampled_from(["kettle", "ERR_CONN_4031", "咖啡", "Zürich"]),
-       st.integers(60, 300))  # fmt: skip
+@given(
+    fillers,
+    fillers,
+    st.sampled_from(["kettle", "ERR_CONN_4031", "咖啡", "Zürich"]),
+    st.integers(60, 300),
+)
 def test_the_word_that_matches_is_never_cut_out(before, after, word, room):
     text = f"{before} {word} {after}"
     short = snippet(text, word, within(room))
@@ -191,8 +195,10 @@ def test_a_word_among_marks_without_a_single_blank_stays(shift):
     assert "kettle" in snippet(text, "kettle", within(100))
 
 
-@given(st.integers(0, 60), st.sampled_from(["550e8400-e29b-41d4-a716-446655440000",
-                                            "Donaudampfschifffahrtsgesellschaft"]))  # fmt: skip
+@given(
+    st.integers(0, 60),
+    st.sampled_from(["550e8400-e29b-41d4-a716-446655440000", "Donaudampfschifffahrtsgesellschaft"]),
+)
 def test_a_long_word_in_a_long_sentence_stays(shift, word):
     text = "y" * shift + " filler" * 500 + f" {word}" + " filler" * 500
     assert word in snippet(text, word, within(120))

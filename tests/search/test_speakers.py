@@ -6,8 +6,21 @@ from hypothesis import strategies as st
 
 from mcp_memory.search.speakers import speakers_named
 
-FRIENDS = ["Caroline", "Ana Lopez", "Ana Silva", "Will", "Mark Twain", "May", "José", "O'Brien",
-           "王小明", "小红", "김민수", "john_smith", "user"]  # fmt: skip
+FRIENDS = [
+    "Caroline",
+    "Ana Lopez",
+    "Ana Silva",
+    "Will",
+    "Mark Twain",
+    "May",
+    "José",
+    "O'Brien",
+    "王小明",
+    "小红",
+    "김민수",
+    "john_smith",
+    "user",
+]
 
 
 @pytest.mark.parametrize(

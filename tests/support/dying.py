@@ -22,12 +22,12 @@ from typing import Any, Final
 import duckdb
 from fakes import HashEmbedder, memory_of
 
-from mcp_memory.engine import Engine
-from mcp_memory.errors import NotFound
-from mcp_memory.memory import Memory
-from mcp_memory.records import Kind, NewMessage, Role, StoreChunk
+from mcp_memory.agent import AgentMemory
+from mcp_memory.models.tokenizer import Tokenizer
 from mcp_memory.settings import load_settings
-from mcp_memory.tokens import Tokenizer
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.errors import NotFound
+from mcp_memory.values.records import Kind, NewMessage, Role, StoreChunk
 
 BEFORE: Final = "before"
 STEPS: Final = "steps"
@@ -38,7 +38,7 @@ _WRITES: Final = ("begin", "commit", "execute", "executemany")
 _NOT_KEPT: Final = ("PRAGMA", "SET ", "SELECT")
 _BEGINNING: Final = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
-Call = Callable[[Memory], object]
+Call = Callable[[AgentMemory], object]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def said(first: int, count: int, words: int = 20) -> list[NewMessage]:
     ]
 
 
-def prepare(memory: Memory) -> None:
+def prepare(memory: AgentMemory) -> None:
     """Fill a memory with something of each sort, a summary with a parent included."""
     memory.core.append("human", "Drinks tea.")
     memory.core.rethink("notes", "Nothing yet.", "What is noted.")
@@ -86,7 +86,7 @@ def prepare(memory: Memory) -> None:
     memory.archive.insert("The old kettle leaks.", kind=Kind.TECHNICAL)
 
 
-def _id_of(memory: Memory, content: str) -> str:
+def _id_of(memory: AgentMemory, content: str) -> str:
     for hit in memory.archive.search().items:
         if hit.memory.content == content:
             return hit.memory.id
@@ -130,7 +130,8 @@ CALLS: Final[dict[str, Calls]] = {
         (
             lambda m: m.archive.update(
                 _id_of(m, "The kettle is from Porto."),
-                content="The kettle is from Lisbon.", tags=["kitchen", "travel"],
+                content="The kettle is from Lisbon.",
+                tags=["kitchen", "travel"],
             ),
         ),
     ),
@@ -143,11 +144,11 @@ CALLS: Final[dict[str, Calls]] = {
             lambda m: m.core.replace("notes", "Nothing yet.", "A kettle."),
         ),
     ),
-}  # fmt: skip
+}
 """All that is killed, by name."""
 
 
-def open_memory(folder: Path, tokenizer: Tokenizer, **settings: object) -> Memory:
+def open_memory(folder: Path, tokenizer: Tokenizer, **settings: object) -> AgentMemory:
     """Return the memory of a folder's database; closing it closes the database."""
     given = {"context_window": 1_000, "rethink_every": 0} | settings
     loaded = load_settings(

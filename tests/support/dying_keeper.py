@@ -12,15 +12,15 @@ from typing import Final
 
 from dying import BEFORE, Calls, in_a_fork, kill_everywhere, open_memory, prepare, said
 
-from mcp_memory.memory import Memory
-from mcp_memory.storage import keptindexes
-from mcp_memory.tokens import Tokenizer
+from mcp_memory.agent import AgentMemory
+from mcp_memory.models.tokenizer import Tokenizer
+from mcp_memory.store.duckdb import keptindexes
 
 KILLED: Final = "killed"
 KEYS: Final = (("memory", "default"), ("message", "default"))
 
 
-def keep(memory: Memory) -> None:
+def keep(memory: AgentMemory) -> None:
     """Keep both indexes of an agent, in several parts each."""
     keptindexes.PART_BYTES = 1_500  # type: ignore[misc]  # of this process alone
     engine = memory._engine

@@ -22,16 +22,23 @@ def says(text: object, *, finish: str = "stop", tokens: tuple[int, int] = (100, 
 
     def reply(request: dict[str, Any]) -> Reply:
         body = {
-            "id": "x", "object": "chat.completion", "created": 1, "model": request["model"],
-            "choices": [{
-                "index": 0, "finish_reason": finish,
-                "message": {"role": "assistant", "content": text},
-            }],
+            "id": "x",
+            "object": "chat.completion",
+            "created": 1,
+            "model": request["model"],
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": finish,
+                    "message": {"role": "assistant", "content": text},
+                }
+            ],
             "usage": {
-                "prompt_tokens": tokens[0], "completion_tokens": tokens[1],
+                "prompt_tokens": tokens[0],
+                "completion_tokens": tokens[1],
                 "total_tokens": sum(tokens),
             },
-        }  # fmt: skip
+        }
         return 200, "application/json", json.dumps(body).encode()
 
     return reply

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.engine import Engine
-from mcp_memory.memory import Memories, Memory
-from mcp_memory.records import Surface
+from mcp_memory.agent import AgentMemory, Memories
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.records import Surface
 
 
-def memory_of(engine: Engine, agent: str = "default", surface: Surface | None = None) -> Memory:
+def memory_of(
+    engine: Engine, agent: str = "default", surface: Surface | None = None
+) -> AgentMemory:
     """Return the memory of an agent; closing it closes the engine too."""
     memories = Memories(engine)
     memory = memories.open(agent, surface=surface)

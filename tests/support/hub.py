@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from huggingface_hub import constants
 
-from mcp_memory import modelfiles
-from mcp_memory.models import ModelSpec
+from mcp_memory.models import files as modelfiles
+from mcp_memory.models.fetching import ModelSpec
 from mcp_memory.settings import DEFAULT_MODEL
 
 NAME = DEFAULT_MODEL

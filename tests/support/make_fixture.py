@@ -13,8 +13,8 @@ from typing import Any, Final
 import duckdb
 from fakes import HashEmbedder
 
-from mcp_memory.storage.migrations import migrate
-from mcp_memory.text import content_hash
+from mcp_memory.store.duckdb.migrations import migrate
+from mcp_memory.values.text import content_hash
 
 FIXTURE: Final = Path(__file__).parents[1] / "fixtures" / "schema-1.duckdb"
 _SMALLEST_BLOCK_BYTES: Final = 16_384
@@ -42,11 +42,20 @@ SUMMARIES: Final = (
 MEMORIES: Final[tuple[tuple[Any, ...], ...]] = (
     ("default", "00000000m1", 1, "Ana drinks coffee.", "preference", ["food"], 4, _NINE, _TEN),
     ("default", "00000000m1", 2, "Ana drinks green tea.", "preference", ["food"], 5, _NINE, None),
-    ("default", "00000000m2", 1, "Node db-01 fails with ERR_CONN_4031.", "technical",
-     ["infra", "db"], 12, _TEN, None),
+    (
+        "default",
+        "00000000m2",
+        1,
+        "Node db-01 fails with ERR_CONN_4031.",
+        "technical",
+        ["infra", "db"],
+        12,
+        _TEN,
+        None,
+    ),
     ("default", "00000000m3", 1, "What was deleted.", "fact", [], 4, _NINE, _TEN),
     ("other", "00000000m4", 1, "Ben likes chess.", "preference", [], 4, _NINE, None),
-)  # fmt: skip
+)
 PENDING: Final = (("default", "message", "0000000004", 1),)
 
 
@@ -76,9 +85,20 @@ def _fill(connection: duckdb.DuckDBPyConnection) -> None:
     for agent, key, version, content, kind, tags, tokens, moment, retired_at in MEMORIES:
         connection.execute(
             f"INSERT INTO memories VALUES ({_places(11)})",
-            (agent, key, version, content, content_hash(content), kind, tags, tokens, moment,
-             moment, retired_at),
-        )  # fmt: skip
+            (
+                agent,
+                key,
+                version,
+                content,
+                content_hash(content),
+                kind,
+                tags,
+                tokens,
+                moment,
+                moment,
+                retired_at,
+            ),
+        )
     for pending in PENDING:
         connection.execute(f"INSERT INTO pending_vectors VALUES ({_places(4)})", pending)
     _embed(connection)

@@ -26,9 +26,12 @@ def talk_of(name: str, seed: int) -> Talk:
         for number in range(32)
     )
     questions = tuple(
-        Question(f"When did Ann say {turn.content.split()[0]} number{number}?", "x",
-                 frozenset({turn.place}))
+        Question(
+            f"When did Ann say {turn.content.split()[0]} number{number}?",
+            "x",
+            frozenset({turn.place}),
+        )
         for number, turn in enumerate(turns)
         if number % 3 == 0
-    )  # fmt: skip
+    )
     return Talk(name, turns, questions)

@@ -76,9 +76,11 @@ class Site:
     def raw(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
         """Return a client of plain HTTP."""
         return httpx.AsyncClient(
-            base_url=self.base, headers={**ACCEPT, **bearer(token), **headers}, trust_env=False,
+            base_url=self.base,
+            headers={**ACCEPT, **bearer(token), **headers},
+            trust_env=False,
             timeout=30,
-        )  # fmt: skip
+        )
 
 
 @asynccontextmanager

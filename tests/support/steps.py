@@ -187,12 +187,17 @@ class Chooser:
         conversation = ("main", f"{name}chat{draw(2)}")[draw(2)]
         foreign = other.ids[draw(len(other.ids))] if other.ids else UNKNOWN_ID
         uris = (
-            "memory://core", "memory://context-budget", "memory://events", "memory://status",
-            f"memory://core/{name}block{draw(3)}", budget_uri(conversation),
+            "memory://core",
+            "memory://context-budget",
+            "memory://events",
+            "memory://status",
+            f"memory://core/{name}block{draw(3)}",
+            budget_uri(conversation),
             f"memory://conversations/{conversation}/recent",
             f"memory://conversations/{conversation}/summary",
-            f"memory://archival/{foreign}", f"memory://nothing/{name}",
-        )  # fmt: skip
+            f"memory://archival/{foreign}",
+            f"memory://nothing/{name}",
+        )
         return uris[draw(len(uris))]
 
     def _prompt(self, name: str, connection: int, draw: Draw) -> Step:

@@ -14,10 +14,10 @@ from mcp.server.lowlevel import Server
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-from mcp_memory.engine import Engine
-from mcp_memory.memory import Memories
+from mcp_memory.agent import Memories
 from mcp_memory.server.servers import Servers
 from mcp_memory.settings import Settings
+from mcp_memory.tiers.engine import Engine
 
 LEGACY: Final = "2025-11-25"
 MODERN: Final = "2026-07-28"

@@ -11,10 +11,10 @@ from callers import ERAS, Caller
 from fakes import HashEmbedder, memory_of
 from mcp import Client
 
-from mcp_memory.engine import Engine
-from mcp_memory.memory import Memory
+from mcp_memory.agent import AgentMemory
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.settings import Settings
+from mcp_memory.tiers.engine import Engine
 
 OpenServer = Callable[..., MemoryServer]
 Connect = Callable[..., AbstractAsyncContextManager[Caller]]
@@ -27,7 +27,7 @@ def open_server(settings: Settings) -> Iterator[OpenServer]:
     def open_it(agent: str = "default", **changes: object) -> MemoryServer:
         changed = settings.model_copy(update=changes)
 
-        def open_memory(surface: Any) -> Memory:
+        def open_memory(surface: Any) -> AgentMemory:
             return memory_of(Engine(changed, embedder=HashEmbedder()), agent, surface=surface)
 
         server = MemoryServer(open_memory, core=None, max_reply_tokens=changed.max_reply_tokens)

@@ -67,7 +67,8 @@ CASES: dict[str, tuple[tuple[str, dict[str, Any]], str]] = {
     ),
     "a 10 MB query": (_search(query=TEN_MB), "query would be over the limit of 8000 characters by"),
     "a 10 MB label": (("core_memory_append", {"label": TEN_MB, "content": "x"}), "label"),
-    "a 10 MB summary": (("conversation_flush", {"summary": TEN_MB}),
+    "a 10 MB summary": (
+        ("conversation_flush", {"summary": TEN_MB}),
         "summary would be over the limit of 2000 tokens by",
     ),
     "a date that is none": (_search(start_date="last tuesday"), "'last tuesday' is no date"),
@@ -119,12 +120,14 @@ CASES: dict[str, tuple[tuple[str, dict[str, Any]], str]] = {
         "chunks[0].context is empty",
     ),
     "a conversation of two lines": (
-        ("conversation_append", {"messages": [{"role": "user", "content": "x"}],
-                                 "conversation": "a\nb"}),
+        (
+            "conversation_append",
+            {"messages": [{"role": "user", "content": "x"}], "conversation": "a\nb"},
+        ),
         "conversation has a line break",
     ),
     "an unknown tool": (("archival_memory_destroy", {}), "there is no tool"),
-}  # fmt: skip
+}
 
 
 async def _state(call: Any) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from fakes import HashEmbedder
 from mcp import Client
 from mcp_types import Implementation, PromptReference, ResourceTemplateReference
 
-from mcp_memory.dates import now
-from mcp_memory.engine import Engine
-from mcp_memory.memory import Memories, Memory
+from mcp_memory.agent import AgentMemory, Memories
+from mcp_memory.models.tokenizer import Tokenizer
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.settings import Settings
-from mcp_memory.tokens import Tokenizer
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.dates import now
 
 pytestmark = pytest.mark.anyio
 
@@ -44,13 +44,13 @@ def memories(settings: Settings) -> Iterator[Memories]:
 
 
 @pytest.fixture
-def user(memories: Memories) -> Memory:
+def user(memories: Memories) -> AgentMemory:
     """Whoever edits outside of any client."""
     return memories.open("default")
 
 
 @pytest.fixture
-def server_of(memories: Memories, settings: Settings, user: Memory) -> Iterator[OpenServer]:
+def server_of(memories: Memories, settings: Settings, user: AgentMemory) -> Iterator[OpenServer]:
     """Make the server of a connection, its instructions showing core memory as it is now."""
     servers: list[MemoryServer] = []
 
@@ -128,9 +128,10 @@ async def test_what_a_handshake_showed_is_seen_and_what_came_after_it_is_not(joi
 async def test_a_handshake_without_core_memory_has_shown_nothing(settings, memories, user, era):
     user.core.append("human", "Name: Ana")
     server = MemoryServer(
-        lambda surface: memories.open("default", settings, surface), core=None,
+        lambda surface: memories.open("default", settings, surface),
+        core=None,
         max_reply_tokens=2_000,
-    )  # fmt: skip
+    )
     async with Client(server, mode=era) as client:
         ana = Caller(client)
         await ana.refused("rethink_user_memory", new_memory="Likes tea")
@@ -169,10 +170,16 @@ async def look(ana: Caller, way: str) -> None:
 @pytest.mark.parametrize(
     "way",
     [
-        "tool core_memory_view", "resource memory://core", "resource memory://core/human",
-        "prompt memory_guide", "prompt reflect", "prompt resume", "append", "refusal",
+        "tool core_memory_view",
+        "resource memory://core",
+        "resource memory://core/human",
+        "prompt memory_guide",
+        "prompt reflect",
+        "prompt resume",
+        "append",
+        "refusal",
     ],
-)  # fmt: skip
+)
 async def test_a_client_that_was_shown_the_present_value_may_rewrite_it(join, user, era, way):
     async with join(era) as ana:
         await ana("context_budget")
@@ -239,7 +246,7 @@ async def test_the_refusal_of_one_call_is_no_leave_for_those_sent_with_it(
     come_in: list[MemoryServer] = []
     memory = MemoryServer.memory
 
-    def noted(server: MemoryServer) -> Memory:
+    def noted(server: MemoryServer) -> AgentMemory:
         come_in.append(server)
         return memory(server)
 

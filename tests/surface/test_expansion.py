@@ -211,11 +211,11 @@ async def test_opening_hits_costs_less_than_200_bytes_of_definitions():
 
 @pytest.mark.slow
 def test_ten_copies_of_nearly_the_same_do_not_fill_the_first_five(tmp_path):
-    from mcp_memory.embedding import FastEmbedder
-    from mcp_memory.engine import Engine
-    from mcp_memory.memory import Memories
-    from mcp_memory.models import fetch_model
-    from mcp_memory.records import NewMessage
+    from mcp_memory.agent import Memories
+    from mcp_memory.models.embedding import FastEmbedder
+    from mcp_memory.models.fetching import fetch_model
+    from mcp_memory.tiers.engine import Engine
+    from mcp_memory.values.records import NewMessage
 
     found = load_settings()
     files = fetch_model(DEFAULT_MODEL, found.cache_dir, offline=False)

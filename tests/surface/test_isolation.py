@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from steps import CONNECTIONS, TEAM, UNKNOWN_ID, Actor, Chooser, Draw, Own, Step, budget_uri, said
 from wires import ERAS, OpenServers, Wire, wire
 
-from mcp_memory import ids
 from mcp_memory.settings import Settings
+from mcp_memory.values import ids
 
 AGENTS: Final = (("anaquark", "amaranth"), ("bozonic", "burnish"), ("cygnine", "chalcedon"))
 """Each with the word that is in all its texts."""

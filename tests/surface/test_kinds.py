@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from mcp_memory.kinds import DEFAULTS
-from mcp_memory.records import Kind
+from mcp_memory.values.kinds import DEFAULTS
+from mcp_memory.values.records import Kind
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from wires import ERAS, OpenServers, Wire, wire
 
-from mcp_memory.records import NewMessage
+from mcp_memory.values.records import NewMessage
 
 pytestmark = pytest.mark.anyio
 
@@ -126,8 +126,9 @@ async def test_a_client_says_what_is_really_in_its_window(client):
 @pytest.mark.parametrize("figure", [-5, 60_001])
 async def test_a_figure_that_makes_no_sense_is_a_clear_error(client, figure):
     calls: dict[str, dict[str, Any]] = {
-        "context_budget": {}, "conversation_append": {"messages": []}
-    }  # fmt: skip
+        "context_budget": {},
+        "conversation_append": {"messages": []},
+    }
     for tool, more in calls.items():
         arguments = {"context_tokens": figure} | more
         answer = await client.ask("tools/call", {"name": tool, "arguments": arguments})
@@ -173,8 +174,13 @@ async def test_the_summary_says_which_it_is(client, servers):
     second = await call(client, "conversation_flush")
     shown = await read(client, "memory://conversations/main/summary")
     head, _, text = shown.partition("\n")
-    for part in (second["summary_id"], "version 1", f"after {first['summary_id']}",
-                 "by extractive", f"messages {first['evicted']} to "):  # fmt: skip
+    for part in (
+        second["summary_id"],
+        "version 1",
+        f"after {first['summary_id']}",
+        "by extractive",
+        f"messages {first['evicted']} to ",
+    ):
         assert part in head
     assert text == second["summary"]
 

@@ -155,8 +155,11 @@ def test_every_acknowledged_write_survives_thirty_kills(tmp_path):
                     "arguments": {"content": f"turn {turn} note {number}"},
                 }
                 request = {
-                    "jsonrpc": "2.0", "id": 100 + number, "method": "tools/call", "params": params,
-                }  # fmt: skip
+                    "jsonrpc": "2.0",
+                    "id": 100 + number,
+                    "method": "tools/call",
+                    "params": params,
+                }
                 server.send(json.dumps(request).encode())
             assert server.process.stdout is not None
             for _ in range(1 + turn % 8):

@@ -10,7 +10,7 @@ import pytest
 from mcp import Client
 from processes import command, stdio
 
-from mcp_memory.models import fetch_model
+from mcp_memory.models.fetching import fetch_model
 from mcp_memory.settings import DEFAULT_MODEL, load_settings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -139,7 +139,7 @@ async def test_another_model_is_refused_with_the_way_out(tmp_path, model_cache):
         await client.call_tool("archival_memory_insert", {"content": "A heron in the reeds"})
         await ready(client)
     # The database says that another model made it, as after a change of the setting.
-    from mcp_memory.storage import Database
+    from mcp_memory.store.duckdb import Database
 
     database = Database(tmp_path / "memory.duckdb")
     with database.transaction() as tx:

@@ -11,11 +11,11 @@ from fakes import HashEmbedder
 from mcp import Client
 from mcp_types import INVALID_REQUEST, CreateMessageResult, ErrorData, TextContent
 
-from mcp_memory.engine import Engine
-from mcp_memory.memory import Memories
-from mcp_memory.memory.rewriter import Rewriter
+from mcp_memory.agent import Memories
+from mcp_memory.agent.rewriter import Rewriter
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.server.sampling import Sampler
+from mcp_memory.tiers.engine import Engine
 
 pytestmark = pytest.mark.anyio
 
@@ -53,8 +53,10 @@ def connect(settings):
         sampler = Sampler(lambda: rewriter, window_tokens=WINDOW, timeout_seconds=timeout_seconds)
         server = MemoryServer(
             lambda surface: memories.open("default", surface=surface),
-            core=None, max_reply_tokens=2_000, sampler=sampler,
-        )  # fmt: skip
+            core=None,
+            max_reply_tokens=2_000,
+            sampler=sampler,
+        )
         try:
             async with Client(server, mode=era, sampling_callback=model) as client:
                 yield Caller(client), memories

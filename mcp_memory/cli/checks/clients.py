@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from mcp_memory.cli.checks import Check, Checks
+from mcp_memory.cli.checks.hosts import Configuration, Entry
 from mcp_memory.cli.checks.machine import unknown_settings
-from mcp_memory.errors import SettingsFault
-from mcp_memory.hosts import Configuration, Entry
-from mcp_memory.locations import PREFIX
 from mcp_memory.settings import Settings, settings_of
+from mcp_memory.values.errors import SettingsFault
+from mcp_memory.values.locations import PREFIX
 
 _DB: Final = f"{PREFIX}DB"
 _AGENT: Final = f"{PREFIX}AGENT"

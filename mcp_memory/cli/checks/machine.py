@@ -13,9 +13,9 @@ from typing import Final
 
 from mcp_memory import __version__
 from mcp_memory.cli.checks import Check, Checks
-from mcp_memory.errors import ModelUnavailable
-from mcp_memory.locations import PREFIX
 from mcp_memory.settings import Settings
+from mcp_memory.values.errors import ModelUnavailable
+from mcp_memory.values.locations import PREFIX
 
 MIN_PYTHON: Final = (3, 11)
 PROBLEM_BYTES: Final = 100_000_000
@@ -102,7 +102,7 @@ def check_disk(settings: Settings) -> Checks:
 
 def check_model(settings: Settings) -> Checks:
     """Look whether the embedding model's files are there and unharmed; nothing is fetched."""
-    from mcp_memory.modelfiles import find_in, model_directory
+    from mcp_memory.models.files import find_in, model_directory
 
     name = settings.embedding_model
     try:
@@ -128,7 +128,7 @@ def check_model(settings: Settings) -> Checks:
 
 def check_tokenizer(settings: Settings) -> Checks:
     """Look whether the tokenizer's ranks can be loaded, and count with it."""
-    from mcp_memory.tokens import Tokenizer
+    from mcp_memory.models.tokenizer import Tokenizer
 
     try:
         Tokenizer(settings.tokenizer, cache_dir=settings.cache_dir).count("one two three")

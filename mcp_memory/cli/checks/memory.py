@@ -7,10 +7,10 @@ from typing import Any
 
 from mcp_memory import __version__
 from mcp_memory.cli.checks import Check, Checks
-from mcp_memory.errors import DatabaseLocked, MemoryFault
 from mcp_memory.owner.look import Look, State, alone, look
 from mcp_memory.owner.places import Places
 from mcp_memory.settings import Settings
+from mcp_memory.values.errors import DatabaseLocked, MemoryFault
 
 _UNCHECKED = "the database was not looked at"
 
@@ -118,7 +118,7 @@ def _through_owner(settings: Settings, seconds: float) -> Checks:
 
 
 def _directly(settings: Settings, seconds: float) -> Checks:
-    from mcp_memory.storage.checks import inspect
+    from mcp_memory.store.duckdb.checks import inspect
 
     try:
         with alone(Places(str(settings.db)), seconds=seconds) as is_alone:

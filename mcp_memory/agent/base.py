@@ -1,0 +1,225 @@
+"""What the parts of the façade share: the engine, the agent, and whom to tell of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, TypeVar
+
+from mcp_memory.agent.readers import Readers
+from mcp_memory.models.reranking import MAX_CHARS, RERANKED, Reranker
+from mcp_memory.paging import Pager
+from mcp_memory.search.asking import ask
+from mcp_memory.search.index import SearchIndex
+from mcp_memory.search.queries import Filter, Found, Ranking
+from mcp_memory.settings import SearchMode, Settings
+from mcp_memory.tiers.consolidations import Consolidations
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.dates import now
+from mcp_memory.values.errors import InvalidInput
+from mcp_memory.values.records import Passage, SearchKind
+from mcp_memory.values.text import check_name
+
+K = TypeVar("K", bound=Hashable)
+Listener = Callable[[frozenset[str]], None]
+
+MAX_RESULTS: Final = 50
+_LEXICAL_NOTE: Final = "searched by words alone: the embedding model is {state}"
+_UNFILLED_NOTE: Final = "some texts are searched by words alone: their vectors are being loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A connection of `agent` that is shown the shared blocks of these labels."""
+
+    agent: str
+    labels: tuple[str, ...]
+    listener: Listener
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One connection's way to one agent's memory.
+
+    Args:
+        engine: The open database.
+        agent: Whose memory it is.
+        settings: Those of the connection; what belongs to the process is the engine's.
+        pager: The connection's window.
+        listeners: Called with the topics of every change; those of all the agent's connections.
+        readers: The connection's clients.
+        all_readers: The clients of every connection of every agent.
+        grants: Whom to tell of a change to a shared block, on every connection.
+        consolidations: Those of every agent.
+    """
+
+    engine: Engine
+    agent: str
+    settings: Settings
+    pager: Pager
+    listeners: list[Listener]
+    readers: Readers
+    all_readers: list[Readers]
+    grants: list[Grant]
+    consolidations: Consolidations
+    reranker: Reranker | None = None
+
+
+class HasContent(Protocol):
+    """A message or a memory."""
+
+    @property
+    def content(self) -> str: ...  # noqa: D102  its text
+
+
+class Part:
+    """A part of one agent's memory."""
+
+    def __init__(self, access: Access) -> None:
+        self._engine = access.engine
+        self._agent = access.agent
+        self._settings = access.settings
+        self._pager = access.pager
+        self._listeners = access.listeners
+        self._consolidations = access.consolidations
+        self._reranker = access.reranker
+
+    def _notify(self, *topics: str) -> None:
+        for listener in tuple(self._listeners):
+            listener(frozenset(topics))
+
+    def _rank(
+        self,
+        index: Callable[[str], SearchIndex[K]],
+        query: str,
+        where: Filter,
+        *,
+        offset: int,
+        limit: int,
+        texts: Callable[[str, Sequence[K]], Mapping[K, HasContent]],
+        of_facts: bool,
+    ) -> tuple[Ranking[K], SearchKind, str | None]:
+        """Return a part of a tier's ranking, how it was made, and a note.
+
+        Args:
+            index: Gives an agent's index; called with the engine's lock held.
+            texts: Gives an agent's texts by key; called with the lock held.
+            of_facts: Whether the tier holds facts, and no conversation.
+        """
+        engine, agent, mode = self._engine, self._agent, self._settings.search_mode
+        lexical = mode is not SearchMode.DENSE
+        reranker = self._reranker if offset < RERANKED else None
+        # The first hits are ordered together, whatever part of them is asked for.
+        first, end = (
+            (offset, offset + limit) if reranker is None else (0, max(RERANKED, offset + limit))
+        )
+        vector = None
+        if mode is not SearchMode.LEXICAL:
+            vector = engine.questions.vector(query, of_facts=of_facts)
+        with engine.lock:
+            asked = index(agent)
+            question = ask(query, asked.speakers, where.as_of or now(), self._settings.zone)
+            prepared = asked.prepare(question, where, lexical=lexical)
+            ranking = asked.search(prepared, vector, offset=first, limit=end - first)
+            kind: SearchKind = "lexical" if vector is None else "hybrid"
+            note = None
+            if vector is None and mode is not SearchMode.LEXICAL:
+                note = _LEXICAL_NOTE.format(state=engine.state(agent).state)
+            elif vector is not None and not asked.complete:
+                note = _UNFILLED_NOTE
+            read = (
+                {} if reranker is None else texts(agent, [f.key for f in ranking.found[:RERANKED]])
+            )
+        if reranker is not None:
+            ranking, why_not = reranked(ranking, query, reranker, read)
+            ranking = Ranking(ranking.found[offset : offset + limit], ranking.total)
+            note = "; ".join(filter(None, (note, why_not))) or None
+        return ranking, kind, note
+
+
+def reranked(
+    ranking: Ranking[K], query: str, reranker: Reranker, texts: Mapping[K, HasContent]
+) -> tuple[Ranking[K], str | None]:
+    """Return a ranking with its first hits in the order of the reranker, or why they are not.
+
+    The scores stay, the best with the first, so that a hit's score tells its place as before;
+    what the reranker thinks stands among the signals.
+    """
+    head = [found for found in ranking.found[:RERANKED] if found.key in texts]
+    if len(head) < 2:
+        return ranking, None
+    thought = reranker.scores(query, [_shown(texts[f.key].content, f) for f in head])
+    if isinstance(thought, str):
+        return ranking, thought
+    # Of equals the one that was better before stays before.
+    order = sorted(range(len(head)), key=lambda at: -thought[at])
+    scores = sorted((found.score for found in head), reverse=True)
+    ordered = [
+        replace(
+            head[at], score=score, place=place, signals={**head[at].signals, "rerank": thought[at]}
+        )
+        for place, (at, score) in enumerate(zip(order, scores, strict=True))
+    ]
+    rest = [found for found in ranking.found if found.key not in {f.key for f in head}]
+    return Ranking((*ordered, *rest), ranking.total), None
+
+
+def _shown(content: str, found: Found[K]) -> str:
+    """Return what of a text a reranker reads: all, or from its best passage on."""
+    return content if len(content) <= MAX_CHARS else content[found.start : found.start + MAX_CHARS]
+
+
+def check_conversation(name: str) -> str:
+    """Return the handle of a conversation.
+
+    Raises:
+        InvalidInput: It is empty, too long or has control characters.
+    """
+    return check_name(name, "conversation")
+
+
+def check_size(max_tokens: int | None, *, least: int, default: int, window_tokens: int) -> int:
+    """Return how many tokens a text may have, `default` if nobody says.
+
+    Raises:
+        InvalidInput: It is not `least` to the whole window.
+    """
+    if max_tokens is None:
+        return default
+    if not least <= max_tokens <= window_tokens:
+        raise InvalidInput(
+            f"max_tokens is {max_tokens}; it must be {least} to {window_tokens}, the window",
+            field="max_tokens",
+            hint=f"Leave it out for {default}",
+        )
+    return max_tokens
+
+
+def check_limit(value: int, field: str) -> int:
+    """Return the number of results that is asked for.
+
+    Raises:
+        InvalidInput: It is not 1 to `MAX_RESULTS`.
+    """
+    if not 1 <= value <= MAX_RESULTS:
+        raise InvalidInput(
+            f"{field} is {value}; it must be 1 to {MAX_RESULTS}",
+            field=field,
+            hint="Read on with next_cursor for more",
+        )
+    return value
+
+
+def groups(*choices: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the groups of labels of a filter, without those that choose nothing."""
+    return tuple(tuple(group) for group in choices if group)
+
+
+def whole(content: str) -> Passage:
+    """Return a text as a passage of itself."""
+    return Passage(content, 0, len(content), len(content))
+
+
+def passage(content: str, start: int, end: int) -> Passage:
+    """Return characters `start` to `end` of a text."""
+    return Passage(content[start:end], start, end, len(content))

@@ -1,0 +1,333 @@
+"""The façade's core memory: read and edit the blocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from mcp_memory.agent.base import Access, Part, check_conversation
+from mcp_memory.agent.readers import BlockKey, Call, block_key
+from mcp_memory.agent.snapshot import write_snapshot
+from mcp_memory.agent.units import log_consolidation, unit_of, version_ranges
+from mcp_memory.settings import DEFAULT_CONVERSATION
+from mcp_memory.tiers.consolidations import check_reason
+from mcp_memory.values.dates import now
+from mcp_memory.values.errors import Conflict, MatchFault
+from mcp_memory.values.ids import new_id
+from mcp_memory.values.records import SHARED, Block, Consolidation, Rethought, Revision
+from mcp_memory.values.render import compile_block, compile_blocks
+
+UNNAMED: Final = "unnamed"
+"""The editor where a connection has no name, such as one over HTTP."""
+
+
+class Blocks(Part):
+    """The blocks of one agent that are always in view.
+
+    Args:
+        call: The call of a client that must not undo what it has not seen; None
+            for one that may. What is returned counts as seen once `saw` is told.
+    """
+
+    def __init__(self, access: Access, call: Call | None = None) -> None:
+        super().__init__(access)
+        self._readers = access.readers
+        self._all_readers = access.all_readers
+        self._grants = access.grants
+        self._shared = access.settings.shared_blocks
+        self._call = call
+
+    def all(self, conversation: str = DEFAULT_CONVERSATION) -> tuple[Block, ...]:
+        """Return the blocks that are in view in a conversation."""
+        with self._engine.lock:
+            return self._engine.core.blocks(
+                self._agent, check_conversation(conversation), self._shared
+            )
+
+    def get(self, label: str, conversation: str = DEFAULT_CONVERSATION) -> Block:
+        """Return one block.
+
+        Raises:
+            NotFound: There is none of that label.
+        """
+        with self._engine.lock:
+            return self._engine.core.block(
+                self._agent, check_conversation(conversation), label, self._shared
+            )
+
+    def append(self, label: str, content: str, conversation: str = DEFAULT_CONVERSATION) -> Block:
+        """Add a line to a block and return it.
+
+        Raises:
+            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
+        """
+        conversation = check_conversation(conversation)
+        with self._engine.lock:
+            block = self._engine.core.append(
+                self._agent, conversation, label, content, self._shared
+            )
+            return self._store(conversation, block)
+
+    def replace(
+        self, label: str, old: str, new: str, conversation: str = DEFAULT_CONVERSATION
+    ) -> Block:
+        """Replace the one place of `old` in a block and return it; an empty `new` deletes.
+
+        Raises:
+            MatchFault: `old` is not there, or more than once.
+            Conflict: It is gone from a block that another client has changed unseen.
+            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
+        """
+        conversation = check_conversation(conversation)
+        with self._engine.lock:
+            core = self._engine.core
+            try:
+                block = core.replace(self._agent, conversation, label, old, new, self._shared)
+            except MatchFault as fault:
+                if not fault.lines:
+                    present = core.block(self._agent, conversation, label, self._shared)
+                    self._check_seen(conversation, present, "old_content")
+                raise
+            return self._store(conversation, block)
+
+    def rethink(
+        self,
+        label: str,
+        value: str,
+        description: str | None = None,
+        conversation: str = DEFAULT_CONVERSATION,
+    ) -> Block:
+        """Rewrite a block as a whole, or make it, and return it.
+
+        One that is already as it should be stays as it is.
+
+        Raises:
+            Conflict: Another client has changed it unseen.
+            InvalidInput, ReadOnly, OverLimit: Nothing is changed.
+        """
+        conversation = check_conversation(conversation)
+        with self._engine.lock:
+            core = self._engine.core
+            block = core.rethink(self._agent, conversation, label, value, description, self._shared)
+            present = self._present(conversation, label)
+            if present is not None and present.value != block.value:
+                self._check_seen(conversation, present, "new_memory")
+            elif present is not None and present.description == block.description:
+                self.saw(present, conversation)
+                return present
+            return self._store(conversation, block, rewritten=True)
+
+    def define(
+        self,
+        label: str,
+        value: str,
+        *,
+        description: str | None = None,
+        limit: int | None = None,
+        read_only: bool | None = None,
+    ) -> Block:
+        """Set a block as its owner wants it, read-only ones too; None leaves a property as it is.
+
+        Raises:
+            InvalidInput, OverLimit: Nothing is changed.
+        """
+        with self._engine.lock:
+            block = self._engine.core.define(
+                self._agent,
+                DEFAULT_CONVERSATION,
+                label,
+                value,
+                description=description,
+                limit=limit,
+                read_only=read_only,
+                shared=self._shared,
+            )
+            return self._store(DEFAULT_CONVERSATION, block, by_user=True)
+
+    def finish_rethinking(self, reason: str | None = None) -> Rethought:
+        """End a consolidation, and return it with what has changed since it began.
+
+        If no rewrite has begun one, it covers everything since the last.
+
+        Args:
+            reason: Why the blocks were changed, for the history.
+
+        Raises:
+            InvalidInput, OverLimit: The reason can't be kept; nothing is finished.
+        """
+        reason = check_reason(reason)
+        with self._engine.lock:
+            units, agent = self._consolidations, self._agent
+            changes = self._engine.core.changes_since(agent, units.since(agent), self._shared)
+            unit = units.present(agent) or Consolidation(
+                new_id(), "client", units.since(agent), None
+            )
+            unit = replace(
+                unit,
+                finished_at=units.later(agent, now()),
+                finished_by=self._editor(),
+                reason=reason,
+                changed=version_ranges(changes),
+            )
+            with self._engine.database.transaction() as tx:
+                units.finish(tx, agent, unit)
+                log_consolidation(tx, self._engine.events, agent, unit)
+            units.finished(agent, unit)
+            self._pager.rethought()
+        self._notify("events")
+        return Rethought(unit, changes)
+
+    def history(
+        self, label: str, conversation: str = DEFAULT_CONVERSATION, limit: int | None = 20
+    ) -> tuple[Revision, ...]:
+        """Return the versions of a block, newest first, each with the consolidation it came of.
+
+        Args:
+            limit: So many of the newest; None for all.
+
+        Raises:
+            NotFound: There is none of that label.
+        """
+        block = self.get(label, conversation)
+        keeper = SHARED if block.scope == "shared" else self._agent
+        owner = conversation if block.scope == "conversation" else ""
+        with self._engine.lock:
+            versions = self._engine.core.history(keeper, owner, label, limit)
+            units = self._consolidations.of_block(keeper, owner, label)
+        return tuple(Revision(version, unit_of(version, owner, units)) for version in versions)
+
+    def compiled(self, conversation: str = DEFAULT_CONVERSATION) -> str:
+        """Return the blocks as they stand in context."""
+        return compile_blocks(self.all(conversation))
+
+    def show(self, conversation: str = DEFAULT_CONVERSATION) -> str:
+        """Return the blocks as they stand in context, to be shown to the client as a whole."""
+        blocks = self.all(conversation)
+        for block in blocks:
+            self.saw(block, conversation)
+        return compile_blocks(blocks)
+
+    def saw(
+        self,
+        block: Block,
+        conversation: str = DEFAULT_CONVERSATION,
+        *,
+        start: int = 0,
+        end: int | None = None,
+    ) -> None:
+        """Note that the client is shown a block, or characters `start` to `end` of its value.
+
+        Of parts, the last completes the first if nobody has changed the block between them.
+        """
+        if self._call is None:
+            return
+        with self._engine.lock:
+            present = self._present(conversation, block.label)
+            if present is None or present.version != block.version:
+                return
+            key = block_key(block, conversation)
+            last = end is None or end >= len(block.value)
+            if start == 0 and last:
+                self._call.saw(key)
+            else:
+                self._call.saw_part(key, first=start == 0, last=last)
+
+    def saw_text(self, text: str) -> None:
+        """Note that the client was given a text with compiled blocks before this call."""
+        if self._call is None:
+            return
+        for block in self.all():
+            if compile_block(block) in text:
+                self._call.had_seen(block_key(block, DEFAULT_CONVERSATION))
+
+    def unseen(self, shown: str | None) -> set[BlockKey]:
+        """Return the blocks that a client which is new here has not seen.
+
+        Those that others have changed since it connected; without that moment and without
+        a text, all.
+
+        Args:
+            shown: The text with compiled blocks that it was given; None if it was given none.
+        """
+        since, unseen = self._readers.since, set[BlockKey]()
+        with self._engine.lock:
+            if since is not None or shown is None:
+                unseen = {
+                    block_key(block, conversation)
+                    for conversation, block in self._engine.core.changed_since(
+                        self._agent, since, self._shared
+                    )
+                    if block.editor is None or block.editor != self._readers.connection
+                }
+            if shown is not None:
+                unseen |= {
+                    block_key(block, DEFAULT_CONVERSATION)
+                    for block in self.all()
+                    if block.version and compile_block(block) not in shown
+                }
+        return unseen
+
+    def _present(self, conversation: str, label: str) -> Block | None:
+        blocks = self._engine.core.blocks(self._agent, conversation, self._shared)
+        return next((block for block in blocks if block.label == label), None)
+
+    def _check_seen(self, conversation: str, present: Block, field: str) -> None:
+        key = block_key(present, conversation)
+        if self._call is not None and not self._call.knows(key):
+            self._call.saw(key)  # The refusal shows it, to this reader's later calls.
+            raise Conflict(present.label, value=present.value, field=field)
+
+    def _editor(self) -> str | None:
+        return (self._readers.connection or UNNAMED) if self._call else None
+
+    def _store(
+        self, conversation: str, block: Block, *, rewritten: bool = False, by_user: bool = False
+    ) -> Block:
+        before = self._present(conversation, block.label)
+        units, agent = self._consolidations, self._agent
+        block = replace(
+            block, editor=self._editor(), changed_at=units.later(agent, block.changed_at)
+        )
+        began = None
+        with self._engine.database.transaction() as tx:
+            if not by_user:
+                moment, by = block.changed_at, block.editor
+                began = units.begin(tx, agent, moment, by, rewritten=rewritten)
+            self._engine.core.store(tx, agent, conversation, block)
+        self._engine.core.stored(agent, conversation, block)
+        units.begun(agent, began)
+        self.announce(conversation, before, block)
+        return block
+
+    def announce(self, conversation: str, before: Block | None, block: Block) -> None:
+        """Tell whoever has to know of a version that was committed."""
+        if before is None or before.value != block.value:
+            self._tell_readers(block_key(block, conversation), block)
+        self.write_snapshot()
+        if block.scope == "shared":
+            self._notify_granted(block.label, conversation)
+        else:
+            self._notify("core", f"budget/{conversation}")
+
+    def _notify_granted(self, label: str, conversation: str) -> None:
+        for grant in tuple(self._grants):
+            if label in grant.labels:
+                # What another agent calls its conversations is its own affair.
+                own = conversation if grant.agent == self._agent else DEFAULT_CONVERSATION
+                grant.listener(frozenset({"core", f"budget/{own}"}))
+
+    def _tell_readers(self, key: BlockKey, block: Block) -> None:
+        by = self._call.reader if self._call else None
+        for readers in self._all_readers:
+            if readers.agent == self._agent or block.scope == "shared":
+                readers.changed(key, by)
+
+    def write_snapshot(self) -> None:
+        """Write the copy of the blocks that `initialize` is answered from."""
+        path = self._engine.path
+        if path is not None:
+            with self._engine.lock:
+                blocks = self._engine.core.blocks(self._agent, DEFAULT_CONVERSATION)
+                write_snapshot(path, self._agent, compile_blocks(blocks))
+                if self._shared:
+                    write_snapshot(path, SHARED, compile_blocks(self._engine.core.shared()))

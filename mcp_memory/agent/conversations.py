@@ -1,0 +1,353 @@
+"""The façade's recall memory and window: append, search, flush, summarize."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from mcp_memory.agent.archive import Archive
+from mcp_memory.agent.base import (
+    Access,
+    Part,
+    check_conversation,
+    check_limit,
+    groups,
+    passage,
+    whole,
+)
+from mcp_memory.paging.budget import check_report
+from mcp_memory.search.queries import Filter
+from mcp_memory.settings import DEFAULT_CONVERSATION
+from mcp_memory.tiers.archival import Draft
+from mcp_memory.tiers.findable import source_tag
+from mcp_memory.tiers.recall import pending
+from mcp_memory.values.dates import now, parse_range
+from mcp_memory.values.errors import InvalidInput, NotFound
+from mcp_memory.values.ids import read_id
+from mcp_memory.values.records import (
+    ROLES,
+    Appended,
+    Author,
+    Budget,
+    Flush,
+    Inserted,
+    Message,
+    MessageHit,
+    NewMessage,
+    Overflow,
+    Page,
+    Role,
+    StoreChunk,
+    Summary,
+    Window,
+)
+from mcp_memory.values.render import render_kept, speaker_prefix
+from mcp_memory.values.text import check_query, check_text, shorten
+
+MAX_CHUNKS: Final = 100
+
+
+class Conversations(Part):
+    """All that was ever said to one agent, and the part of it that is in the window."""
+
+    def __init__(self, access: Access, archive: Archive) -> None:
+        super().__init__(access)
+        self._archive = archive
+
+    def append(
+        self,
+        messages: Sequence[NewMessage],
+        conversation: str = DEFAULT_CONVERSATION,
+        context_tokens: int | None = None,
+    ) -> Appended:
+        """Record turns in recall memory and the queue; a full window is flushed at once.
+
+        Args:
+            context_tokens: What is in the client's window now, these messages included,
+                if it knows.
+
+        Raises:
+            InvalidInput: One of them can't be taken, or the figure; none is recorded.
+        """
+        self._engine.check()
+        conversation = check_conversation(conversation)
+        if context_tokens is not None:
+            check_report(context_tokens, self._pager.window_tokens)
+        recall = self._engine.recall
+        prepared = recall.prepare(messages, conversation, now())
+        underway = self._engine.embed_soon(
+            [message.content for message in prepared],
+            [speaker_prefix(message) for message in prepared],
+        )
+        with self._engine.lock:
+            numbered = recall.number(self._agent, prepared)
+            arrival = self._pager.append(
+                conversation, numbered, context_tokens, coming=underway is not None
+            )
+        self._engine.finish(underway, pending(self._agent, numbered))
+        self._notify(f"budget/{conversation}", *(["events"] if arrival.news else []))
+        return Appended(
+            tuple(message.id for message in numbered),
+            arrival.budget,
+            arrival.level,
+            arrival.alert,
+            arrival.flush,
+        )
+
+    def budget(
+        self, conversation: str = DEFAULT_CONVERSATION, context_tokens: int | None = None
+    ) -> Budget:
+        """Return how the context window is used.
+
+        Args:
+            context_tokens: What is in the client's window now, if it knows.
+
+        Raises:
+            InvalidInput: The figure can't be.
+        """
+        conversation = check_conversation(conversation)
+        with self._engine.lock:
+            budget = self._pager.budget(conversation, context_tokens)
+        if context_tokens is not None:
+            self._notify(f"budget/{conversation}")
+        return budget
+
+    def window(self, conversation: str = DEFAULT_CONVERSATION) -> Window:
+        """Return the texts of the context window, each as its budget counts it."""
+        with self._engine.lock:
+            return self._pager.window(check_conversation(conversation))
+
+    def alert(self, conversation: str = DEFAULT_CONVERSATION) -> str | None:
+        """Return, once, an alert of a conversation that this connection uses; None for none."""
+        with self._engine.lock:
+            return self._pager.alert(conversation)
+
+    def overflow(self, conversation: str = DEFAULT_CONVERSATION) -> Overflow:
+        """Return what a flush would evict now, for a client that writes the summary itself."""
+        with self._engine.lock:
+            return self._pager.overflow(check_conversation(conversation))
+
+    @property
+    def summary_limit(self) -> int:
+        """The most tokens that a summary may have."""
+        return self._pager.summary_limit
+
+    def flush(self, conversation: str = DEFAULT_CONVERSATION, summary: str | None = None) -> Flush:
+        """Evict the oldest messages into the summary, the client's or the server's own.
+
+        Raises:
+            InvalidInput, OverLimit: The summary can't be taken; nothing is evicted.
+        """
+        conversation = check_conversation(conversation)
+        with self._engine.lock:
+            flush = self._pager.flush(conversation, summary)
+        self._notify(f"budget/{conversation}", *(["events"] if flush.evicted else []))
+        return flush
+
+    def rewrite_summary(
+        self,
+        conversation: str,
+        content: str,
+        author: Author,
+        of: str,
+        limit: int | None = None,
+    ) -> Summary | None:
+        """Put another text in the place of the newest summary; see `Pager.rewrite`.
+
+        Returns:
+            The new version; None if `of` is no longer the newest, and nothing was done.
+
+        Raises:
+            InvalidInput, OverLimit: The text can't be taken.
+        """
+        conversation = check_conversation(conversation)
+        with self._engine.lock:
+            written = self._pager.rewrite(conversation, content, author, of, limit)
+        if written is not None:
+            self._notify(f"budget/{conversation}")
+        return written
+
+    def store(
+        self, chunks: Sequence[StoreChunk], conversation: str = DEFAULT_CONVERSATION
+    ) -> list[Inserted]:
+        """Keep ranges of a conversation in archival memory, each under its context.
+
+        How much of the messages stands under it is a matter of the kind; a tag
+        names the range.
+
+        Raises:
+            InvalidInput, NotFound: A range or context can't be taken; nothing is kept.
+        """
+        self._engine.check()
+        conversation = check_conversation(conversation)
+        if not 1 <= len(chunks) <= MAX_CHUNKS:
+            raise InvalidInput(
+                f"chunks has {len(chunks)} entries; 1 to {MAX_CHUNKS} are taken",
+                field="chunks",
+                hint="Give at least one range of messages",
+            )
+        drafts: list[Draft] = []
+        for number, chunk in enumerate(chunks):
+            check_text(chunk.context, f"chunks[{number}].context")
+            with self._engine.lock:
+                recall = self._engine.recall
+                recall.check_range(self._agent, conversation, chunk.start, chunk.end)
+                messages = recall.messages(self._agent, conversation, chunk.start, chunk.end + 1)
+            happened = messages[0].created_at
+            day = happened.astimezone(self._settings.zone).date()
+            text = render_kept(chunk.context, messages, self._archive.kinds[chunk.kind], day)
+            tags = (source_tag(conversation, chunk.start, chunk.end),)
+            drafts.append(self._engine.archival.draft(text, tags, chunk.kind, happened))
+        return self._archive.keep(drafts)
+
+    def search(
+        self,
+        query: str | None = None,
+        *,
+        roles: Sequence[Role] = (),
+        start_date: str | None = None,
+        end_date: str | None = None,
+        conversation: str | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        as_of: datetime | None = None,
+    ) -> Page[MessageHit]:
+        """Search the whole history, or list it by date without a query.
+
+        Raises:
+            InvalidInput: An argument can't be taken.
+        """
+        self._engine.check()
+        query = check_query(query)
+        limit = check_limit(limit, "limit")
+        for role in roles:
+            if role not in ROLES:
+                raise InvalidInput(
+                    f"role {shorten(str(role), 40)!r} is unknown",
+                    field="roles",
+                    hint=f"Use {', '.join(ROLES)}",
+                )
+        name = None if conversation is None else check_conversation(conversation)
+        start, end = parse_range(start_date, end_date, zone=self._settings.zone)
+        if as_of is None:
+            with self._engine.lock:
+                # What was recorded before the clock was set back is there as well.
+                as_of = max(now(), self._engine.recall.newest(self._agent))
+        where = Filter(
+            labels=groups(
+                [f"role:{role}" for role in roles], [f"conversation:{name}"] if name else []
+            ),
+            start=start,
+            end=end,
+            as_of=as_of,
+        )
+        recall = self._engine.recall
+        if query is None:
+            with self._engine.lock:
+                listed, total = recall.listing(
+                    self._agent,
+                    roles=roles,
+                    conversation=name,
+                    where=where,
+                    offset=offset,
+                    limit=limit,
+                )
+            hits = tuple(MessageHit(m, whole(m.content), 0.0) for m in listed)
+            ends = tuple(range(offset + 1, offset + len(hits) + 1))
+            return Page(hits, total, offset, as_of, "listing", ends=ends)
+        ranking, kind, note = self._rank(
+            recall.index,
+            query,
+            where,
+            offset=offset,
+            limit=limit,
+            texts=recall.get_many,
+            of_facts=False,
+        )
+        with self._engine.lock:
+            texts = recall.get_many(self._agent, [found.key for found in ranking.found])
+        hits = tuple(
+            MessageHit(
+                texts[f.key],
+                passage(texts[f.key].content, f.start, f.end),
+                f.score,
+                f.why,
+            )
+            for f in ranking.found
+            if f.key in texts
+        )
+        ends = tuple(f.place + 1 for f in ranking.found if f.key in texts)
+        return Page(hits, ranking.total, offset, as_of, kind, note, ends)
+
+    def get(self, message_id: str) -> Message:
+        """Return a message.
+
+        Raises:
+            NotFound: There is none of this id.
+        """
+        key = read_id(message_id)
+        with self._engine.lock:
+            found = {} if key is None else self._engine.recall.get_many(self._agent, [key])
+        if not found:
+            raise NotFound(
+                f"there is no message {shorten(message_id, 40)!r}",
+                key=message_id,
+                hint="Ids are those that conversation_search shows",
+            )
+        return next(iter(found.values()))
+
+    def around(
+        self, message_id: str, *, limit: int = 10, offset: int | None = None
+    ) -> Page[MessageHit]:
+        """Return a message with what came before and after it, oldest first.
+
+        The page's numbers are the indexes of its conversation.
+
+        Args:
+            offset: The index to begin with, for what comes after an earlier page.
+
+        Raises:
+            NotFound: There is none of this id.
+            InvalidInput: The limit can't be taken.
+        """
+        limit = check_limit(limit, "limit")
+        message = self.get(message_id)
+        recall = self._engine.recall
+        with self._engine.lock:
+            end = recall.queues.queue(self._agent, message.conversation).end
+            first = message.index - (limit - 1) // 2 if offset is None else offset
+            first = max(min(first, end - limit) if offset is None else first, 0)
+            shown = recall.messages(
+                self._agent, message.conversation, first, min(first + limit, end)
+            )
+        hits = tuple(MessageHit(m, whole(m.content), 0.0) for m in shown)
+        ends = tuple(m.index + 1 for m in shown)
+        return Page(hits, end, first, now(), "listing", ends=ends)
+
+    def recent(
+        self, conversation: str = DEFAULT_CONVERSATION, count: int | None = None
+    ) -> tuple[Message, ...]:
+        """Return the messages in the window, oldest first; of them the newest `count`.
+
+        One that is larger than the window is shown by its beginning, with a note.
+        """
+        with self._engine.lock:
+            return self._pager.recent(check_conversation(conversation), count)
+
+    def summary(self, conversation: str = DEFAULT_CONVERSATION) -> Summary | None:
+        """Return the newest summary of a conversation, None if nothing was ever evicted."""
+        conversation = check_conversation(conversation)
+        with self._engine.lock:
+            return self._engine.recall.queues.summary(self._agent, conversation)
+
+    def summaries(self, conversation: str = DEFAULT_CONVERSATION) -> tuple[Summary, ...]:
+        """Return all summaries of a conversation with their versions, oldest first."""
+        conversation = check_conversation(conversation)
+        with self._engine.lock:
+            return self._engine.recall.queues.summaries(self._agent, conversation)
+
+    def names(self) -> list[str]:
+        """Return the conversations, the one with the newest message first."""
+        with self._engine.lock:
+            return self._engine.recall.conversations(self._agent)

@@ -1,0 +1,183 @@
+"""The façade's account of a search: what the question says, and how each hit came to its rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from mcp_memory.agent.base import Part, check_limit
+from mcp_memory.search.analysis import query_weights
+from mcp_memory.search.asking import ask
+from mcp_memory.search.index import SearchIndex
+from mcp_memory.search.queries import Filter, Found, Key, Prepared
+from mcp_memory.search.signals import counted, weight_of
+from mcp_memory.search.vectors import Vectors
+from mcp_memory.search.when import spans
+from mcp_memory.settings import SearchMode
+from mcp_memory.values.dates import now
+from mcp_memory.values.errors import InvalidInput
+from mcp_memory.values.records import Passage, SearchKind
+from mcp_memory.values.text import check_query
+
+Tier = Literal["conversation", "archival"]
+
+DEEP: Final = 1_000
+"""So far down it is looked what rank a hit has by one half alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A part of a hit's standing; what it adds is `standing` times `weight`.
+
+    Where the hit has no vector for it yet, not `own`, another part stands in.
+    """
+
+    name: str
+    standing: float
+    weight: float
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NamedTime:
+    """A time that the question names in the words `text`: from `start` up to `end`."""
+
+    text: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedHit:
+    """One hit and what it is made of.
+
+    `by_words` and `by_meaning` are the ranks, from 1, that it has by one half alone,
+    None if it is not among the first `DEEP`. `faded` and `crowded` are what age, and
+    others that say the same, have left of its score, 0 to 1.
+    """
+
+    id: str
+    passage: Passage
+    score: float
+    why: tuple[str, ...]
+    signals: tuple[Signal, ...]
+    by_words: int | None
+    by_meaning: int | None
+    faded: float
+    crowded: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a question was read, and its first hits of `total`.
+
+    `terms` are the pieces that the question was cut into, with their idf; None for
+    one that no text has, or that is the name of a speaker.
+    """
+
+    terms: dict[str, float | None]
+    speakers: tuple[str, ...]
+    times: tuple[NamedTime, ...]
+    total: int
+    search: SearchKind
+    hits: tuple[ExplainedHit, ...]
+
+
+class Explanations(Part):
+    """Explains the searches of one agent's memory."""
+
+    def explain(self, query: str, tier: Tier, *, limit: int = 5) -> Explanation:
+        """Return how the first hits of a question came to their ranks, without any filter.
+
+        Raises:
+            InvalidInput: The query is empty or too long, or the limit can't be taken.
+        """
+        engine = self._engine
+        engine.check()
+        text = check_query(query)
+        if text is None:
+            raise InvalidInput("query is empty", field="query", hint="Say what is looked for")
+        limit = check_limit(limit, "limit")
+        vector = None
+        if self._settings.search_mode is not SearchMode.LEXICAL:
+            vector = engine.questions.vector(text, of_facts=tier == "archival")
+        with engine.lock:
+            if tier == "conversation":
+                return self._explained(
+                    engine.recall.index(self._agent), text, vector, limit, self._messages
+                )
+            return self._explained(
+                engine.archival.index(self._agent), text, vector, limit, self._memories
+            )
+
+    def _explained(
+        self,
+        index: SearchIndex[Key],
+        text: str,
+        vector: Vectors | None,
+        limit: int,
+        read: Callable[[Sequence[Key]], dict[Key, tuple[str, str]]],
+    ) -> Explanation:
+        moment, zone = now(), self._settings.zone
+        question = ask(text, index.speakers, moment, zone)
+        words = index.prepare(question, Filter())
+        meaning = index.prepare(question, Filter(), lexical=False)
+        both = words if self._settings.search_mode is not SearchMode.DENSE else meaning
+        ranking = index.search(both, vector, offset=0, limit=limit)
+        by_words = _ranks(index, words, None)
+        by_meaning = {} if vector is None else _ranks(index, meaning, vector)
+        texts = read([found.key for found in ranking.found])
+        idf = words.asked.idf if words.asked is not None else {}
+        return Explanation(
+            terms={term: idf.get(term) for term in query_weights(text)},
+            speakers=tuple(sorted(question.speakers)),
+            times=tuple(
+                NamedTime(span.text, span.start, span.end)
+                for span in spans(text, now=moment, zone=zone)
+            ),
+            total=ranking.total,
+            search="lexical" if vector is None else "hybrid",
+            hits=tuple(
+                ExplainedHit(
+                    texts[found.key][0],
+                    _passage(texts[found.key][1], found),
+                    found.score,
+                    found.why,
+                    tuple(
+                        Signal(
+                            name,
+                            standing,
+                            weight_of(name, found.signals),
+                            not math.isnan(found.signals[name]),
+                        )
+                        for name, standing in counted(found.signals).items()
+                    ),
+                    by_words.get(found.key),
+                    by_meaning.get(found.key),
+                    found.faded,
+                    found.crowded,
+                )
+                for found in ranking.found
+                if found.key in texts
+            ),
+        )
+
+    def _messages(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        found = self._engine.recall.get_many(self._agent, ids)
+        return {key: (key, message.content) for key, message in found.items()}
+
+    def _memories(self, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        found = self._engine.archival.get_many(self._agent, ids)
+        return {key: (key, memory.content) for key, memory in found.items()}
+
+
+def _ranks(index: SearchIndex[Key], prepared: Prepared, vector: Vectors | None) -> dict[Key, int]:
+    ranking = index.search(prepared, vector, offset=0, limit=DEEP)
+    return {found.key: rank for rank, found in enumerate(ranking.found, 1)}
+
+
+def _passage(content: str, found: Found[Key]) -> Passage:
+    return Passage(content[found.start : found.end], found.start, found.end, len(content))

@@ -1,0 +1,47 @@
+"""A consolidation as a record: which versions it covers, its event, and what a version came of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mcp_memory.store.duckdb import Transaction
+from mcp_memory.tiers import events
+from mcp_memory.tiers.events import EventLog
+from mcp_memory.values.records import Block, BlockChange, Consolidation, VersionRange
+
+
+def version_ranges(changes: Sequence[BlockChange]) -> tuple[VersionRange, ...]:
+    """Return what a consolidation has made of which block."""
+    return tuple(
+        VersionRange(c.label, c.conversation, c.from_version, c.to_version, c.shared)
+        for c in changes
+    )
+
+
+def log_consolidation(tx: Transaction, log: EventLog, agent: str, unit: Consolidation) -> None:
+    """Write the event of a finished consolidation, in the transaction that finishes it."""
+    data: dict[str, object] = {
+        "consolidation": unit.id,
+        "author": unit.author,
+        "changed": [change.label for change in unit.changed],
+        "versions": [[change.from_version, change.to_version] for change in unit.changed],
+    }
+    if unit.reason:
+        data["reason"] = unit.reason
+    if unit.tokens:
+        data["tokens"] = unit.tokens
+    text = f"Core memory was thought over; {len(unit.changed)} blocks changed."
+    log.add(tx, agent, events.RETHOUGHT, text, data=data)
+
+
+def unit_of(
+    block: Block, conversation: str, units: Sequence[Consolidation]
+) -> Consolidation | None:
+    """Return the consolidation that a version of a block came of."""
+    key = (block.label, conversation, block.scope == "shared")
+    for unit in units:
+        for change in unit.changed:
+            same = (change.label, change.conversation, change.shared) == key
+            if same and change.from_version < block.version <= change.to_version:
+                return unit
+    return None

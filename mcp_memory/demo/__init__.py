@@ -1,1 +1,0 @@
-"""A conversation of some months and the program that plays it against a real server."""

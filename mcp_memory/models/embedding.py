@@ -1,0 +1,376 @@
+"""Turning texts into vectors, and long texts into the pieces that one vector can stand for.
+
+The only module that imports fastembed, and not before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcp_memory.models.chunking import WHOLE_FRAC, Offsets, chunk_ranges, slices
+from mcp_memory.models.fetching import ModelFiles, ModelSpec, use_registry
+from mcp_memory.models.prefixes import PREFIXES, QUESTIONS, Prefixes
+from mcp_memory.models.turns import Turns
+from mcp_memory.values.errors import ModelUnavailable
+
+if TYPE_CHECKING:
+    import tokenizers
+
+Vectors = NDArray[np.float32]
+
+# onnxruntime keeps a device id and events for its maker in the user's cache, unless it is
+# told not to before it is loaded; its own call to turn that off comes too late.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+CHUNK_TOKENS: Final = 256
+"""Longest chunk. Whole conversations were found first by their best chunk in 52.9, 53.9, 53.3,
+50.2, 44.0 and 43.4 % of 755 LoCoMo questions with chunks of 64, 128, 192, 256, 384 and 510 tokens:
+a vector of much text stands for little of it, while half the length makes twice the vectors."""
+
+_BATCH_TEXTS: Final = 16
+_BATCH_TOKENS: Final = 512
+"""Tokens of a batch, padding included. On a processor larger ones gain nothing (texts of 256
+tokens: 34 a second one by one, 36 by four, 30 by eight) and take memory: the process has 270 MB
+at its peak with 512, 365 with 1,024, 700 with 4,096."""
+
+_MAX_BATCHES_AT_ONCE: Final = 4
+_MAX_CHARS_A_TOKEN: Final = 32
+
+_NO_SOURCE: Final = "local/"
+_register_lock: Final = threading.Lock()
+
+
+class Embedder(Protocol):
+    """What makes vectors; may be called from several threads at once.
+
+    Attributes:
+        name: The model's name, as it is set.
+        fingerprint: sha256 of the file that makes the vectors, in hex: vectors of two
+            fingerprints can't be compared.
+        dimension: Numbers in a vector.
+        max_tokens: The model's longest input, special tokens included.
+        near_duplicate_at: Cosine from which two passages say the same.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102  see Attributes
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102  see Attributes
+    @property
+    def dimension(self) -> int: ...  # noqa: D102  see Attributes
+    @property
+    def max_tokens(self) -> int: ...  # noqa: D102  see Attributes
+    @property
+    def near_duplicate_at(self) -> float: ...  # noqa: D102  see Attributes
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of texts to be found: (n, dimension), unit length, in order.
+
+        What is longer than the model's input is cut there.
+        """
+        ...
+
+    def embed_query(self, text: str, *, of_facts: bool = False) -> Vectors:
+        """Return the vector of a question: (dimension,), unit length.
+
+        Args:
+            of_facts: Whether facts are asked, which say the same in other words, and no
+                conversation, in which one answers the other.
+        """
+        ...
+
+    def chunk(self, text: str, chunk_tokens: int | None = None) -> list[tuple[int, int]]:
+        """Return the character ranges of a text that are to be embedded, in order.
+
+        They cover all of it, with overlap; a text that fits is one range.
+
+        Args:
+            chunk_tokens: Longest chunk, at most what the model reads; None for its usual one.
+        """
+        ...
+
+
+class FastEmbedder:
+    """An `Embedder` on fastembed and onnxruntime, on the processor.
+
+    One thread computes a batch, and several batches are computed at once: two
+    threads in one batch wait for each other, and where another program is busy a
+    text of 40 words takes them 16 ms instead of 8. Queries go past waiting
+    passages. onnxruntime's memory arena is off: it is no faster with
+    batches of this size, and keeps what the largest one took. The model's
+    numbers are rounded by batch, so that a text's vector in one batch and in
+    another have a cosine of 0.994 to 0.998; recall is the same.
+
+    The prefix that the default model wants in front of a question moves all questions the
+    same way, towards answers and away from what only means the same. A question of facts goes
+    without, and is moved a part of that way, which takes a quarter of the time less; see
+    `modelfiles.ARCTIC`.
+
+    `near_duplicate_at` of the default model is 0.95. Measured: the same
+    statement in other words of the same kind 0.98-0.99 ("lives in Lisbon with
+    two cats", "lives in Lisbon and has two cats"), with another value in it
+    0.91-0.99 ("port 5433", "port 5432"), a free paraphrase 0.80-0.93, something
+    else 0.63-0.73. So what it names may also be the old state of what is new.
+    """
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        model: Any,
+        tokenizer: tokenizers.Tokenizer,
+        batches_at_once: int = 1,
+    ) -> None:
+        """Use `load`; this takes what it has loaded.
+
+        Args:
+            model: fastembed's TextEmbedding.
+            tokenizer: The model's own, without truncation and padding.
+        """
+        spec = files.spec
+        self.name = spec.name
+        self.fingerprint = files.sha256
+        self.dimension = spec.dimension
+        self.max_tokens = _max_tokens(files)
+        self.near_duplicate_at = spec.near_duplicate_at
+        self._spec = spec
+        self._model = model
+        self._tokenizer = tokenizer
+        self._passages = Turns(batches_at_once)
+        self._workers = ThreadPoolExecutor(batches_at_once, thread_name_prefix="embedding")
+        prefix_tokens = len(tokenizer.encode(spec.passage_prefix).ids)
+        # A piece that is cut out may count a few tokens more than it did in its place.
+        self._room_tokens = int((self.max_tokens - prefix_tokens) / WHOLE_FRAC)
+        self._towards_answers = self._measured_prefix()
+
+    @classmethod
+    def load(cls, files: ModelFiles, *, threads: int | None) -> FastEmbedder:
+        """Load a model whose files are there; takes about half a second with the imports.
+
+        Args:
+            threads: Batches that are computed at once; None for one a processor, four
+                at most.
+
+        Raises:
+            ModelUnavailable: The files can't be loaded.
+        """
+        try:
+            import tokenizers
+            from fastembed import TextEmbedding
+
+            with _register_lock:
+                _register(files.spec)
+            model = TextEmbedding(
+                files.spec.name,
+                cache_dir=str(files.directory),
+                specific_model_path=str(files.directory),
+                threads=1,
+                enable_cpu_mem_arena=False,
+            )
+            tokenizer = tokenizers.Tokenizer.from_file(str(files.directory / "tokenizer.json"))
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            at_once = threads or min(_processors(), _MAX_BATCHES_AT_ONCE)
+            embedder = cls(files, model, tokenizer, at_once)
+            found = embedder.embed_query("").shape[0]
+        except Exception as error:  # onnxruntime's errors have no common class but this
+            raise ModelUnavailable(
+                f"the embedding model {files.spec.name} can't be loaded: {error}",
+                hint=f"Delete {files.directory} and run `mcp-memory models fetch`",
+            ) from error
+        if found != files.spec.dimension:
+            raise ModelUnavailable(
+                f"the embedding model {files.spec.name} gives vectors of {found} numbers "
+                f"instead of {files.spec.dimension}",
+                hint="Set another MCP_MEMORY_EMBEDDING_MODEL",
+            )
+        return embedder
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of texts to be found; see `Embedder`.
+
+        They are embedded in small batches of texts of like length, so that
+        little is spent on padding and nobody waits long for a turn.
+        """
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        prefixed = [self._clipped(self._spec.passage_prefix + text) for text in texts]
+
+        def embed(numbers: list[int]) -> None:
+            batch = [prefixed[number] for number in numbers]
+            with self._passages:
+                found = self._model.passage_embed(batch, batch_size=len(batch))
+                vectors[numbers] = _units(found)
+
+        batches = list(self._batches(prefixed))
+        if len(batches) == 1:
+            embed(batches[0])
+        else:
+            for _ in self._workers.map(embed, batches):
+                pass
+        return vectors
+
+    def embed_query(self, text: str, *, of_facts: bool = False) -> Vectors:
+        """Return the vector of a question; see `Embedder`."""
+        if not of_facts or self._towards_answers is None:
+            return self._asked(self._spec.query_prefix + text)
+        vector: Vectors = _units([self._asked(text) + self._towards_answers])[0]
+        return vector
+
+    def chunk(self, text: str, chunk_tokens: int | None = None) -> list[tuple[int, int]]:
+        """Return the ranges to embed: `CHUNK_TOKENS` long at most, 15 % of it shared with the next.
+
+        A text up to a quarter longer than that is one range. 10 MB take 5 s.
+
+        Args:
+            chunk_tokens: Another length, as far as the model's input takes it.
+        """
+        longest = min(chunk_tokens or CHUNK_TOKENS, self._room_tokens)
+        # No token of such a text has less than a character, but for one in front.
+        if text.isascii() and len(text) < int(longest * WHOLE_FRAC):
+            return [(0, len(text))]
+        starts, ends = self._offsets(text)
+        return chunk_ranges(text, starts, ends, longest)
+
+    def _asked(self, text: str) -> Vectors:
+        """Return the vector of a question as it stands (dimension,), unit length."""
+        vector: Vectors = _units(self._model.query_embed(self._clipped(text)))[0]
+        return vector
+
+    def _measured_prefix(self) -> Vectors | None:
+        """Return what is added to a question of facts in place of the prefix (dimension,)."""
+        spec = self._spec
+        if spec.facts_prefix_frac is None:
+            return None
+        added = [self._asked(spec.query_prefix + text) - self._asked(text) for text in QUESTIONS]
+        towards: Vectors = np.float32(spec.facts_prefix_frac) * np.mean(added, axis=0)
+        return towards
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """Yield the places of the texts, each once, those of like length together."""
+        lengths = [
+            min(len(encoding.ids), self.max_tokens)
+            for encoding in self._tokenizer.encode_batch(list(texts))
+        ]
+        batch: list[int] = []
+        for number in sorted(range(len(texts)), key=lengths.__getitem__):
+            # The longest comes last, and all are padded to its length.
+            if len(batch) == _BATCH_TEXTS or (len(batch) + 1) * lengths[number] > _BATCH_TOKENS:
+                if batch:
+                    yield batch
+                batch = []
+            batch.append(number)
+        if batch:
+            yield batch
+
+    def _clipped(self, text: str) -> str:
+        """Leave out what lies beyond the model's input for certain, before it costs time."""
+        return text[: self.max_tokens * _MAX_CHARS_A_TOKEN]
+
+    def _offsets(self, text: str) -> tuple[Offsets, Offsets]:
+        """Return where in the text each token starts and ends."""
+        parts = [np.empty((0, 2), np.int64)]
+        for start, end in slices(text):
+            encoding = self._tokenizer.encode(text[start:end], add_special_tokens=False)
+            if encoding.offsets:
+                parts.append(np.array(encoding.offsets, np.int64) + start)
+        offsets = np.concatenate(parts)
+        return offsets[:, 0], offsets[:, 1]
+
+
+def registry_spec(name: str) -> ModelSpec | None:
+    """Return what fastembed knows of a model; None if it has none of that name.
+
+    Its files are pinned by nothing but the hub's listing when they are first
+    fetched; from then on they are held against what came.
+    """
+    for spec in supported_models():
+        if spec.name.lower() == name.lower():
+            return spec
+    return None
+
+
+def supported_models() -> list[ModelSpec]:
+    """Return the models that fastembed can fetch from the hub, in its order."""
+    from fastembed import TextEmbedding
+
+    return [
+        _spec(entry)
+        for entry in TextEmbedding.list_supported_models()
+        if entry["sources"]["hf"] and not entry["sources"]["hf"].startswith(_NO_SOURCE)
+    ]
+
+
+def _spec(entry: dict[str, Any]) -> ModelSpec:
+    name = entry["model"]
+    needed = ["config.json", "special_tokens_map.json", "tokenizer_config.json", "tokenizer.json"]
+    files = [*needed, *entry["additional_files"], entry["model_file"]]
+    prefixes = next(
+        (found for family, found in PREFIXES.items() if name.startswith(family)), Prefixes("")
+    )
+    return ModelSpec(
+        name=name,
+        dimension=entry["dim"],
+        max_tokens=512,
+        repository=entry["sources"]["hf"],
+        revision="main",
+        model_file=entry["model_file"],
+        files=dict.fromkeys(files),
+        query_prefix=prefixes.query,
+        passage_prefix=prefixes.passage,
+    )
+
+
+def _register(spec: ModelSpec) -> None:
+    """Make fastembed know a model that it doesn't list."""
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    known = {entry["model"].lower() for entry in TextEmbedding.list_supported_models()}
+    if spec.in_fastembed or spec.name.lower() in known:
+        return
+    TextEmbedding.add_custom_model(
+        spec.name,
+        pooling=PoolingType.CLS,
+        normalization=True,
+        # It insists on a source, and never asks it: the files are given when it is loaded.
+        sources=ModelSource(hf=_NO_SOURCE + spec.name.rpartition("/")[2]),
+        dim=spec.dimension,
+        model_file=spec.model_file,
+    )
+
+
+def _max_tokens(files: ModelFiles) -> int:
+    """Return the model's longest input, as its tokenizer's settings tell it."""
+    try:
+        settings = json.loads((files.directory / "tokenizer_config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return files.spec.max_tokens
+    told = [settings.get(key) for key in ("model_max_length", "max_length")]
+    # Some say 10**30 where they know of no limit.
+    valid = [tokens for tokens in told if isinstance(tokens, int) and 0 < tokens < 10**6]
+    return min(valid, default=files.spec.max_tokens)
+
+
+def _units(vectors: Iterable[Vectors]) -> Vectors:
+    """Return vectors as rows (n, dimension) of length one."""
+    rows: Vectors = np.asarray(list(vectors), np.float32)
+    lengths: Vectors = np.linalg.norm(rows, axis=1, keepdims=True)
+    np.maximum(lengths, np.finfo(np.float32).tiny, out=lengths)
+    units: Vectors = rows / lengths
+    return units
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+use_registry(registry_spec)

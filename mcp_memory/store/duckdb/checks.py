@@ -1,0 +1,333 @@
+"""What an open database holds, and whether its parts fit together.
+
+Reads only, and as little as shows a fault: counts and joins over keys, and once
+through every text and vector, so that a damaged block of the file is met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import duckdb
+
+from mcp_memory.store.duckdb.database import CONFIG, Database, Row
+from mcp_memory.store.duckdb.faults import translate
+from mcp_memory.store.duckdb.migrations import SCHEMA_VERSION
+from mcp_memory.store.duckdb.space import space
+from mcp_memory.values.errors import DatabaseCorrupt, ModelMismatch, StorageFault
+
+Level = Literal["ok", "warning", "problem"]
+Read = Callable[..., list[Row]]
+"""Runs a query with its values, such as `Database.read`."""
+
+_FIRST_MESSAGES_SCHEMA: Final = 1
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `hint` is what to do if it is not ok."""
+
+    level: Level
+    text: str
+    hint: str = ""
+
+
+def schema_version(read: Read) -> int:
+    """Return the schema of an open database, 0 for one that is empty."""
+    if not _columns(read, "migrations"):
+        return 0
+    return int(read("SELECT coalesce(max(version), 0) FROM migrations")[0][0])
+
+
+def row_counts(read: Read) -> dict[str, int]:
+    """Return the number of rows of every table, by name."""
+    names = [
+        row[0]
+        for row in read(
+            "SELECT table_name FROM information_schema.tables"
+            " WHERE table_schema = 'main' ORDER BY table_name"
+        )
+    ]
+    return {
+        name: int(read(f'SELECT count(*) FROM "{name}"')[0][0])  # noqa: S608  a table's own name
+        for name in names
+        if '"' not in name
+    }
+
+
+def agent_count(read: Read) -> int:
+    """Return how many agents have something in the database."""
+    return int(
+        read(
+            "SELECT count(*) FROM (SELECT agent FROM blocks UNION SELECT agent FROM messages"
+            " UNION SELECT agent FROM memories) AS agents"
+        )[0][0]
+    )
+
+
+def inspect(path: Path, model: str | None = None) -> list[Finding]:
+    """Check a database that no process holds, without changing anything in it.
+
+    It is opened for reading, so that an older schema stays what it is. Whoever
+    calls this holds the lock of the owner.
+
+    Args:
+        model: The embedding model that it will be used with.
+
+    Raises:
+        StorageFault: It can't be opened.
+    """
+    try:
+        connection = duckdb.connect(str(path), read_only=True, config=CONFIG)
+    except duckdb.Error as error:
+        raise translate(error, str(path)) from error
+
+    def read(sql: str, *values: object) -> list[Row]:
+        try:
+            return connection.execute(sql, values).fetchall()
+        except duckdb.Error as error:
+            raise translate(error, str(path)) from error
+
+    try:
+        return check(read, model)
+    finally:
+        connection.close()
+
+
+def check(read: Read, model: str | None = None) -> list[Finding]:
+    """Return what was looked at in an open database, each with its level.
+
+    Args:
+        model: The embedding model that it will be used with; None for the one it has.
+    """
+    found = schema_version(read)
+    if found > SCHEMA_VERSION:
+        return [
+            Finding(
+                "problem",
+                f"schema {found}, and this version knows up to {SCHEMA_VERSION}",
+                "Update mcp-memory, or set MCP_MEMORY_DB to another file",
+            )
+        ]
+    if found < _FIRST_MESSAGES_SCHEMA:
+        return [Finding("ok", "the database is empty")]
+    older = f", {SCHEMA_VERSION} after the next start" if found < SCHEMA_VERSION else ""
+    findings = [Finding("ok", f"schema {found}{older}")]
+    try:
+        findings.extend(_model(read, model))
+        for look in (_blocks, _messages, _summaries, _memories, _vectors, _readable):
+            findings.extend(look(read))
+        findings.extend(_space(read))
+    except DatabaseCorrupt as fault:
+        findings.append(Finding("problem", fault.message, fault.hint))
+    except StorageFault as fault:
+        findings.append(
+            Finding(
+                "problem",
+                f"the database could not be read through: {fault.message}",
+                fault.hint or "Restore a backup if it stays so",
+            )
+        )
+    return findings
+
+
+def check_database(database: Database) -> list[Finding]:
+    """Return what `check` does, of a database that this process holds."""
+    return check(database.read)
+
+
+def _model(read: Read, wanted: str | None) -> Iterator[Finding]:
+    record: dict[str, str] = dict(
+        read("SELECT key, value FROM settings WHERE key LIKE 'embedding_%'")
+    )
+    columns = _columns(read, "vectors")
+    if not record and not columns:
+        yield Finding("ok", "no embedding model was used yet")
+        return
+    name = record.get("embedding_model")
+    if wanted is not None and name is not None and wanted != name:
+        mismatch = ModelMismatch(stored=name, wanted=wanted)
+        yield Finding("problem", mismatch.message, mismatch.hint)
+    dimension = record.get("embedding_dimension")
+    kept = columns.get("embedding", "no vectors at all")
+    if kept.upper() == f"FLOAT[{dimension}]":
+        yield Finding("ok", f"vectors have the {dimension} dimensions of the model")
+    else:
+        yield Finding(
+            "problem",
+            f"the model has {dimension} dimensions, the table of vectors {kept}",
+            "Run `mcp-memory reembed` to compute all vectors anew",
+        )
+
+
+def _blocks(read: Read) -> Iterator[Finding]:
+    over = read(
+        "SELECT label, tokens, limit_tokens FROM (SELECT DISTINCT ON (agent, conversation, label)"
+        " label, tokens, limit_tokens FROM blocks"
+        " ORDER BY agent, conversation, label, version DESC) AS present"
+        " WHERE tokens > limit_tokens ORDER BY label"
+    )
+    if not over:
+        yield Finding("ok", "every block is within its limit")
+    else:
+        yield Finding(
+            "warning",
+            f"{_times(len(over), 'block')} over the limit: {_some(over, 0)}",
+            "Shorten them with rethink_memory, or raise the limit with `mcp-memory block set`",
+        )
+
+
+def _messages(read: Read) -> Iterator[Finding]:
+    gaps = read(
+        "SELECT conversation FROM messages GROUP BY agent, conversation"
+        " HAVING min(position) <> 0 OR max(position) + 1 <> count(*) ORDER BY conversation"
+    )
+    twins = read("SELECT id FROM messages GROUP BY agent, id HAVING count(*) > 1")
+    if gaps:
+        yield Finding(
+            "problem",
+            f"messages are missing in {_times(len(gaps), 'conversation')}: {_some(gaps, 0)}",
+            "Restore a backup of before; what is there stays readable",
+        )
+    if twins:
+        yield Finding(
+            "problem",
+            f"{_times(len(twins), 'message id')} used more than once",
+            "Restore a backup of before; what is there stays readable",
+        )
+    if not gaps and not twins:
+        yield Finding("ok", "every conversation has its messages without a gap")
+
+
+def _summaries(read: Read) -> Iterator[Finding]:
+    lost = read(
+        "SELECT s.id FROM summaries AS s WHERE s.first_position > s.last_position"
+        " OR (s.parent IS NOT NULL AND NOT EXISTS (SELECT 1 FROM summaries AS p"
+        " WHERE p.agent = s.agent AND p.conversation = s.conversation AND p.id = s.parent))"
+        " OR NOT EXISTS (SELECT 1 FROM messages AS m WHERE m.agent = s.agent"
+        " AND m.conversation = s.conversation AND m.position = s.last_position)"
+    )
+    if lost:
+        yield Finding(
+            "problem",
+            f"{_times(len(lost), 'summary', 'summaries')} without a parent or messages",
+            "Restore a backup of before; the messages themselves are searchable",
+        )
+    else:
+        yield Finding("ok", "every summary has its parent and its messages")
+
+
+def _memories(read: Read) -> Iterator[Finding]:
+    twins = read(
+        "SELECT id FROM memories WHERE retired_at IS NULL GROUP BY agent, id HAVING count(*) > 1"
+    )
+    if twins:
+        yield Finding(
+            "problem",
+            f"{_times(len(twins), 'memory', 'memories')} with two current versions: "
+            f"{_some(twins, 0)}",
+            "Delete and insert the memory again",
+        )
+    else:
+        yield Finding("ok", "every memory has one current version")
+
+
+_TEXTS: Final = (
+    "(SELECT agent, 'memory' AS source, id, version FROM memories WHERE retired_at IS NULL"
+    " UNION ALL SELECT agent, 'message', id, 1 FROM messages WHERE searchable)"
+)
+_SAME: Final = (
+    " WHERE {b}.agent = {a}.agent AND {b}.source = {a}.source"
+    " AND {b}.id = {a}.id AND {b}.version = {a}.version"
+)
+
+
+def _vectors(read: Read) -> Iterator[Finding]:
+    has_vectors = bool(_columns(read, "vectors"))
+    without = (
+        f"SELECT count(*) FROM {_TEXTS} AS t WHERE NOT EXISTS"  # noqa: S608  constants only
+        " (SELECT 1 FROM pending_vectors AS p" + _SAME.format(a="t", b="p") + ")"
+    )
+    if has_vectors:
+        same = _SAME.format(a="t", b="v")
+        without += f" AND NOT EXISTS (SELECT 1 FROM vectors AS v{same})"  # noqa: S608  the same
+    lost = int(read(without)[0][0])
+    if lost:
+        yield Finding(
+            "problem",
+            f"{_times(lost, 'text')} without vectors and not listed as pending:"
+            " found by words alone",
+            "Run `mcp-memory reembed` to compute all vectors anew",
+        )
+    pending = int(read("SELECT count(*) FROM pending_vectors")[0][0])
+    spare = [("pending_vectors", "pending entries")] + (
+        [("vectors", "vectors")] if has_vectors else []
+    )
+    for table, what in spare:
+        idle = int(
+            read(
+                f"SELECT count(DISTINCT (x.agent, x.source, x.id)) FROM {table} AS x"  # noqa: S608  ours
+                f" WHERE NOT EXISTS (SELECT 1 FROM {_TEXTS} AS t" + _SAME.format(a="x", b="t") + ")"
+            )[0][0]
+        )
+        if idle:
+            yield Finding(
+                "warning",
+                f"{what} of {_times(idle, 'text')} not there any more",
+                "Harmless; `mcp-memory reembed` clears them away",
+            )
+    if not lost:
+        waiting = f", {_times(pending, 'text')} pending" if pending else ""
+        yield Finding("ok", f"every text has its vectors or is listed as pending{waiting}")
+
+
+def _readable(read: Read) -> Iterator[Finding]:
+    """Go through every text and vector: a damaged block shows itself when it is read."""
+    for table, column in (
+        ("blocks", "value"),
+        ("messages", "content"),
+        ("memories", "content"),
+        ("summaries", "content"),
+        ("events", "data"),
+        ("kept_indexes", "data"),
+    ):
+        if _columns(read, table):
+            read(f"SELECT sum(hash({column}) % 97) FROM {table}")  # noqa: S608  constants only
+    if _columns(read, "vectors"):
+        read("SELECT sum(embedding[1]) FROM vectors")
+    yield Finding("ok", "every text and vector can be read")
+
+
+def _space(read: Read) -> Iterator[Finding]:
+    found = space(read)
+    if found.is_wasteful:
+        yield Finding(
+            "warning",
+            f"{found.dead_frac:.0%} of the {found.file_bytes / 1e6:.0f} MB are dead",
+            "Harmless; an idle owner makes the file smaller, or `mcp-memory compact` at once",
+        )
+
+
+def _columns(read: Read, table: str) -> dict[str, str]:
+    """Return the types of a table's columns by name, nothing if there is no such table."""
+    return dict(
+        read(
+            "SELECT column_name, data_type FROM information_schema.columns"
+            " WHERE table_schema = 'main' AND table_name = $1",
+            table,
+        )
+    )
+
+
+def _times(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
+def _some(rows: list[Row], column: int) -> str:
+    """Return the first few values of a column, for a message."""
+    shown = ", ".join(str(row[column]) for row in rows[:_SHOWN])
+    return f"{shown}, and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else shown

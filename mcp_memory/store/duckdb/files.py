@@ -1,0 +1,78 @@
+"""The files of a database: their folder, their modes, and that they are really on the disk.
+
+Only metadata is touched: a plain `open()` of the database file would drop the
+lock that keeps other processes out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+from mcp_memory.values.errors import StorageFault
+
+DIRECTORY_MODE: Final = 0o700
+FILE_MODE: Final = 0o600
+
+
+def prepare_folder(path: Path) -> None:
+    """Make the folder of the database, private, if it is missing.
+
+    Raises:
+        StorageFault: It can't be made, or `path` is a folder itself.
+    """
+    try:
+        path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        if path.is_dir():
+            raise StorageFault(
+                f"{path} is a folder, not a database",
+                hint="Set MCP_MEMORY_DB to the path of a file",
+            )
+    except OSError as error:
+        raise StorageFault(
+            f"the folder {path.parent} can't be made: {error.strerror}",
+            hint="Set MCP_MEMORY_DB to a file in a folder that you can write to",
+        ) from error
+
+
+def keep_private(*paths: str) -> None:
+    """Let no other user read these files, as far as they are there."""
+    if os.name != "posix":
+        return
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path).st_mode & 0o077:
+                os.chmod(path, FILE_MODE)
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return what tells a file from another that takes its name; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def size_bytes(path: str | Path) -> int:
+    """Return the size of a file, 0 if there is none."""
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_size
+    return 0
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed in a folder durable, where the system can.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,163 @@
+"""How the schema came to be what it is: each step and its record are one transaction.
+
+A step is never edited once released; a new one is added below it. Every key
+begins with the agent. There are no foreign keys and no secondary indexes, and
+nothing is overwritten: blocks and memories are rows of versions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+
+from mcp_memory.store.duckdb.faults import too_new
+from mcp_memory.values.dates import now
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step; `version` counts up by one."""
+
+    version: int
+    name: str
+    statements: tuple[str, ...]
+
+
+MIGRATIONS: Final = (
+    Migration(
+        1,
+        "core, recall and archival memory",
+        (
+            """CREATE TABLE settings (key text PRIMARY KEY, value text NOT NULL)""",
+            """CREATE TABLE blocks (
+                agent text NOT NULL, conversation text NOT NULL, label text NOT NULL,
+                version integer NOT NULL, value text NOT NULL, tokens integer NOT NULL,
+                limit_tokens integer NOT NULL, description text NOT NULL,
+                read_only boolean NOT NULL, changed_at timestamptz NOT NULL,
+                PRIMARY KEY (agent, conversation, label, version))""",
+            """CREATE TABLE messages (
+                agent text NOT NULL, conversation text NOT NULL, position integer NOT NULL,
+                id text NOT NULL, role text NOT NULL, name text, content text NOT NULL,
+                tokens integer NOT NULL, searchable boolean NOT NULL,
+                created_at timestamptz NOT NULL, recorded_at timestamptz NOT NULL,
+                PRIMARY KEY (agent, conversation, position))""",
+            """CREATE TABLE summaries (
+                agent text NOT NULL, conversation text NOT NULL, id text NOT NULL, parent text,
+                first_position integer NOT NULL, last_position integer NOT NULL,
+                content text NOT NULL, tokens integer NOT NULL, author text NOT NULL,
+                created_at timestamptz NOT NULL,
+                PRIMARY KEY (agent, conversation, id))""",
+            """CREATE TABLE memories (
+                agent text NOT NULL, id text NOT NULL, version integer NOT NULL,
+                content text NOT NULL, content_hash text NOT NULL, kind text NOT NULL,
+                tags text[] NOT NULL, tokens integer NOT NULL,
+                happened_at timestamptz NOT NULL, recorded_at timestamptz NOT NULL,
+                retired_at timestamptz,
+                PRIMARY KEY (agent, id, version))""",
+            """CREATE TABLE pending_vectors (
+                agent text NOT NULL, source text NOT NULL, id text NOT NULL,
+                version integer NOT NULL)""",
+        ),
+    ),
+    Migration(
+        2,
+        "events",
+        (
+            """CREATE TABLE events (
+                agent text NOT NULL, id text NOT NULL, kind text NOT NULL, conversation text,
+                text text NOT NULL, data text NOT NULL, created_at timestamptz NOT NULL,
+                PRIMARY KEY (agent, id))""",
+        ),
+    ),
+    Migration(
+        3,
+        "access tokens",
+        (
+            """CREATE TABLE tokens (
+                agent text NOT NULL, id text NOT NULL, name text NOT NULL, scope text NOT NULL,
+                hash text NOT NULL, created_at timestamptz NOT NULL, expires_at timestamptz,
+                revoked_at timestamptz, last_used_at timestamptz,
+                PRIMARY KEY (agent, id))""",
+        ),
+    ),
+    Migration(4, "who edited a block", ("ALTER TABLE blocks ADD COLUMN editor text",)),
+    Migration(
+        5,
+        "what the endpoint has cost",
+        (
+            """CREATE TABLE endpoint_usage (
+                agent text NOT NULL, day date NOT NULL, requests integer NOT NULL,
+                input_tokens bigint NOT NULL, output_tokens bigint NOT NULL,
+                PRIMARY KEY (agent, day))""",
+        ),
+    ),
+    Migration(
+        6,
+        "consolidations",
+        (
+            """CREATE TABLE consolidations (
+                agent text NOT NULL, id text NOT NULL, author text NOT NULL,
+                began_at timestamptz, began_by text, finished_at timestamptz, finished_by text,
+                reason text, changed text NOT NULL, tokens integer NOT NULL,
+                PRIMARY KEY (agent, id))""",
+            # Until now only the event told that one was finished.
+            """INSERT INTO consolidations
+                SELECT agent, id, 'client', NULL, NULL, created_at, NULL, NULL, '[]', 0
+                FROM events WHERE kind = 'rethought'""",
+        ),
+    ),
+    Migration(
+        7,
+        "texts by id",
+        (
+            # The driver doesn't use a key of several columns to look a row up.
+            "CREATE INDEX memories_by_id ON memories (id)",
+            "CREATE INDEX messages_by_id ON messages (id)",
+        ),
+    ),
+    Migration(
+        8,
+        "kept search indexes",
+        (
+            """CREATE TABLE kept_indexes (
+                agent text NOT NULL, tier text NOT NULL, number bigint NOT NULL,
+                part integer NOT NULL, data blob NOT NULL)""",
+        ),
+    ),
+)
+
+SCHEMA_VERSION: Final = MIGRATIONS[-1].version
+
+
+def migrate(
+    connection: duckdb.DuckDBPyConnection, path: str, *, upto: int = SCHEMA_VERSION
+) -> bool:
+    """Bring a database to the present schema; return whether anything was done.
+
+    Raises:
+        SchemaTooNew: A later version wrote it; it was not touched.
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS migrations"
+        " (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)"
+    )
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()
+    found = int(row[0]) if row else 0
+    if found > SCHEMA_VERSION:
+        raise too_new(path, found=found, known=SCHEMA_VERSION)
+    steps = [step for step in MIGRATIONS if found < step.version <= upto]
+    for step in steps:
+        connection.begin()
+        try:
+            for statement in step.statements:
+                connection.execute(statement)
+            connection.execute(
+                "INSERT INTO migrations VALUES ($1, $2, $3)", (step.version, step.name, now())
+            )
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+    return bool(steps)

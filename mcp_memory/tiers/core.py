@@ -1,0 +1,445 @@
+"""Core memory: the bounded blocks that are always in context.
+
+A block's value changes by a new version; the old ones stay. Limits are held
+here: no edit leaves a block over its limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from mcp_memory.models.tokenizer import Tokenizer
+from mcp_memory.store.duckdb import Database, Transaction
+from mcp_memory.store.duckdb.database import Row
+from mcp_memory.values.dates import EPOCH, now
+from mcp_memory.values.errors import InvalidInput, MatchFault, NotFound, OverLimit, ReadOnly
+from mcp_memory.values.records import SHARED, Block, BlockChange, Scope
+from mcp_memory.values.render import compile_blocks
+from mcp_memory.values.text import check_characters, check_label, check_text, shorten
+
+DEFAULT_LIMIT_TOKENS: Final = 2_000
+MAX_BLOCKS: Final = 32
+MAX_DESCRIPTION_CHARS: Final = 300
+WORKING: Final = "working"
+
+
+@dataclass(frozen=True, slots=True)
+class _Default:
+    label: str
+    scope: Scope
+    description: str
+
+
+_DEFAULTS: Final = (
+    _Default("persona", "agent", "Who you, the assistant, are: your role, manner and rules."),
+    _Default("human", "agent", "What you know of the person you talk with and must not forget."),
+    _Default(WORKING, "conversation", "This conversation's task: Goals, In progress, Next."),
+)
+_SHARED_DESCRIPTION: Final = "What all who work here should know; others read and edit it too."
+_COLUMNS: Final = (
+    "conversation, label, value, tokens, limit_tokens, description, read_only, version,"
+    " changed_at, editor"
+)
+
+
+class CoreMemory:
+    """The blocks of every agent, kept in memory once read.
+
+    Where `shared` is taken, it names the shared blocks that are granted. A block
+    of the agent's own with such a label is kept, but out of view.
+    """
+
+    def __init__(self, database: Database, tokenizer: Tokenizer) -> None:
+        self._db = database
+        self._tokenizer = tokenizer
+        self._cache: dict[str, dict[tuple[str, str], Block]] = {}
+        self._compiled: dict[tuple[str, str, tuple[str, ...]], tuple[int, int]] = {}
+        self._generation = database.generation
+
+    def blocks(
+        self, agent: str, conversation: str, shared: Sequence[str] = ()
+    ) -> tuple[Block, ...]:
+        """Return the blocks in view, those that every agent has first, then by label."""
+        held = self._held(agent)
+        found = {
+            label: block for (owner, label), block in held.items() if owner in {"", conversation}
+        }
+        if shared:
+            theirs = self._held(SHARED)
+            found |= {label: theirs.get(("", label)) or _fresh_shared(label) for label in shared}
+        first = [found.pop(d.label) if d.label in found else _fresh(d) for d in _DEFAULTS]
+        return (*first, *(found[label] for label in sorted(found)))
+
+    def shared(self) -> tuple[Block, ...]:
+        """Return the shared blocks that have been written, whoever is granted them."""
+        return tuple(self._held(SHARED).values())
+
+    def block(self, agent: str, conversation: str, label: str, shared: Sequence[str] = ()) -> Block:
+        """Return one block.
+
+        Raises:
+            NotFound: There is none of that label; the message names those there are.
+        """
+        check_label(label)
+        blocks = self.blocks(agent, conversation, shared)
+        for block in blocks:
+            if block.label == label:
+                return block
+        raise NotFound(
+            f"there is no block {label!r}; there are {', '.join(b.label for b in blocks)}",
+            key=label,
+            hint="Make it with rethink_memory and a description",
+        )
+
+    def tokens(self, agent: str, conversation: str, shared: Sequence[str] = ()) -> tuple[int, int]:
+        """Return the tokens of the compiled blocks: without `working`, and of `working`."""
+        self._held(agent)
+        view = (agent, conversation, tuple(shared))
+        held = self._compiled.get(view)
+        if held is None:
+            blocks = self.blocks(agent, conversation, shared)
+            core = compile_blocks([b for b in blocks if b.label != WORKING])
+            working = compile_blocks([b for b in blocks if b.label == WORKING])
+            held = (self._tokenizer.count(core), self._tokenizer.count(working))
+            self._compiled[view] = held
+        return held
+
+    def append(
+        self, agent: str, conversation: str, label: str, content: str, shared: Sequence[str] = ()
+    ) -> Block:
+        """Return the block with `content` added as a new line, not yet stored.
+
+        Raises:
+            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
+        """
+        block = self._editable(agent, conversation, label, shared)
+        check_text(content, "content")
+        value = f"{block.value}\n{content}" if block.value else content
+        return self._revised(block, value)
+
+    def replace(
+        self,
+        agent: str,
+        conversation: str,
+        label: str,
+        old: str,
+        new: str,
+        shared: Sequence[str] = (),
+    ) -> Block:
+        """Return the block with the one place of `old` replaced, not yet stored.
+
+        Raises:
+            MatchFault: `old` is not there, or more than once; `lines` tells where.
+            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
+        """
+        block = self._editable(agent, conversation, label, shared)
+        if not old:
+            raise InvalidInput(
+                "old_content is empty",
+                field="old_content",
+                hint="Give the exact text to replace, or use core_memory_append to add",
+            )
+        check_characters(old, "old_content")
+        check_characters(new, "new_content")
+        lines = _lines_of(block.value, old)
+        if len(lines) != 1:
+            raise _match_fault(block, old, lines)
+        before, _, after = block.value.partition(old)
+        if not new and (not before or before.endswith("\n")):
+            after = after.removeprefix("\n")  # A whole line leaves no empty one behind.
+        return self._revised(block, before + new + after)
+
+    def rethink(
+        self,
+        agent: str,
+        conversation: str,
+        label: str,
+        value: str,
+        description: str | None,
+        shared: Sequence[str] = (),
+    ) -> Block:
+        """Return the block rewritten as a whole, or a new one, not yet stored.
+
+        Raises:
+            InvalidInput: A new block has no description, or there are too many.
+            ReadOnly, OverLimit: Nothing is changed.
+        """
+        check_label(label)
+        check_characters(value, "new_memory")
+        if description is not None:
+            description = _check_description(description)
+        blocks = {block.label: block for block in self.blocks(agent, conversation, shared)}
+        block = blocks.get(label)
+        if block is None:
+            if description is None:
+                raise InvalidInput(
+                    f"there is no block {label!r} yet, and a new one needs a description",
+                    field="description",
+                    hint=f"Say what it is for, or use one of {', '.join(blocks)}",
+                )
+            if len(blocks) >= MAX_BLOCKS:
+                raise OverLimit(
+                    "core memory",
+                    used=len(blocks) + 1,
+                    limit=MAX_BLOCKS,
+                    unit="blocks",
+                    field="label",
+                    hint="Use a block that is there, or archival memory",
+                )
+            block = _fresh(_Default(label, "agent", description))
+        elif block.read_only:
+            raise ReadOnly(label)
+        return self._revised(replace(block, description=description or block.description), value)
+
+    def define(
+        self,
+        agent: str,
+        conversation: str,
+        label: str,
+        value: str,
+        *,
+        description: str | None,
+        limit: int | None,
+        read_only: bool | None,
+        shared: Sequence[str] = (),
+    ) -> Block:
+        """Return a block as its owner, not the agent, wants it, not yet stored.
+
+        Raises:
+            InvalidInput, OverLimit: Nothing is changed.
+        """
+        check_label(label)
+        check_characters(value, "value")
+        blocks = self.blocks(agent, conversation, shared)
+        present = next((block for block in blocks if block.label == label), None)
+        block = present or _fresh(_Default(label, "agent", description or label))
+        block = replace(
+            block,
+            description=_check_description(description) if description else block.description,
+            limit=block.limit if limit is None else limit,
+            read_only=block.read_only if read_only is None else read_only,
+        )
+        return self._revised(block, value)
+
+    def store(self, tx: Transaction, agent: str, conversation: str, block: Block) -> None:
+        """Write the new version of a block; call `stored` after the commit."""
+        tx.insert(
+            "INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            (
+                _keeper(block, agent),
+                _owner(block, conversation),
+                block.label,
+                block.version,
+                block.value,
+                block.tokens,
+                block.limit,
+                block.description,
+                block.read_only,
+                block.changed_at,
+                block.editor,
+            ),
+        )
+
+    def stored(self, agent: str, conversation: str, block: Block) -> None:
+        """Let what was committed be seen."""
+        self._held(_keeper(block, agent))[_owner(block, conversation), block.label] = block
+        for key in [key for key in self._compiled if key[0] == agent or block.label in key[2]]:
+            del self._compiled[key]
+
+    def changes_since(
+        self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
+    ) -> tuple[BlockChange, ...]:
+        """Return how the blocks of an agent differ from what they were at `moment`."""
+        changed = {
+            (conversation, block.label): block
+            for conversation, block in self.changed_since(agent, moment, shared)
+        }
+        if not changed:
+            return ()
+        rows = self._db.read(
+            "SELECT DISTINCT ON (conversation, label) conversation, label, version, value"
+            " FROM blocks WHERE changed_at <= $4 AND label = ANY (CAST($5 AS text[]))"
+            " AND ((agent = $1 AND NOT label = ANY (CAST($3 AS text[])))"
+            " OR (agent = $2 AND label = ANY (CAST($3 AS text[]))))"
+            " ORDER BY conversation, label, version DESC",
+            agent,
+            SHARED,
+            list(shared),
+            moment or EPOCH,
+            sorted({label for _, label in changed}),
+        )
+        before = {(row[0], row[1]): (row[2], row[3]) for row in rows}
+        found: list[BlockChange] = []
+        for (conversation, label), block in sorted(changed.items()):
+            version, value = before.get((conversation, label), (0, None))
+            if value != block.value:
+                found.append(
+                    BlockChange(
+                        label,
+                        value,
+                        block.value,
+                        block.changed_at,
+                        conversation,
+                        version,
+                        block.version,
+                        block.scope == "shared",
+                    )
+                )
+        return tuple(found)
+
+    def history(self, keeper: str, owner: str, label: str, limit: int | None) -> tuple[Block, ...]:
+        """Return the versions of a block of an agent or `SHARED`, newest first."""
+        rows = self._db.read(
+            f"SELECT {_COLUMNS} FROM blocks WHERE agent = $1 AND conversation = $2"
+            " AND label = $3 ORDER BY version DESC LIMIT $4",
+            keeper,
+            owner,
+            label,
+            limit,
+        )
+        return tuple(_block(keeper, row) for row in rows)
+
+    def changed_since(
+        self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
+    ) -> tuple[tuple[str, Block], ...]:
+        """Return the blocks changed after `moment`, or ever, each with its conversation or ''."""
+        theirs = self._held(SHARED) if shared else {}
+        return tuple(
+            (conversation, block)
+            for held, of_others in ((self._held(agent), False), (theirs, True))
+            for (conversation, label), block in held.items()
+            if (label in shared) is of_others and (moment is None or block.changed_at > moment)
+        )
+
+    def _held(self, agent: str) -> dict[tuple[str, str], Block]:
+        if self._generation != self._db.generation:
+            self._generation = self._db.generation
+            self._cache.clear()
+            self._compiled.clear()
+        held = self._cache.get(agent)
+        if held is None:
+            held = self._cache[agent] = self._load(agent)
+        return held
+
+    def _load(self, agent: str) -> dict[tuple[str, str], Block]:
+        rows = self._db.read(
+            f"SELECT DISTINCT ON (conversation, label) {_COLUMNS} FROM blocks"
+            " WHERE agent = $1 ORDER BY conversation, label, version DESC",
+            agent,
+        )
+        return {(row[0], row[1]): _block(agent, row) for row in rows}
+
+    def _editable(self, agent: str, conversation: str, label: str, shared: Sequence[str]) -> Block:
+        block = self.block(agent, conversation, label, shared)
+        if block.read_only:
+            raise ReadOnly(label)
+        return block
+
+    def _revised(self, block: Block, value: str) -> Block:
+        value = value.strip("\n")
+        tokens = self._tokenizer.count(value)
+        if tokens > block.limit:
+            raise OverLimit(
+                f"block {block.label!r}",
+                used=tokens,
+                limit=block.limit,
+                field=block.label,
+                hint="Shorten it with rethink_memory, or move detail to archival memory",
+            )
+        return replace(
+            block, value=value, tokens=tokens, version=block.version + 1, changed_at=now()
+        )
+
+
+def _block(keeper: str, row: Row) -> Block:
+    conversation, label, value, tokens, limit, description, read_only, version, at, editor = row
+    return Block(
+        label,
+        value,
+        tokens,
+        limit,
+        description,
+        read_only,
+        _scope(keeper, conversation),
+        version,
+        at,
+        editor,
+    )
+
+
+def _owner(block: Block, conversation: str) -> str:
+    return conversation if block.scope == "conversation" else ""
+
+
+def _keeper(block: Block, agent: str) -> str:
+    return SHARED if block.scope == "shared" else agent
+
+
+def _scope(agent: str, conversation: str) -> Scope:
+    if agent == SHARED:
+        return "shared"
+    return "conversation" if conversation else "agent"
+
+
+def _fresh_shared(label: str) -> Block:
+    return _fresh(_Default(label, "shared", _SHARED_DESCRIPTION))
+
+
+def _fresh(default: _Default) -> Block:
+    return Block(
+        label=default.label,
+        value="",
+        tokens=0,
+        limit=DEFAULT_LIMIT_TOKENS,
+        description=default.description,
+        read_only=False,
+        scope=default.scope,
+        version=0,
+        changed_at=EPOCH,
+    )
+
+
+def _check_description(text: str) -> str:
+    check_text(text, "description")
+    if len(text) > MAX_DESCRIPTION_CHARS:
+        raise OverLimit(
+            "description",
+            used=len(text),
+            limit=MAX_DESCRIPTION_CHARS,
+            unit="characters",
+            field="description",
+            hint="One sentence is enough",
+        )
+    return " ".join(text.split())
+
+
+def _lines_of(value: str, part: str) -> tuple[int, ...]:
+    """Return the 1-based line on which each place of `part` begins."""
+    lines: list[int] = []
+    at = value.find(part)
+    while at >= 0:
+        lines.append(value.count("\n", 0, at) + 1)
+        at = value.find(part, at + 1)
+    return tuple(lines)
+
+
+def _match_fault(block: Block, old: str, lines: tuple[int, ...]) -> MatchFault:
+    if not lines:
+        return MatchFault(
+            f"old_content {shorten(old, 80)!r} is not in block {block.label!r}",
+            lines=(),
+            field="old_content",
+            hint="Copy the text to replace exactly as core_memory_view shows it"
+            " (with &lt; &gt; &amp; &quot; as the characters they stand for)",
+        )
+    where = ", ".join(str(line) for line in lines[:10])
+    return MatchFault(
+        f"old_content {shorten(old, 80)!r} is in block {block.label!r} {len(lines)} times,"
+        f" on lines {where}",
+        lines=lines,
+        field="old_content",
+        hint="Give more of the text around the place that is meant",
+    )

@@ -1,0 +1,111 @@
+"""A timer that does what can wait, some time after there was something new.
+
+It is lazy: without a commit there is no beat, and a database that nobody uses
+costs no time of the processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from mcp_memory.tiers.engine import Engine
+from mcp_memory.tiers.maintenance import Maintenance
+from mcp_memory.values.errors import MemoryFault
+
+logger = logging.getLogger(__name__)
+
+QUIET_SECONDS: Final = 30.0
+"""After so long without a request nobody is taken to be at work; with a shorter interval, after
+that."""
+
+_CLOSE_SECONDS: Final = 10.0
+
+
+class Heart:
+    """Beats once, an interval after something was committed, and again if there was more.
+
+    Args:
+        seconds: The interval; 0 for a heart that never beats.
+        write_events: Called at each beat, before the database is tidied up; returns
+            whether it has put something off.
+    """
+
+    def __init__(
+        self, engine: Engine, seconds: float, write_events: Callable[[], bool | None] = lambda: None
+    ) -> None:
+        self.beats = 0
+        self._engine = engine
+        self._seconds = seconds
+        self._write_events = write_events
+        self._stop = threading.Event()
+        self._news = threading.Event()
+        # What was there before is looked through once.
+        self._news.set()
+        self._maintenance = Maintenance(engine, self._stop.is_set)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def armed(self) -> bool:
+        """Whether there is something new, and so another beat to come."""
+        return self._news.is_set()
+
+    def start(self) -> None:
+        """Begin to beat."""
+        if self._seconds and self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name="mcp-memory-heartbeat", daemon=True
+            )
+            self._engine.database.on_commit = self._stir
+            self._thread.start()
+
+    def close(self) -> None:
+        """End; long work that goes on is given up."""
+        self._stop.set()
+        self._news.set()
+        self._engine.database.cut_short()
+        if self._thread is not None:
+            self._thread.join(timeout=_CLOSE_SECONDS)
+
+    def _stir(self) -> None:
+        # What a beat itself has written is no reason for another one.
+        if threading.current_thread() is not self._thread:
+            self._news.set()
+
+    def _run(self) -> None:
+        while True:
+            self._news.wait()
+            if self._stop.wait(self._seconds):
+                return
+            self._news.clear()
+            if self._beat():
+                self._news.set()
+
+    def _beat(self) -> bool:
+        """Return whether something was put off."""
+        idle_seconds = time.monotonic() - self._engine.database.used_at
+        quiet = idle_seconds >= min(QUIET_SECONDS, self._seconds)
+        put_off = False
+        self._engine.wake()
+        with _logged():
+            put_off = bool(self._write_events())
+        with _logged():
+            put_off = self._maintenance.run(quiet=quiet) or put_off
+        self.beats += 1
+        return put_off
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """Go on whatever happens: the next change makes another beat."""
+    try:
+        yield
+    except MemoryFault as fault:
+        # Each call says it to its client.
+        logger.warning("%s", fault)
+    except Exception:
+        logger.exception("a heartbeat has failed")

@@ -1,0 +1,1 @@
+"""What travels between the layers: records, faults, dates, ids and texts."""

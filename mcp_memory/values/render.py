@@ -1,0 +1,140 @@
+"""How memory stands in a model's context and before the search: pure functions of records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+
+from mcp_memory.values.kinds import Policy
+from mcp_memory.values.records import Block, Message, Summary
+from mcp_memory.values.text import escape
+
+QUOTE_CHARS: Final = 300
+"""Longest quote under a context, where the messages themselves are not kept."""
+
+_MONTHS: Final = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+_DATE_FIRST: Final = re.compile(
+    r"\W*(?:on )?(?:\d{4}-\d\d-\d\d|\d{4}年|\d{1,2}\.? [^\W\d]+,? \d{4}\b"
+    r"|[^\W\d]+ \d{1,2},? \d{4}\b)",
+    re.IGNORECASE,
+)
+_SEARCH_TOOLS: Final = re.compile(
+    r"(?:.*[^a-z])?(?:conversation_search|archival_memory_search|knowledge_search|"
+    r"knowledge_read|core_memory_view|context_budget)"
+)
+
+
+def compile_blocks(blocks: Sequence[Block]) -> str:
+    """Return the blocks as they stand in context, values escaped."""
+    return "\n".join(compile_block(block) for block in blocks)
+
+
+def compile_block(block: Block) -> str:
+    """Return one block as it stands in context, its value escaped."""
+    access = ' read_only="true"' if block.read_only else ""
+    return (
+        f'<block label="{escape(block.label)}" description="{escape(block.description)}"'
+        f' tokens="{block.tokens}" limit="{block.limit}"{access}>\n'
+        f"{escape(block.value)}\n</block>"
+    )
+
+
+def render_message(message: Message) -> str:
+    """Return a message as it stands in context; its tokens are those of this text."""
+    return render_turn(message.role, message.name, message.content)
+
+
+def render_turn(role: str, name: str | None, content: str) -> str:
+    """Return what was said as it stands in context."""
+    who = f"{role} ({name})" if name else role
+    return f"{who}: {content}\n"
+
+
+def render_kept(context: str, messages: Sequence[Message], policy: Policy, day: date) -> str:
+    """Return the text of a memory that is made from messages, as its kind is kept.
+
+    Args:
+        context: What the memory says of them.
+        messages: Oldest first, one at least.
+        day: When it happened.
+    """
+    head = context.strip()
+    if policy.dated and not _DATE_FIRST.match(head):
+        head = f"[{day.isoformat()}] {head}"
+    if policy.verbatim == "none":
+        return head
+    whole = "".join(map(render_message, messages)).rstrip()
+    return f"{head}\n\n{whole if policy.verbatim == 'whole' else _quote(whole, messages)}"
+
+
+def _quote(whole: str, messages: Sequence[Message]) -> str:
+    """Return messages that are short as a whole, of others the beginning of the user's words."""
+    if len(whole) <= QUOTE_CHARS:
+        return whole
+    users = [message for message in messages if message.role == "user"]
+    said = "".join(map(render_message, users or messages)).rstrip()
+    if len(said) <= QUOTE_CHARS:
+        return said
+    cut = said[:QUOTE_CHARS]
+    end = max(cut.rfind(" "), cut.rfind("\n"))
+    return f"{cut[:end] if end > QUOTE_CHARS // 2 else cut} […]"
+
+
+def render_summary(summary: Summary) -> str:
+    """Return a summary under a line that says which it is; the text is what its tokens are of."""
+    after = f" after {summary.parent}," if summary.parent else ""
+    return (
+        f"[summary {summary.id}, version {summary.version},{after} by {summary.author}: messages"
+        f" {summary.first} to {summary.last} and all before have left the window;"
+        f" conversation_search finds them word for word]\n{summary.content}"
+    )
+
+
+def speaker_prefix(message: Message) -> str:
+    """Return what stands before a message when it is embedded: the day, and who said it.
+
+    Questions name people and days: with the name, the dense half alone found 63.5 %
+    instead of 40.4 % of LoCoMo's gold turns in its first ten hits.
+    """
+    day = message.created_at
+    named = f", {message.name}" if message.name else ""
+    return f"{day.day} {_MONTHS[day.month - 1]} {day.year}{named}: "
+
+
+def render_window(messages: Sequence[Message], room_chars: int) -> str:
+    """Return neighbouring messages as they are embedded together: who said what, a line each.
+
+    Args:
+        messages: Oldest first.
+        room_chars: Longest text; each message has an equal part of it.
+    """
+    share = max(room_chars // max(len(messages), 1), 1)
+    return "\n".join(
+        f"{message.name or message.role}: {message.content[:share]}" for message in messages
+    )
+
+
+def is_searchable(message: Message) -> bool:
+    """Return whether a search may find it: the result of a memory search would find itself.
+
+    Such a result is known by the name of its tool or, without one, by how our replies begin.
+    """
+    if message.role != "tool":
+        return True
+    named = _SEARCH_TOOLS.fullmatch((message.name or "").lower())
+    return not named and not message.content.startswith('{"total":')

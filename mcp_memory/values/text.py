@@ -1,0 +1,209 @@
+"""What a text must be to be taken, and how it is cut and quoted for a reader.
+
+Pure functions over strings: no tokens, no database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from typing import Final
+
+from mcp_memory.values.errors import InvalidInput, OverLimit
+
+MAX_TEXT_BYTES: Final = 32 * 1024 * 1024
+"""Largest text that one call stores."""
+
+MAX_QUERY_CHARS: Final = 8_000
+"""Longest query: far beyond what an embedding model reads."""
+
+MAX_TAGS: Final = 32
+MAX_TAG_CHARS: Final = 64
+MAX_NAME_CHARS: Final = 128
+
+_LABEL: Final = re.compile(r"\w[\w.-]{0,63}")
+_SENTENCE_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
+
+
+def check_text(value: str, field: str, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    """Return `value` if it can be stored.
+
+    Raises:
+        InvalidInput: It is empty, has a NUL byte or half of a surrogate pair.
+        OverLimit: It is larger than `max_bytes` in UTF-8.
+    """
+    if not value.strip():
+        raise InvalidInput(f"{field} is empty", field=field, hint="Give the text to be kept")
+    return check_characters(value, field, max_bytes=max_bytes)
+
+
+def check_characters(value: str, field: str, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    """Return `value` if every character can be stored; it may be empty.
+
+    Raises:
+        InvalidInput: It has a NUL byte or half of a surrogate pair.
+        OverLimit: It is larger than `max_bytes` in UTF-8.
+    """
+    if "\x00" in value:
+        raise InvalidInput(
+            f"{field} has a NUL character at position {value.index(chr(0))}",
+            field=field,
+            hint="Remove it; binary data is not kept",
+        )
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"{field} has half of a surrogate pair at position {error.start}: no character",
+            field=field,
+            hint="Send the text as valid Unicode",
+        ) from error
+    if size > max_bytes:
+        raise OverLimit(
+            field,
+            used=size,
+            limit=max_bytes,
+            unit="bytes",
+            field=field,
+            hint="Split it, or keep only what matters",
+        )
+    return value
+
+
+def check_query(value: str | None) -> str | None:
+    """Return the query, stripped; None stands for a listing.
+
+    Raises:
+        InvalidInput: It is empty or has characters that can't be searched.
+        OverLimit: It is longer than `MAX_QUERY_CHARS`.
+    """
+    if value is None:
+        return None
+    if len(value) > MAX_QUERY_CHARS:
+        raise OverLimit(
+            "query",
+            used=len(value),
+            limit=MAX_QUERY_CHARS,
+            unit="characters",
+            field="query",
+            hint="Ask with the few words that matter",
+        )
+    if not value.strip():
+        raise InvalidInput(
+            "query is empty", field="query", hint="Leave it out to list the newest by date"
+        )
+    return check_characters(value, "query").strip()
+
+
+def check_name(value: str, field: str) -> str:
+    """Return the handle of a conversation or the name of a speaker.
+
+    Raises:
+        InvalidInput: It is empty, too long, or has line breaks or control characters.
+    """
+    if not value.strip():
+        raise InvalidInput(f"{field} is empty", field=field, hint="Leave it out, or name it")
+    if len(value) > MAX_NAME_CHARS:
+        raise OverLimit(
+            field,
+            used=len(value),
+            limit=MAX_NAME_CHARS,
+            unit="characters",
+            field=field,
+            hint="Use a shorter name",
+        )
+    check_characters(value, field)
+    if any(unicodedata.category(char) in {"Cc", "Zl", "Zp"} for char in value):
+        raise InvalidInput(
+            f"{field} has a line break or control character", field=field, hint="Use one line"
+        )
+    return value.strip()
+
+
+def check_label(value: str) -> str:
+    """Return the label of a block.
+
+    Raises:
+        InvalidInput: It is not made of letters, digits, `_`, `-` and `.`, 64 at most.
+    """
+    check_characters(value, "label", max_bytes=1024)
+    if not _LABEL.fullmatch(value):
+        raise InvalidInput(
+            f"label {shorten(value, 60)!r} can't be used",
+            field="label",
+            hint="Use up to 64 letters, digits, '_', '-' or '.', beginning with a letter or digit",
+        )
+    return value
+
+
+def check_tags(values: object) -> tuple[str, ...]:
+    """Return the tags, each once, in the order given.
+
+    Raises:
+        InvalidInput: They are no list of short, non-empty strings.
+    """
+    if not isinstance(values, (list, tuple)):
+        raise InvalidInput(
+            "tags must be a list of strings", field="tags", hint='For instance ["work", "tea"]'
+        )
+    if len(values) > MAX_TAGS:
+        raise OverLimit(
+            "tags",
+            used=len(values),
+            limit=MAX_TAGS,
+            unit="tags",
+            field="tags",
+            hint="Keep the few that you will search by",
+        )
+    tags: dict[str, None] = {}
+    for value in values:
+        if not isinstance(value, str) or not value.strip() or len(value) > MAX_TAG_CHARS:
+            raise InvalidInput(
+                f"tag {shorten(repr(value), 60)} can't be used",
+                field="tags",
+                hint=f"A tag is a text of 1 to {MAX_TAG_CHARS} characters",
+            )
+        tags[check_characters(value, "tags").strip()] = None
+    return tuple(tags)
+
+
+def content_hash(value: str) -> str:
+    """Return what tells whether two texts are the same: sha256 of the text without outer space.
+
+    Unicode is compared in its composed form (NFC), so that the same word typed
+    on two systems is one.
+    """
+    return hashlib.sha256(unicodedata.normalize("NFC", value.strip()).encode()).hexdigest()
+
+
+def shorten(value: str, max_chars: int) -> str:
+    """Return at most `max_chars` characters of one line, with `…` where it was cut."""
+    line = " ".join(value.split())
+    return line if len(line) <= max_chars else line[: max(max_chars - 1, 0)] + "…"
+
+
+def sentences(value: str) -> list[str]:
+    """Return the sentences of a text in order, without the space between them."""
+    return [value[start:end] for start, end in sentence_ranges(value)]
+
+
+def sentence_ranges(value: str) -> list[tuple[int, int]]:
+    """Return the characters of each sentence of a text, half-open, without the space between."""
+    ends = [*(match.span() for match in _SENTENCE_END.finditer(value)), (len(value), len(value))]
+    ranges: list[tuple[int, int]] = []
+    start = 0
+    for end, behind in ends:
+        sentence = value[start:end]
+        if bare := sentence.strip():
+            first = start + len(sentence) - len(sentence.lstrip())
+            ranges.append((first, first + len(bare)))
+        start = behind
+    return ranges
+
+
+def escape(value: str) -> str:
+    """Return `value` so that it can stand between tags or in an attribute of the compiled core."""
+    return (
+        value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    )
