@@ -173,8 +173,6 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1)
     cache_mb: int = Field(default=512, ge=16, le=1_000_000)
     search_mode: SearchMode = SearchMode.HYBRID
-    reranker: str | None = Field(default=None, min_length=1)
-    reranker_seconds: float = Field(default=2.0, gt=0, le=60)
     kinds: Annotated[Policies, NoDecode, BeforeValidator(_table)] = DEFAULTS
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 

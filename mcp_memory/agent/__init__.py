@@ -26,7 +26,6 @@ from mcp_memory.agent.loading import Loader
 from mcp_memory.agent.readers import Call, Readers
 from mcp_memory.agent.reflection import Reflections
 from mcp_memory.agent.resume import Resume
-from mcp_memory.models.reranking import Reranker
 from mcp_memory.paging import Pager, PagingState
 from mcp_memory.settings import EXTRACTIVE, Settings
 from mcp_memory.tiers import events
@@ -73,19 +72,6 @@ class Memories:
         self._readers: list[Readers] = []
         self._grants: list[Grant] = []
         self._consolidations = Consolidations(engine.database)
-        settings = engine.settings
-        self.reranker = (
-            None
-            if settings.reranker is None
-            else Reranker(
-                settings.reranker,
-                settings.cache_dir,
-                seconds=settings.reranker_seconds,
-                threads=settings.threads,
-            )
-        )
-        if self.reranker is not None:
-            self.reranker.start()
         self.complete: Complete | None = None
         """Asks the model that consolidates by itself; None where none is set."""
         self._opening = threading.Lock()
@@ -123,7 +109,6 @@ class Memories:
                 self._readers,
                 self._grants,
                 self._consolidations,
-                self.reranker,
             )
         )
 
@@ -237,8 +222,6 @@ class Memories:
 
     def close(self) -> None:
         """Close the database and end the background work."""
-        if self.reranker is not None:
-            self.reranker.close()
         self.engine.close()
 
 

@@ -131,7 +131,6 @@ class Archive(Part):
             where,
             offset=offset,
             limit=limit,
-            texts=archival.get_many,
             of_facts=True,
         )
         with self._engine.lock:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from mcp_memory.agent.readers import Readers
-from mcp_memory.models.reranking import MAX_CHARS, RERANKED, Reranker
 from mcp_memory.paging import Pager
 from mcp_memory.search.asking import ask
 from mcp_memory.search.index import SearchIndex
-from mcp_memory.search.queries import Filter, Found, Ranking
+from mcp_memory.search.queries import Filter, Ranking
 from mcp_memory.settings import SearchMode, Settings
 from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.engine import Engine
@@ -62,14 +61,6 @@ class Access:
     all_readers: list[Readers]
     grants: list[Grant]
     consolidations: Consolidations
-    reranker: Reranker | None = None
-
-
-class HasContent(Protocol):
-    """A message or a memory."""
-
-    @property
-    def content(self) -> str: ...  # noqa: D102  its text
 
 
 class Part:
@@ -82,7 +73,6 @@ class Part:
         self._pager = access.pager
         self._listeners = access.listeners
         self._consolidations = access.consolidations
-        self._reranker = access.reranker
 
     def _notify(self, *topics: str) -> None:
         for listener in tuple(self._listeners):
@@ -96,23 +86,16 @@ class Part:
         *,
         offset: int,
         limit: int,
-        texts: Callable[[str, Sequence[K]], Mapping[K, HasContent]],
         of_facts: bool,
     ) -> tuple[Ranking[K], SearchKind, str | None]:
         """Return a part of a tier's ranking, how it was made, and a note.
 
         Args:
             index: Gives an agent's index; called with the engine's lock held.
-            texts: Gives an agent's texts by key; called with the lock held.
             of_facts: Whether the tier holds facts, and no conversation.
         """
         engine, agent, mode = self._engine, self._agent, self._settings.search_mode
         lexical = mode is not SearchMode.DENSE
-        reranker = self._reranker if offset < RERANKED else None
-        # The first hits are ordered together, whatever part of them is asked for.
-        first, end = (
-            (offset, offset + limit) if reranker is None else (0, max(RERANKED, offset + limit))
-        )
         vector = None
         if mode is not SearchMode.LEXICAL:
             vector = engine.questions.vector(query, of_facts=of_facts)
@@ -120,53 +103,14 @@ class Part:
             asked = index(agent)
             question = ask(query, asked.speakers, where.as_of or now(), self._settings.zone)
             prepared = asked.prepare(question, where, lexical=lexical)
-            ranking = asked.search(prepared, vector, offset=first, limit=end - first)
+            ranking = asked.search(prepared, vector, offset=offset, limit=limit)
             kind: SearchKind = "lexical" if vector is None else "hybrid"
             note = None
             if vector is None and mode is not SearchMode.LEXICAL:
                 note = _LEXICAL_NOTE.format(state=engine.state(agent).state)
             elif vector is not None and not asked.complete:
                 note = _UNFILLED_NOTE
-            read = (
-                {} if reranker is None else texts(agent, [f.key for f in ranking.found[:RERANKED]])
-            )
-        if reranker is not None:
-            ranking, why_not = reranked(ranking, query, reranker, read)
-            ranking = Ranking(ranking.found[offset : offset + limit], ranking.total)
-            note = "; ".join(filter(None, (note, why_not))) or None
         return ranking, kind, note
-
-
-def reranked(
-    ranking: Ranking[K], query: str, reranker: Reranker, texts: Mapping[K, HasContent]
-) -> tuple[Ranking[K], str | None]:
-    """Return a ranking with its first hits in the order of the reranker, or why they are not.
-
-    The scores stay, the best with the first, so that a hit's score tells its place as before;
-    what the reranker thinks stands among the signals.
-    """
-    head = [found for found in ranking.found[:RERANKED] if found.key in texts]
-    if len(head) < 2:
-        return ranking, None
-    thought = reranker.scores(query, [_shown(texts[f.key].content, f) for f in head])
-    if isinstance(thought, str):
-        return ranking, thought
-    # Of equals the one that was better before stays before.
-    order = sorted(range(len(head)), key=lambda at: -thought[at])
-    scores = sorted((found.score for found in head), reverse=True)
-    ordered = [
-        replace(
-            head[at], score=score, place=place, signals={**head[at].signals, "rerank": thought[at]}
-        )
-        for place, (at, score) in enumerate(zip(order, scores, strict=True))
-    ]
-    rest = [found for found in ranking.found if found.key not in {f.key for f in head}]
-    return Ranking((*ordered, *rest), ranking.total), None
-
-
-def _shown(content: str, found: Found[K]) -> str:
-    """Return what of a text a reranker reads: all, or from its best passage on."""
-    return content if len(content) <= MAX_CHARS else content[found.start : found.start + MAX_CHARS]
 
 
 def check_conversation(name: str) -> str:

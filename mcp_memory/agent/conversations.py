@@ -262,7 +262,6 @@ class Conversations(Part):
             where,
             offset=offset,
             limit=limit,
-            texts=recall.get_many,
             of_facts=False,
         )
         with self._engine.lock:

