@@ -35,5 +35,5 @@ hosts *args:
 
 # Latency, and recall when given the path of locomo10.json
 bench data="":
-    python benchmarks/latency.py
-    {{ if data != "" { "python benchmarks/recall.py --data " + quote(data) } else { "" } }}
+    python -m benchmarks latency
+    {{ if data != "" { "python -m benchmarks recall --data " + quote(data) } else { "" } }}

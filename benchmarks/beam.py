@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from locomo import DataFault
-from talks import Question, Talk, Turn, load_json, wanted
+from benchmarks.locomo import DataFault
+from benchmarks.talks import Question, Talk, Turn, load_json, wanted
 
 CHATS: Final = ("chat_trunecated.json", "chat.json")
 QUESTIONS: Final = Path("probing_questions") / "probing_questions.json"

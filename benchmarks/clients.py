@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import tempfile
 import threading
 import time
@@ -22,9 +21,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-import starts
-import texts
-from common import (
+from rich.table import Table
+
+from benchmarks import starts, texts
+from benchmarks.client import Clients, Command, RawClient
+from benchmarks.harness import (
     SERVER,
     BenchmarkFault,
     environment,
@@ -35,10 +36,8 @@ from common import (
     run_blocking,
     write_json,
 )
-from metrics import Latency
-from procfs import Usage, kill_owner, owner_pid, usage
-from rawclient import Clients, Command, RawClient
-from rich.table import Table
+from benchmarks.metrics import Latency
+from benchmarks.procfs import Usage, kill_owner, owner_pid, usage
 
 CLIENTS: Final = (1, 4, 16)
 CALLS: Final = 50
@@ -312,7 +311,9 @@ def _counts(text: str) -> tuple[int, ...]:
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks clients", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--clients", type=_counts, default=CLIENTS, help="default: 1,4,16")
     parser.add_argument("--calls", type=positive, default=CALLS, help="stores each; default: 50")
     parser.add_argument("--starts", type=positive, default=STARTS, help="default: 10 of each kind")
@@ -353,11 +354,7 @@ def _benchmark(options: argparse.Namespace) -> None:
         raise BenchmarkFault("something that was asked for was lost, doubled or refused")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    options = parse_arguments(argv)
     return run_blocking(partial(_benchmark, options))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

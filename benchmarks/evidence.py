@@ -13,7 +13,6 @@ import argparse
 import random
 import re
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -21,11 +20,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from common import EXIT_USAGE, err, machine, out, run_blocking, write_json
-from locomo import DataFault, DiaId, Dialogue, load
 from py_rust_stemmers import SnowballStemmer
 from rich.table import Table
 
+from benchmarks.harness import EXIT_USAGE, err, machine, out, run_blocking, write_json
+from benchmarks.locomo import DataFault, DiaId, Dialogue, load
 from mcp_memory.agent import Memories
 from mcp_memory.server.app import tools_text
 from mcp_memory.server.instructions import HABIT
@@ -246,7 +245,7 @@ def show(cases: dict[str, list[Scored]]) -> None:
     out.print(table)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the benchmark and return its exit status."""
     arguments = parse_arguments(argv)
     try:
@@ -262,7 +261,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_json(arguments.out, {**machine(), "cases": report})
 
     return run_blocking(benchmark)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

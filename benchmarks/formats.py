@@ -6,11 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-import beam
-import longmemeval
-import memorybank
-import squad
-from talks import Talk, load_locomo
+from benchmarks import beam, longmemeval, memorybank, squad
+from benchmarks.talks import Talk, load_locomo
 
 LOADERS: Final[Mapping[str, Callable[[Path], list[Talk]]]] = {
     "locomo": load_locomo,

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import tempfile
 import time
 import uuid
@@ -24,7 +23,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from common import (
+from rich.table import Table
+
+from benchmarks.client import Clients, Command, RawClient
+from benchmarks.harness import (
     SERVER,
     BenchmarkFault,
     environment,
@@ -36,9 +38,7 @@ from common import (
     run_blocking,
     write_json,
 )
-from metrics import Latency
-from rawclient import Clients, Command, RawClient
-from rich.table import Table
+from benchmarks.metrics import Latency
 
 PAIRS: Final = 140
 LEVELS: Final = range(5)
@@ -247,7 +247,9 @@ def _first(asked: Asked) -> str:
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks keyvalue", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--samples", type=positive, default=SAMPLES, help="a level; default: 100")
     parser.add_argument("--sets", type=positive, default=SETS, help="of 140 pairs; default: 20")
     parser.add_argument("--seed", type=int, default=SEED, help="the same seed makes the same pairs")
@@ -284,9 +286,9 @@ def _benchmark(sets: Sequence[PairSet], options: argparse.Namespace) -> None:
         raise BenchmarkFault("not every question was answered")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    options = parse_arguments(argv)
     rng = random.Random(options.seed)
     chains = -(-options.samples // options.sets)
     try:
@@ -295,7 +297,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         err.print(f"error: {error}", markup=False)
         return 2
     return run_blocking(partial(_benchmark, sets, options))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -20,8 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
-import texts
-from common import (
+from mcp import Client
+from rich.progress import Progress
+from rich.table import Table
+
+from benchmarks import texts
+from benchmarks.harness import (
     BenchmarkFault,
     call,
     machine,
@@ -32,11 +35,7 @@ from common import (
     wait_until_embedded,
     write_json,
 )
-from mcp import Client
-from metrics import Latency
-from rich.progress import Progress
-from rich.table import Table
-
+from benchmarks.metrics import Latency
 from mcp_memory.models.embedding import Embedder, FastEmbedder
 from mcp_memory.models.fetching import ModelFiles, find_model
 from mcp_memory.settings import load_settings
@@ -284,7 +283,9 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks latency", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="default: 100,1000,10000")
     parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     return parser.parse_args(argv)
@@ -305,11 +306,7 @@ async def _benchmark(sizes: Sequence[int], out_path: Path | None) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    options = parse_arguments(argv)
     return run(partial(_benchmark, options.sizes, options.out))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

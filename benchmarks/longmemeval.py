@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from locomo import DataFault
-from talks import Question, Talk, Turn, load_json, wanted
+from benchmarks.locomo import DataFault
+from benchmarks.talks import Question, Talk, Turn, load_json, wanted
 
 ROLES: Final = frozenset({"user", "assistant"})
 _ABSTENTION: Final = "_abs"

@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from locomo import DataFault
-from talks import NO_KIND, Question, Talk, Turn, load_json
+from benchmarks.locomo import DataFault
+from benchmarks.talks import NO_KIND, Question, Talk, Turn, load_json
 
 LANGUAGES: Final = ("cn", "en")
 GOLD: Final = Path(__file__).with_name("memorybank_gold.json")

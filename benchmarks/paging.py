@@ -12,7 +12,6 @@ would only hide how the rest grows.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -22,12 +21,22 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from common import EXIT_USAGE, BenchmarkFault, err, machine, out, positive, run_blocking, write_json
-from locomo import DataFault, Dialogue, load
-from pagingreplay import PROBLEMS_SHOWN, SAMPLE, Replay, replay, started
-from pagingrules import turns_of, with_calls
-from recall import NO_DATA_HINT
 from rich.table import Table
+
+from benchmarks.harness import (
+    EXIT_USAGE,
+    BenchmarkFault,
+    err,
+    machine,
+    out,
+    positive,
+    run_blocking,
+    write_json,
+)
+from benchmarks.locomo import DataFault, Dialogue, load
+from benchmarks.pagingreplay import PROBLEMS_SHOWN, SAMPLE, Replay, replay, started
+from benchmarks.pagingrules import turns_of, with_calls
+from benchmarks.recall import NO_DATA_HINT
 
 WINDOWS: Final = (4_096, 8_192, 32_768)
 MAX_GROWTH: Final = 1.2
@@ -182,7 +191,9 @@ def _windows(text: str) -> tuple[int, ...]:
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks paging", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--data", type=Path, help="path of locomo10.json")
     parser.add_argument("--windows", type=_windows, default=WINDOWS, help="default: 4k,8k,32k")
     parser.add_argument("--conversations", type=positive, help="use only the first N dialogues")
@@ -212,9 +223,9 @@ def _benchmark(
         raise BenchmarkFault("the server and the rules do not agree")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    options = parse_arguments(argv)
     if options.data is None:
         err.print(f"error: --data is missing. {NO_DATA_HINT}", markup=False, soft_wrap=True)
         return EXIT_USAGE
@@ -226,7 +237,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_blocking(
         partial(_benchmark, dialogues[: options.conversations], options.windows, options.out)
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

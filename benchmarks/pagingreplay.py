@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import tiktoken
-from common import SERVER, BenchmarkFault, environment
-from evidence import first_words, random_sentences, survival
-from pagingrules import (
+
+from benchmarks.client import Clients, Command, RawClient
+from benchmarks.evidence import first_words, random_sentences, survival
+from benchmarks.harness import SERVER, BenchmarkFault, environment
+from benchmarks.pagingrules import (
     Arithmetic,
     Range,
     Said,
@@ -30,9 +32,7 @@ from pagingrules import (
     mean_survival,
     ratio_of_medians,
 )
-from procfs import cpu_seconds
-from rawclient import Clients, Command, RawClient
-
+from benchmarks.procfs import cpu_seconds
 from mcp_memory.values.records import Message
 
 ENCODING: Final = "o200k_base"

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
 
-import texts
-from locomo import Dialogue
+from benchmarks import texts
+from benchmarks.locomo import Dialogue
 
 KEEP_LAST: Final = 3
 SUMMARY_FRAC: Final = 0.1

@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-import texts
-from common import BenchmarkFault
-from peerreport import Loss
-from peerservers import Call, Peer
-from procfs import kill_owner
-from rawclient import Clients, RawClient
+from benchmarks import texts
+from benchmarks.client import Clients, RawClient
+from benchmarks.harness import BenchmarkFault
+from benchmarks.peerreport import Loss
+from benchmarks.procfs import kill_owner
+from benchmarks.servers import Call, Peer
 
 STORES_EACH: Final = 50
 AT_ONCE: Final = 20

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from common import out
-from metrics import Latency
-from peerservers import OURS
 from rich.table import Table
+
+from benchmarks.harness import out
+from benchmarks.metrics import Latency
+from benchmarks.servers import OURS
 
 NOTHING: Final = "–"
 

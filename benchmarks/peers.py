@@ -17,27 +17,35 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import peerservers
-import texts
-from common import BenchmarkFault, err, machine, out, progress, run_blocking, write_json
 from mcp.client.stdio import get_default_environment
-from metrics import Latency, percentile
-from peerloss import LIMIT_SECONDS, Refused, connect, parallel, place, tell, time_block, two_clients
-from peerreport import Loss, Result, show, verdicts
-from peerservers import Peer
-from rawclient import Clients, RawClient
 from rich.progress import Progress
-from starts import time_start
 
+from benchmarks import servers, texts
+from benchmarks.client import Clients, RawClient
+from benchmarks.harness import BenchmarkFault, err, machine, out, progress, run_blocking, write_json
+from benchmarks.metrics import Latency, percentile
+from benchmarks.peerloss import (
+    LIMIT_SECONDS,
+    Refused,
+    connect,
+    parallel,
+    place,
+    tell,
+    time_block,
+    two_clients,
+)
+from benchmarks.peerreport import Loss, Result, show, verdicts
+from benchmarks.servers import Peer
+from benchmarks.starts import time_start
 from mcp_memory.models.fetching import ModelFiles, find_model
 from mcp_memory.settings import load_settings
 
 SIZES: Final = (1_000, 10_000)
 NAMES: Final = (
-    peerservers.OURS,
+    servers.OURS,
     "server-memory",
-    peerservers.QDRANT_PACKAGE,
-    peerservers.SERVICE_PACKAGE,
+    servers.QDRANT_PACKAGE,
+    servers.SERVICE_PACKAGE,
 )
 STARTS: Final = 5
 ROUNDS: Final = 5
@@ -219,10 +227,10 @@ def install(
     """Install what is asked for; return the servers, and why others could not be."""
     base = get_default_environment()
     makers: dict[str, Callable[[], Peer]] = {
-        NAMES[0]: peerservers.ours,
-        NAMES[1]: lambda: peerservers.server_memory(folder / "npm", base),
-        NAMES[2]: lambda: peerservers.server_qdrant(folder / NAMES[2], base, python, model),
-        NAMES[3]: lambda: peerservers.memory_service(folder / NAMES[3], base, python, model),
+        NAMES[0]: servers.ours,
+        NAMES[1]: lambda: servers.server_memory(folder / "npm", base),
+        NAMES[2]: lambda: servers.server_qdrant(folder / NAMES[2], base, python, model),
+        NAMES[3]: lambda: servers.memory_service(folder / NAMES[3], base, python, model),
     }
     peers: dict[str, Peer] = {}
     absent: dict[str, str] = {}
@@ -275,7 +283,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks peers", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--install", type=Path, help="install into this folder and keep it")
     parser.add_argument("--python", default=sys.executable, help="interpreter of the others")
     parser.add_argument("--peers", type=_names, default=NAMES, help="default: all four")
@@ -312,11 +322,7 @@ def _benchmark(options: argparse.Namespace) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    options = parse_arguments(argv)
     return run_blocking(partial(_benchmark, options))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,6 @@ vectors. A conversation of the data set has a server and a database of its own.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,7 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from common import (
+from mcp import Client
+from rich.progress import Progress
+
+from benchmarks.formats import HINTS, LOADERS
+from benchmarks.harness import (
     EXIT_USAGE,
     BenchmarkFault,
     call,
@@ -31,13 +34,10 @@ from common import (
     wait_until_embedded,
     write_json,
 )
-from formats import HINTS, LOADERS
-from locomo import DataFault
-from mcp import Client
-from recallreport import Measured, by_kind, latencies, show, verdicts
-from rich.progress import Progress
-from talks import Talk, spread
-from vectorsizes import stored_vectors
+from benchmarks.locomo import DataFault
+from benchmarks.recallreport import Measured, by_kind, latencies, show, verdicts
+from benchmarks.talks import Talk, spread
+from benchmarks.vectorsizes import stored_vectors
 
 MODES: Final = ("lexical", "dense", "hybrid")
 HITS: Final = 20
@@ -164,7 +164,9 @@ def _modes(text: str) -> tuple[str, ...]:
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks recall", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--data", type=Path, help="the data set's file, or folder")
     parser.add_argument("--format", choices=LOADERS, default="locomo", help="default: locomo")
     parser.add_argument("--limit", type=positive, help="use N conversations, from all over it")
@@ -205,9 +207,9 @@ async def _benchmark(talks: Sequence[Talk], options: argparse.Namespace) -> None
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    options = parse_arguments(argv)
     hint = HINTS[options.format]
     if options.data is None:
         err.print(f"error: --data is missing. {hint}", markup=False, soft_wrap=True)
@@ -218,7 +220,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         err.print(f"error: {error}. {hint}", markup=False, soft_wrap=True)
         return EXIT_USAGE
     return run(partial(_benchmark, talks, options))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

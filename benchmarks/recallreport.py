@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from common import out
-from metrics import Latency, Quality, quality
 from rich.table import Table
-from talks import Question
+
+from benchmarks.harness import out
+from benchmarks.metrics import Latency, Quality, quality
+from benchmarks.talks import Question
 
 ALL: Final = "all"
 HYBRID: Final = "hybrid"

@@ -22,14 +22,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import scaledata
-from common import BenchmarkFault, call, environment, err, machine, out, run, serve, write_json
-from latency import FLOOR_TOOL, load_embedder
-from metrics import Latency
 from rich.box import SIMPLE
 from rich.table import Table
-from scaledata import Sample
 
+from benchmarks import scaledata
+from benchmarks.harness import (
+    BenchmarkFault,
+    call,
+    environment,
+    err,
+    machine,
+    out,
+    run,
+    serve,
+    write_json,
+)
+from benchmarks.latency import FLOOR_TOOL, load_embedder
+from benchmarks.metrics import Latency
+from benchmarks.scaledata import Sample
 from mcp_memory.models.embedding import Embedder
 
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
@@ -52,7 +62,7 @@ GOALS_MS: Final = {
 GOAL_RECALL: Final = 0.98
 GOAL_RATIO: Final = 1.3
 
-WORKER: Final = Path(__file__).with_name("scaleworker.py")
+ROOT: Final = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +90,17 @@ def worker(kind: str, db: Path, sample: Path, *rest: object) -> dict[str, Any]:
         BenchmarkFault: It failed; the message has the end of what it wrote.
     """
     done = subprocess.run(  # noqa: S603  # our own script
-        [sys.executable, str(WORKER), kind, str(db), str(sample), *map(str, rest)],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.scaleworker",
+            kind,
+            str(db),
+            str(sample),
+            *map(str, rest),
+        ],
         # As the server is started.
-        env=environment(db) | {"OPENBLAS_NUM_THREADS": "1"},
+        env=environment(db) | {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         cwd=db.parent,
         capture_output=True,
         text=True,
@@ -221,7 +239,9 @@ def verdicts(rows: Sequence[Mapping[str, Any]], inserted: Mapping[str, Any] | No
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks scale", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="default: all four")
     parser.add_argument("--agents", type=int, default=AGENTS, help="in how many hands; default 100")
     parser.add_argument("--inserts", type=int, default=INSERTS, help="0 for none; default 100000")
@@ -260,7 +280,7 @@ async def _benchmark(options: argparse.Namespace) -> None:
     show(report)
     write_json(options.out, report)
     if options.plot:
-        from scaleplot import plot
+        from benchmarks.scaleplot import plot
 
         for path in plot(report, options.plot):
             err.print(f"wrote {path}")
@@ -277,11 +297,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    options = parse_arguments(argv)
     return run(partial(_benchmark, options))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

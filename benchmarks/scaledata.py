@@ -20,9 +20,9 @@ from typing import Final
 import duckdb
 import numpy as np
 import pyarrow as pa
-import texts
 from numpy.typing import NDArray
 
+from benchmarks import texts
 from mcp_memory.models.embedding import Embedder
 from mcp_memory.settings import load_settings
 from mcp_memory.tiers.engine import Engine

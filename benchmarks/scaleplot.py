@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -84,16 +83,14 @@ def _dress(axes: Axes, title: str, unit: str, colors: Mapping[str, str]) -> None
         spine.set_color(colors["grid"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Draw a report that was written before."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks scaleplot", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("report", type=Path, help="what `scale.py --out` has written")
     parser.add_argument("folder", type=Path, help="where the pictures go")
     options = parser.parse_args(argv)
     for path in plot(json.loads(options.report.read_text(encoding="utf-8")), options.folder):
         print(path)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

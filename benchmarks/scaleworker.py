@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import procfs
-from metrics import Latency
-from scaledata import KnownVectors, Sample, stored_vectors
 
+from benchmarks import procfs
+from benchmarks.metrics import Latency
+from benchmarks.scaledata import KnownVectors, Sample, stored_vectors
 from mcp_memory.agent import Memories
 from mcp_memory.search.vectors import VectorIndex
 from mcp_memory.settings import load_settings

@@ -11,7 +11,6 @@ import argparse
 import logging
 import os
 import secrets
-import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -22,18 +21,27 @@ from typing import Any, Final
 
 import anyio
 import anyio.to_thread
-from common import BenchmarkFault, call, embedding_status, err, machine, out, run, write_json
 from mcp import Client
 from mcp.client.stdio import stdio_client
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
-from metrics import Latency
-from procfs import Usage, children, kill, kill_owner, owner_pid, usage
 from rich.table import Table
-from soakbook import Ledger, growth, logged_errors
-from soakload import WORKING, Shared, Tally, Worker
-from soakwires import CALL_SECONDS, KINDS, connection, parameters, server_environment
-from supervise import Supervisor, create_token
 
+from benchmarks.harness import (
+    BenchmarkFault,
+    call,
+    embedding_status,
+    err,
+    machine,
+    out,
+    run,
+    write_json,
+)
+from benchmarks.metrics import Latency
+from benchmarks.procfs import Usage, children, kill, kill_owner, owner_pid, usage
+from benchmarks.soakbook import Ledger, growth, logged_errors
+from benchmarks.soakload import WORKING, Shared, Tally, Worker
+from benchmarks.soakwires import CALL_SECONDS, KINDS, connection, parameters, server_environment
+from benchmarks.supervise import Supervisor, create_token
 from mcp_memory.owner.places import Places
 
 MINUTES: Final = 10.0
@@ -318,7 +326,9 @@ def _minutes(text: str) -> float:
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks soak", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="default: 10")
     parser.add_argument("--out", type=Path, help="write the report to this JSON file")
     return parser.parse_args(argv)
@@ -349,15 +359,11 @@ async def _benchmark(minutes: float, out_path: Path | None) -> None:
         raise BenchmarkFault("something acknowledged was lost, or something leaked")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
     # The SDK's client logs each connection that breaks, and here they break on purpose.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
     # Subscriptions of the handshake era are what has to go on working.
     warnings.simplefilter("ignore", MCPDeprecationWarning)
-    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    options = parse_arguments(argv)
     return run(partial(_benchmark, options.minutes, options.out))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

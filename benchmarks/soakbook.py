@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from metrics import percentile
+from benchmarks.metrics import percentile
 
 LEVEL_SAMPLES: Final = 4
 """So many samples are the level: listeners take turns, and each is in there twice."""

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import anyio
-import texts
-from common import err
 from mcp import Client
 from mcp.client.session import MessageHandlerFnT
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
-from soakbook import Ledger, Versions, foreign_marks
+
+from benchmarks import texts
+from benchmarks.harness import err
+from benchmarks.soakbook import Ledger, Versions, foreign_marks
 
 PAUSE_SECONDS: Final = 0.4
 """Between two calls of a client: a steady load that two processors carry."""

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx2
-from common import SERVER, environment
 from mcp import Client, StdioServerParameters
 from mcp.client.session import MessageHandlerFnT
 from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from soakload import Connect
-from supervise import Supervisor
+
+from benchmarks.harness import SERVER, environment
+from benchmarks.soakload import Connect
+from benchmarks.supervise import Supervisor
 
 CALL_SECONDS: Final = 60.0
 STREAM_SECONDS: Final = 300.0

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import peerservers
-from common import out, progress
-from metrics import Latency
-from rawclient import Clients, Command, RawClient
 from rich.table import Table
+
+from benchmarks import servers
+from benchmarks.client import Clients, Command, RawClient
+from benchmarks.harness import out, progress
+from benchmarks.metrics import Latency
 
 START_SECONDS: Final = 120.0
 EMBEDDING_SECONDS: Final = 120.0
@@ -28,7 +29,7 @@ LABELS: Final = {
     "warm": "ours, the owner runs",
     "cold": "ours, no owner",
     BARE: "a bare server of the SDK",
-    REFERENCE: f"{peerservers.NPM_PACKAGE} {peerservers.NPM_VERSION}",
+    REFERENCE: f"{servers.NPM_PACKAGE} {servers.NPM_VERSION}",
 }
 
 VIEW_TOOL: Final = "core_memory_view"
@@ -115,9 +116,9 @@ def measure(
         commands = {
             "warm": warm,
             "cold": cold,
-            BARE: peerservers.bare_server(folder, reply, warm.environment),
+            BARE: servers.bare_server(folder, reply, warm.environment),
         }
-        reference = peerservers.reference_server(folder, warm.environment)
+        reference = servers.reference_server(folder, warm.environment)
         if reference is not None:
             commands[REFERENCE] = reference
         started = time_starts(commands, end_cold, times)
@@ -168,7 +169,7 @@ def time_trivial(ours: RawClient, bare: RawClient) -> Trivial:
     """Time trivial calls of both servers by the same client, in blocks of one kind, in turn."""
     timed = {
         "view": (ours, VIEW_TOOL),
-        "bare_view": (bare, peerservers.BARE_TOOL),
+        "bare_view": (bare, servers.BARE_TOOL),
         "floor": (ours, FLOOR_TOOL),
         "bare_floor": (bare, FLOOR_TOOL),
     }

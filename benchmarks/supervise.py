@@ -15,7 +15,8 @@ from typing import Any, Final
 import anyio
 import anyio.abc
 import anyio.to_thread
-from common import SERVER, BenchmarkFault
+
+from benchmarks.harness import SERVER, BenchmarkFault
 
 TRANSPORTS: Final = {"http": "/mcp", "sse": "/sse"}
 RESTART_SECONDS: Final = 1.0

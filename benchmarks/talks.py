@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-import locomo
-from locomo import CATEGORIES, DataFault
+from benchmarks import locomo
+from benchmarks.locomo import CATEGORIES, DataFault
 
 NO_KIND: Final = "other"
 

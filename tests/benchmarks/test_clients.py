@@ -8,16 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import clients
-import peerservers
-import procfs
 import pytest
-import starts
-from common import BenchmarkFault
-from metrics import Latency
 from processes import COMMAND, environment
-from procfs import Usage
-from rawclient import Clients, Command
+
+from benchmarks import clients, procfs, servers, starts
+from benchmarks.client import Clients, Command
+from benchmarks.harness import BenchmarkFault
+from benchmarks.metrics import Latency
+from benchmarks.procfs import Usage
 
 REPLY = {"content": [{"type": "text", "text": "hello"}], "structuredContent": {"said": "hello"}}
 
@@ -131,21 +129,21 @@ def test_the_owner_is_the_running_process_that_the_address_names(tmp_path):
 @pytest.mark.parametrize("found", ["dist/index.js", {"server-memory": "dist/index.js"}])
 def test_the_program_of_a_package_is_the_one_it_names(tmp_path, found):
     (tmp_path / "package.json").write_text(json.dumps({"bin": found}))
-    assert peerservers.program(tmp_path) == tmp_path / "dist" / "index.js"
+    assert servers.program(tmp_path) == tmp_path / "dist" / "index.js"
     (tmp_path / "package.json").write_text("{}")
     with pytest.raises(BenchmarkFault, match="no program"):
-        peerservers.program(tmp_path)
+        servers.program(tmp_path)
 
 
 @pytest.mark.slow
 def test_the_bare_server_gives_the_reply_it_was_made_with(tmp_path):
-    command = peerservers.bare_server(tmp_path, REPLY, environment(tmp_path))
+    command = servers.bare_server(tmp_path, REPLY, environment(tmp_path))
     with Clients(60) as pool:
         client = pool.start(command)
         assert client.initialize()["serverInfo"]["name"] == "bare"
-        result = client.ask("tools/call", {"name": peerservers.BARE_TOOL, "arguments": {}})
+        result = client.ask("tools/call", {"name": servers.BARE_TOOL, "arguments": {}})
         assert result["content"] == REPLY["content"]
-        assert client.tool(peerservers.BARE_TOOL, {}) == REPLY["structuredContent"]
+        assert client.tool(servers.BARE_TOOL, {}) == REPLY["structuredContent"]
         client.close()
 
 

@@ -6,9 +6,10 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import keyvalue
 import pytest
-from keyvalue import LEVELS, PAIRS, Asked, PairSet, Question, follow, make_set
+
+from benchmarks import keyvalue
+from benchmarks.keyvalue import LEVELS, PAIRS, Asked, PairSet, Question, follow, make_set
 
 
 def search_in(pairs: PairSet, query: str) -> list[str]:

@@ -7,13 +7,21 @@ import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import latency
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from locomo import DataFault, DiaId, load, parse_dialogue, parse_evidence, parse_session_time
-from metrics import Latency, percentile, quality, recall_at, reciprocal_rank
-from texts import MAX_WORDS, MIN_WORDS, memory, query
+
+from benchmarks import latency
+from benchmarks.locomo import (
+    DataFault,
+    DiaId,
+    load,
+    parse_dialogue,
+    parse_evidence,
+    parse_session_time,
+)
+from benchmarks.metrics import Latency, percentile, quality, recall_at, reciprocal_rank
+from benchmarks.texts import MAX_WORDS, MIN_WORDS, memory, query
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-import paging
 import pytest
-from common import BenchmarkFault
-from pagingreplay import Replay, Server, replay, started
-from pagingrules import (
+
+from benchmarks import paging
+from benchmarks.harness import BenchmarkFault
+from benchmarks.pagingreplay import Replay, Server, replay, started
+from benchmarks.pagingrules import (
     Arithmetic,
     Range,
     Said,

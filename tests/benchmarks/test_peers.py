@@ -6,14 +6,14 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-import peerloss
-import peers
 import pytest
-from common import BenchmarkFault, progress
-from metrics import Latency
-from peerreport import Loss, Result, show, verdicts
-from peerservers import OURS, Peer, install_npm, install_python
-from rawclient import Clients, Command
+
+from benchmarks import peerloss, peers
+from benchmarks.client import Clients, Command
+from benchmarks.harness import BenchmarkFault, progress
+from benchmarks.metrics import Latency
+from benchmarks.peerreport import Loss, Result, show, verdicts
+from benchmarks.servers import OURS, Peer, install_npm, install_python
 
 SERVER = """
 import json, pathlib, sys

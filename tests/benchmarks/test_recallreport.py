@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import recallreport
 from fakes import HashEmbedder
-from recallreport import Measured, grade, verdicts
-from talks import Question
-from vectorsizes import stored_vectors
 
+from benchmarks import recallreport
+from benchmarks.recallreport import Measured, grade, verdicts
+from benchmarks.talks import Question
+from benchmarks.vectorsizes import stored_vectors
 from mcp_memory.agent import Memories
 from mcp_memory.settings import load_settings
 from mcp_memory.tiers.engine import Engine

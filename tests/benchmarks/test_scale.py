@@ -9,14 +9,10 @@ from functools import partial
 import duckdb
 import numpy as np
 import pytest
-import scale
-import scaledata
-import scaleplot
-import scaleworker
-import texts
-from scale import Case
-from scaledata import KnownVectors, Sample
 
+from benchmarks import scale, scaledata, scaleplot, scaleworker, texts
+from benchmarks.scale import Case
+from benchmarks.scaledata import KnownVectors, Sample
 from mcp_memory.agent import Memories
 from mcp_memory.settings import load_settings
 from mcp_memory.tiers.engine import Engine

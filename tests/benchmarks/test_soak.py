@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import pytest
-import soak
 from hypothesis import given
 from hypothesis import strategies as st
-from procfs import Usage
-from soakbook import LEVEL_SAMPLES, Ledger, Versions, foreign_marks, growth, logged_errors
-from soakload import Shared, Tally
-from soakwires import KINDS
+
+from benchmarks import soak
+from benchmarks.procfs import Usage
+from benchmarks.soakbook import (
+    LEVEL_SAMPLES,
+    Ledger,
+    Versions,
+    foreign_marks,
+    growth,
+    logged_errors,
+)
+from benchmarks.soakload import Shared, Tally
+from benchmarks.soakwires import KINDS
 
 
 def versions(*attempted: str, acknowledged: int) -> Versions:

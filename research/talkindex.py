@@ -8,9 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, cast
 from zoneinfo import ZoneInfo
 
-from talks import Question, Talk, Turn
-from vectorcache import VectorCache, Vectors
-
+from benchmarks.talks import Question, Talk, Turn
 from mcp_memory.models.embedding import Embedder
 from mcp_memory.search.asking import ask
 from mcp_memory.search.index import SearchIndex
@@ -20,6 +18,7 @@ from mcp_memory.search.queries import Question as Asked
 from mcp_memory.tiers.recall import WINDOW_MESSAGES
 from mcp_memory.values.records import Message, Role
 from mcp_memory.values.render import render_window, speaker_prefix
+from research.vectorcache import VectorCache, Vectors
 
 Range = tuple[int, int]
 

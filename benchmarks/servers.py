@@ -16,9 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from common import SERVER, BenchmarkFault, environment, err
-from rawclient import Command
-
+from benchmarks.client import Command
+from benchmarks.harness import SERVER, BenchmarkFault, environment, err
 from mcp_memory.models.fetching import ModelFiles
 
 BARE_TOOL: Final = "reply"

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import texts
+from benchmarks import texts
 
 _SLOTS: Final[Mapping[str, tuple[str, ...]]] = {
     "tool": (

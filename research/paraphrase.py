@@ -17,19 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import notes
-import texts
-from common import EXIT_USAGE, err, machine, out, progress, run_blocking, write_json
-from latency import load_embedder
-from locomo import DataFault
-from metrics import recall_at, reciprocal_rank
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks import texts
+from benchmarks.harness import EXIT_USAGE, err, machine, out, progress, run_blocking, write_json
+from benchmarks.latency import load_embedder
+from benchmarks.locomo import DataFault
+from benchmarks.metrics import recall_at, reciprocal_rank
 from mcp_memory.agent import AgentMemory, Memories
 from mcp_memory.models.embedding import Embedder
 from mcp_memory.settings import load_settings
 from mcp_memory.tiers.engine import Engine
+from research import notes
 
 PAIRS: Final = Path(__file__).with_name("paraphrases.json")
 SIZES: Final = (100, 1_000, 10_000)

@@ -18,23 +18,32 @@ from pathlib import Path
 from typing import Any, Final, cast
 from unittest.mock import patch
 
-import boards
 import numpy as np
-from common import EXIT_USAGE, err, machine, out, positive, progress, run_blocking, write_json
-from formats import HINTS, LOADERS
-from latency import load_embedder
-from locomo import DataFault
-from longtexts import Crowded, crowded
-from metrics import Quality, quality
 from rich.progress import Progress
 from rich.table import Table
-from talkindex import Indexed, pieces, texts_of
-from talks import Question, Talk, spread, together
-from vectorcache import VectorCache
 
+from benchmarks.formats import HINTS, LOADERS
+from benchmarks.harness import (
+    EXIT_USAGE,
+    err,
+    machine,
+    out,
+    positive,
+    progress,
+    run_blocking,
+    write_json,
+)
+from benchmarks.latency import load_embedder
+from benchmarks.locomo import DataFault
+from benchmarks.metrics import Quality, quality
+from benchmarks.talks import Question, Talk, spread, together
 from mcp_memory.search import index as search_index
 from mcp_memory.search import signals
 from mcp_memory.search.embedded import EmbeddedDocuments
+from research import boards
+from research.longtexts import Crowded, crowded
+from research.talkindex import Indexed, pieces, texts_of
+from research.vectorcache import VectorCache
 
 HITS: Final = 20
 

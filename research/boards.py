@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from common import BenchmarkFault
-from metrics import CUTS
 from numpy.typing import NDArray
-from talkindex import Indexed
-from talks import Question
 
+from benchmarks.harness import BenchmarkFault
+from benchmarks.metrics import CUTS
+from benchmarks.talks import Question
 from mcp_memory.search import signals
 from mcp_memory.search.queries import Filter
+from research.talkindex import Indexed
 
 Values = NDArray[np.float32]
 Shares = NDArray[np.float64]

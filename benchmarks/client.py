@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self, cast
 
-from common import BenchmarkFault
+from benchmarks.harness import BenchmarkFault
 
 PROTOCOL_VERSION: Final = "2025-11-25"
 ENDING_SECONDS: Final = 20.0

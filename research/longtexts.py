@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from metrics import Quality, quality
 from rich.progress import Progress
-from talkindex import Indexed, add, pieces, texts_of
-from talks import Talk, Turn
-from vectorcache import VectorCache
+
+from benchmarks.metrics import Quality, quality
+from benchmarks.talks import Talk, Turn
+from research.talkindex import Indexed, add, pieces, texts_of
+from research.vectorcache import VectorCache
 
 LONG_CHARS: Final = 3_000
 HITS: Final = 20

@@ -17,9 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from common import BenchmarkFault, call, machine, out, run, serve, wait_until_embedded, write_json
 from rich.table import Table
 
+from benchmarks.harness import (
+    BenchmarkFault,
+    call,
+    machine,
+    out,
+    run,
+    serve,
+    wait_until_embedded,
+    write_json,
+)
 from mcp_memory.models.embedding import Embedder, FastEmbedder
 from mcp_memory.models.fetching import find_model
 from mcp_memory.settings import load_settings

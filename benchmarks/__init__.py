@@ -1,0 +1,1 @@
+"""Measurements of the promises that the documentation makes: `python -m benchmarks --help`."""
