@@ -26,6 +26,9 @@ from mcp.client.stdio import get_default_environment, stdio_client
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mcp_memory import __version__
+from mcp_memory.values.project import DISTRIBUTION
+
 CALL_TIMEOUT_SECONDS: Final = 120.0
 STATUS_POLL_SECONDS: Final = 0.25
 
@@ -186,7 +189,10 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("mcp-memory", "mcp", "duckdb", "fastembed")},
+        "versions": {
+            DISTRIBUTION: __version__,
+            **{name: version(name) for name in ("mcp", "duckdb", "fastembed")},
+        },
     }
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-import platformdirs
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -26,7 +25,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mcp_memory.values.errors import InvalidInput, SettingsFault
 from mcp_memory.values.kinds import DEFAULTS, Policies, read_policies
-from mcp_memory.values.locations import APP_NAME, PREFIX, default_db, expanded
+from mcp_memory.values.locations import PREFIX, default_cache, default_db, expanded
+from mcp_memory.values.project import install_hint
 from mcp_memory.values.text import check_label, check_name
 from mcp_memory.values.windows import window_of
 
@@ -51,7 +51,7 @@ def _default_db() -> Path:
 
 
 def _default_cache() -> Path:
-    return Path(platformdirs.user_cache_dir(APP_NAME, appauthor=False))
+    return Path(default_cache())
 
 
 def _expanded(path: Path) -> Path:
@@ -200,8 +200,8 @@ class Settings(BaseSettings):
             raise ValueError("SUMMARIZER_MODEL must name the endpoint's model")
         if self.summarizer != EXTRACTIVE and not all(map(find_spec, _ENDPOINT_PACKAGES)):
             raise ValueError(
-                f"SUMMARIZER: an endpoint needs {' and '.join(_ENDPOINT_PACKAGES)}:"
-                " install mcp-memory[endpoint]"
+                f"SUMMARIZER: an endpoint needs {' and '.join(_ENDPOINT_PACKAGES)}."
+                f" {install_hint('endpoint')}"
             )
         return self
 

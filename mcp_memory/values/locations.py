@@ -1,12 +1,23 @@
-"""Where the database is; light enough for the shim, which imports little else."""
+"""Where the database and the cache are; light enough for the shim, which imports little else."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from mcp_memory.values.project import DISTRIBUTION
+
+TYPE_CHECKING = False  # As in typing, which takes milliseconds to import.
+if TYPE_CHECKING:
+    from platformdirs.api import PlatformDirsABC
 
 PREFIX = "MCP_MEMORY_"
-APP_NAME = "mcp-memory"
+
+FORMER_NAME = "mcp-memory"
+"""The folders' name in 0.1.0; another memory server uses the same one."""
+
+DB_NAME = "memory.duckdb"
+MODELS_FOLDER = "models"
 
 
 def own_settings(environ: Mapping[str, str]) -> dict[str, str]:
@@ -16,22 +27,52 @@ def own_settings(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def default_db() -> str:
-    """Return the path of the database where none is set."""
-    import platformdirs
+def default_db(directories: Callable[..., PlatformDirsABC] | None = None) -> str:
+    """Return the path of the database if none is set.
 
-    return os.path.join(platformdirs.user_data_dir(APP_NAME, appauthor=False), "memory.duckdb")
+    It is in the platform's data folder. A database in the folder that 0.1.0 used is
+    returned as long as the new folder has none.
+
+    Args:
+        directories: The conventions of a platform; this platform's by default.
+    """
+    new, former = (
+        os.path.join(platform.user_data_dir, DB_NAME) for platform in _platforms(directories)
+    )
+    return former if os.path.exists(former) and not os.path.exists(new) else new
+
+
+def default_cache(directories: Callable[..., PlatformDirsABC] | None = None) -> str:
+    """Return the path of the cache folder if none is set.
+
+    The folder that 0.1.0 used is returned if it has models and the new one has none,
+    so that they are not downloaded again.
+
+    Args:
+        directories: The conventions of a platform; this platform's by default.
+    """
+    new, former = (platform.user_cache_dir for platform in _platforms(directories))
+    has_models = [os.path.exists(os.path.join(path, MODELS_FOLDER)) for path in (new, former)]
+    return former if has_models == [False, True] else new
 
 
 def expanded(path: str) -> str:
     """Return an absolute path, `~` replaced by the user's home.
 
     Raises:
-        ValueError: It is empty, or names the home of a user that there is not.
+        ValueError: It is empty, or names the home of a user who does not exist.
     """
     if not path.strip() or path == ".":
         raise ValueError("give the path of a file")
     whole = os.path.expanduser(path)
     if whole.startswith("~"):
-        raise ValueError("names the home of a user that there is not")
+        raise ValueError("names the home of a user who does not exist")
     return os.path.abspath(whole)
+
+
+def _platforms(directories: Callable[..., PlatformDirsABC] | None) -> list[PlatformDirsABC]:
+    if directories is None:
+        import platformdirs
+
+        directories = platformdirs.PlatformDirs
+    return [directories(name, appauthor=False) for name in (DISTRIBUTION, FORMER_NAME)]

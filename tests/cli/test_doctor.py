@@ -116,7 +116,7 @@ def test_nothing_is_made_where_nothing_is(run: Run, settings: Settings) -> None:
 def test_plain_lines_name_level_subject_and_what_to_do() -> None:
     done = CliRunner().invoke(doctor, [])
     lines = done.stdout.splitlines()
-    assert any(line.startswith("ok:      python: mcp-memory ") for line in lines)
+    assert any(line.startswith("ok:      python: mcp-virtual-memory ") for line in lines)
     at = next(n for n, line in enumerate(lines) if line.startswith("warning: clients: "))
     assert lines[at + 1].startswith("         -> See the README")
     assert lines[-1].startswith("0 problems, ")

@@ -269,5 +269,5 @@ def test_an_endpoint_without_a_model_is_refused_in_one_line():
 
 def test_a_missing_package_is_named_with_the_extra(monkeypatch):
     monkeypatch.setattr("mcp_memory.settings.find_spec", lambda name: None)
-    with pytest.raises(SettingsFault, match=r"install mcp-memory\[endpoint\]"):
+    with pytest.raises(SettingsFault, match=r"pip install '\.\[endpoint\]'"):
         load_settings(summarizer="http://localhost:1/v1", summarizer_model="tiny")

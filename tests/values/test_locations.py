@@ -1,0 +1,100 @@
+"""Where database and cache are by default, on each platform."""
+
+import os
+from pathlib import Path
+
+import pytest
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
+
+from mcp_memory.settings import load_settings
+from mcp_memory.values.locations import default_cache, default_db, expanded
+
+
+class Windows:
+    """The folders of Windows, as `platformdirs.windows` lays them out without an author."""
+
+    def __init__(self, appname: str, *, appauthor: bool) -> None:
+        assert not appauthor
+        local = Path("~", "AppData", "Local").expanduser()
+        self.user_data_dir = str(local / appname)
+        self.user_cache_dir = str(local / appname / "Cache")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("XDG_", "MCP_MEMORY_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    return tmp_path
+
+
+PLATFORMS = pytest.mark.parametrize(
+    ("platform", "data", "cache"),
+    [
+        pytest.param(Unix, ".local/share/{}", ".cache/{}", id="linux"),
+        pytest.param(MacOS, "Library/Application Support/{}", "Library/Caches/{}", id="macos"),
+        pytest.param(Windows, "AppData/Local/{}", "AppData/Local/{}/Cache", id="windows"),
+    ],
+)
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+@PLATFORMS
+def test_the_folders_have_the_name_of_the_distribution(home, platform, data, cache):
+    assert default_db(platform) == str(home / data.format("mcp-virtual-memory") / "memory.duckdb")
+    assert default_cache(platform) == str(home / cache.format("mcp-virtual-memory"))
+
+
+@PLATFORMS
+def test_a_database_in_the_former_folder_is_used_until_the_new_one_has_one(
+    home, platform, data, cache
+):
+    former = home / data.format("mcp-memory") / "memory.duckdb"
+    new = home / data.format("mcp-virtual-memory") / "memory.duckdb"
+    touch(former)
+    assert default_db(platform) == str(former)
+    touch(new)
+    assert default_db(platform) == str(new)
+
+
+@PLATFORMS
+def test_another_program_s_files_in_the_former_folder_are_left_alone(home, platform, data, cache):
+    touch(home / data.format("mcp-memory") / "sqlite_vec.db")
+    touch(home / cache.format("mcp-memory") / "other")
+    assert "mcp-virtual-memory" in default_db(platform)
+    assert "mcp-virtual-memory" in default_cache(platform)
+
+
+@PLATFORMS
+def test_models_in_the_former_cache_are_used_again(home, platform, data, cache):
+    former = home / cache.format("mcp-memory")
+    new = home / cache.format("mcp-virtual-memory")
+    touch(former / "models" / "some--model" / "model.onnx")
+    touch(new / "tiktoken" / "ranks")
+    assert default_cache(platform) == str(former)
+    touch(new / "models" / "some--model" / "model.onnx")
+    assert default_cache(platform) == str(new)
+
+
+def test_the_settings_take_both_from_this_platform():
+    settings = load_settings()
+    assert str(settings.db) == default_db()
+    assert str(settings.cache_dir) == default_cache()
+    assert settings.db.parent.name == "mcp-virtual-memory"
+
+
+def test_the_home_of_a_user_who_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="does not exist"):
+        expanded("~no-such-user-here/memory.duckdb")
+
+
+@pytest.mark.parametrize("path", ["", "  ", "."])
+def test_an_empty_path_is_refused(path):
+    with pytest.raises(ValueError, match="path of a file"):
+        expanded(path)
