@@ -89,7 +89,9 @@ class Rewriter:
 
         rewriter = cls(memories, Endpoint(memories.engine.settings))
         # No agent asks for a consolidation: it is nobody's cost in particular.
-        memories.complete = lambda prompt, tokens: rewriter.complete(SHARED, "", prompt, tokens)
+        memories.schedule.complete = lambda prompt, tokens: rewriter.complete(
+            SHARED, "", prompt, tokens
+        )
         return rewriter
 
     def close(self) -> None:

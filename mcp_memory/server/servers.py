@@ -139,7 +139,7 @@ class Servers:
                 self._memories = memories
                 self._rewriter = Rewriter.of(memories)
                 seconds = self.settings.heartbeat_seconds
-                self._heart = Heart(memories.engine, seconds, memories.beat)
+                self._heart = Heart(memories.engine, seconds, memories.schedule.beat)
                 self._heart.start()
             return self._memories
 

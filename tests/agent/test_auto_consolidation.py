@@ -71,7 +71,7 @@ def model() -> Iterator[Model]:
 def memories(settings, model) -> Iterator[Memories]:
     changed = settings.model_copy(update={"auto_consolidate": "on"})
     memories = Memories(Engine(changed, embedder=HashEmbedder()))
-    memories.complete = model.complete
+    memories.schedule.complete = model.complete
     yield memories
     memories.close()
 
@@ -100,7 +100,7 @@ def test_its_edits_are_one_consolidation_with_author_reason_and_cost(memories, m
     told: list[frozenset[str]] = []
     memory.listen(told.append)
     model.answer = answer("Ana lives in Lisbon")
-    done = memories.consolidate("default")
+    done = memories.schedule.consolidate("default")
     assert memory.core.get("human").value == "Ana lives in Lisbon"
     assert memory.core.get("human").editor == "endpoint"
     unit = done.consolidation
@@ -116,7 +116,7 @@ def test_its_edits_are_one_consolidation_with_author_reason_and_cost(memories, m
 
 def test_it_is_shown_what_is_new_and_which_blocks_it_may_rewrite(memories, memory, model):
     memory.core.define("rules", "Never lie.", read_only=True)
-    memories.consolidate("default")
+    memories.schedule.consolidate("default")
     [asked] = model.asked
     assert "I live in Lisbon now" in asked
     assert "only these blocks: persona, human." in asked
@@ -139,37 +139,37 @@ def test_a_block_that_it_was_not_shown_whole_it_may_not_rewrite(settings, model)
 
 
 def test_it_is_asked_once_for_the_same_news_and_not_without_any(memories, memory, model):
-    assert memories.consolidate("default").changes == ()
-    assert memories.consolidate("default") is None
+    assert memories.schedule.consolidate("default").changes == ()
+    assert memories.schedule.consolidate("default") is None
     assert len(model.asked) == 1
-    assert memories.consolidation_due("default") is None
+    assert memories.schedule.consolidation_due("default") is None
     say(memory, "And I have a dog")
-    assert memories.consolidate("default") is not None
-    assert memories.consolidate("nobody") is None
+    assert memories.schedule.consolidate("default") is not None
+    assert memories.schedule.consolidate("nobody") is None
     assert len(model.asked) == 2
 
 
 def test_a_heartbeat_asks_it_once_nobody_is_at_work(settings, model):
     changed = settings.model_copy(update={"auto_consolidate": "on", "heartbeat_seconds": 60.0})
     memories = Memories(Engine(changed, embedder=HashEmbedder()))
-    memories.complete = model.complete
+    memories.schedule.complete = model.complete
     memory = memories.open("default")
     say(memory, "I live in Lisbon now")
-    assert memories.beat()
+    assert memories.schedule.beat()
     assert model.asked == []
     memories.engine.database.used_at -= 31
-    assert not memories.beat()
+    assert not memories.schedule.beat()
     assert len(model.asked) == 1
-    assert not memories.beat()
+    assert not memories.schedule.beat()
     assert [event.kind for event in memory.events()] == ["rethought", "rethink_reminder"]
     memories.close()
 
 
 def test_it_is_off_unless_it_is_set(settings, model):
     memories = Memories(Engine(settings, embedder=HashEmbedder()))
-    memories.complete = model.complete
+    memories.schedule.complete = model.complete
     say(memories.open("default"), "I live in Lisbon now")
-    assert memories.consolidate("default") is None
+    assert memories.schedule.consolidate("default") is None
     assert model.asked == []
     memories.close()
 
@@ -237,23 +237,23 @@ def test_a_block_that_was_changed_while_it_was_asked_is_not_overwritten(memories
 
 def test_what_a_model_writes_around_its_json_is_passed_over(memories, memory, model):
     model.answer = f"Sure!\n```json\n{json.dumps(answer('Ana lives in Lisbon'))}\n```\nDone."
-    assert memories.consolidate("default").changes[0].after == "Ana lives in Lisbon"
+    assert memories.schedule.consolidate("default").changes[0].after == "Ana lives in Lisbon"
 
 
 def test_an_endpoint_that_fails_is_left_alone_until_there_is_more(memories, memory, model):
     model.answer = "broken"
-    assert memories.consolidate("default") is None
-    assert memories.consolidate("default") is None
+    assert memories.schedule.consolidate("default") is None
+    assert memories.schedule.consolidate("default") is None
     assert len(model.asked) == 1
     model.answer = answer("Ana lives in Lisbon")
     say(memory, "Still there?")
-    assert memories.consolidate("default") is not None
+    assert memories.schedule.consolidate("default") is not None
 
 
 def test_a_clients_own_consolidation_goes_on_beside_it(memories, memory, model):
     memory.core.rethink("persona", "Be brief.")
     model.answer = answer("Ana lives in Lisbon")
-    memories.consolidate("default")
+    memories.schedule.consolidate("default")
     memory.core.append("persona", "Be kind.")
     done = memory.core.finish_rethinking("manners")
     assert [c.label for c in done.consolidation.changed] == ["human", "persona"]

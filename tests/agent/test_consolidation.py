@@ -197,21 +197,21 @@ def test_a_reminder_is_due_once_for_what_is_new(settings):
     memory = memories.open("default")
     told: list[frozenset[str]] = []
     memory.listen(told.append)
-    assert memories.consolidation_due("default") is None
+    assert memories.schedule.consolidation_due("default") is None
     say(memory, "one", "two")
     memory.archive.insert("three")
-    due = memories.consolidation_due("default")
+    due = memories.schedule.consolidation_due("default")
     assert (due.messages, due.memories, due.since) == (2, 1, None)
-    assert memories.consolidation_due("default") == due
+    assert memories.schedule.consolidation_due("default") == due
     told.clear()
-    event = memories.remind("default")
+    event = memories.schedule.remind("default")
     assert event.kind == "rethink_reminder"
     assert told == [frozenset({"events"})]
-    assert memories.remind("default") is None
+    assert memories.schedule.remind("default") is None
     say(memory, "four")
-    assert memories.consolidation_due("default").messages == 3
+    assert memories.schedule.consolidation_due("default").messages == 3
     memory.core.finish_rethinking()
-    assert memories.consolidation_due("default") is None
+    assert memories.schedule.consolidation_due("default") is None
     memories.close()
 
 
@@ -223,8 +223,8 @@ def test_what_was_recorded_before_the_clock_was_set_back_is_not_news_for_ever(
         later = datetime.now(UTC) + timedelta(days=30)
         then.setattr("mcp_memory.agent.conversations.now", lambda: later)
         say(memories.open("default"), "one")
-    assert memories.remind("default") is not None
-    assert memories.remind("default") is None
+    assert memories.schedule.remind("default") is not None
+    assert memories.schedule.remind("default") is None
     memories.close()
 
 
@@ -232,12 +232,12 @@ def test_tool_results_alone_are_no_news_and_who_wants_no_reminders_gets_none(set
     memories = Memories(Engine(settings, embedder=HashEmbedder()))
     memory = memories.open("default")
     memory.conversations.append([NewMessage("tool", "42", name="calculator")])
-    assert memories.consolidation_due("default") is None
+    assert memories.schedule.consolidation_due("default") is None
     memories.close()
     quiet = settings.model_copy(update={"rethink_every": 0})
     memories = Memories(Engine(quiet, embedder=HashEmbedder()))
     say(memories.open("default"), "one")
-    assert memories.consolidation_due("default") is None
+    assert memories.schedule.consolidation_due("default") is None
     memories.close()
 
 

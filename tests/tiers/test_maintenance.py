@@ -280,12 +280,12 @@ def test_a_beat_reminds_a_connected_agent_of_news_once(engine: Engine):
     heard: list[frozenset[str]] = []
     memory.listen(heard.append)
     for _ in range(2):
-        memories.beat()
+        memories.schedule.beat()
     assert kinds(memory) == [events.REMINDER]
     assert kinds(gone) == []
     assert heard == [frozenset({"events"})]
     memory.conversations.append([NewMessage("user", "To Grønland.")])
-    memories.beat()
+    memories.schedule.beat()
     assert kinds(memory) == [events.REMINDER] * 2
 
 
@@ -294,13 +294,13 @@ def test_a_beat_warns_of_a_window_that_a_block_has_filled(settings: Settings):
     memories = Memories(Engine(changed, embedder=HashEmbedder()))
     memory, other = memories.open("ana"), memories.open("ana")
     memory.conversations.append([NewMessage("user", "word " * 1_000)])
-    memories.beat()
+    memories.schedule.beat()
     assert kinds(memory) == []
     other.core.rethink("human", "fact " * 600)
     heard: set[str] = set()
     memory.listen(heard.update)
     for _ in range(2):
-        memories.beat()
+        memories.schedule.beat()
     assert kinds(memory) == [events.WARNING]
     assert heard == {"events", "budget/main"}
     memories.close()
