@@ -36,7 +36,6 @@ from benchmarks.harness import (
     positive,
     progress,
     run_blocking,
-    without_model,
     write_json,
 )
 from benchmarks.metrics import Latency
@@ -172,8 +171,7 @@ def measure(sets: Sequence[PairSet], mode: str) -> Run:
     run = Run({})
     with tempfile.TemporaryDirectory(prefix="mcp-memory-keyvalue-") as name:
         folder = Path(name)
-        model = without_model(folder / "none") if mode == "lexical" else {}
-        settings = environment(folder / "memory.duckdb", owner="off", **model)
+        settings = environment(folder / "memory.duckdb", owner="off", search_mode=mode)
         with Clients(LIMIT_SECONDS) as clients:
             client = clients.start(Command(SERVER, settings, folder))
             client.initialize()
@@ -257,7 +255,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=SEED, help="the same seed makes the same pairs")
     parser.add_argument(
         "--mode",
-        choices=("hybrid", "lexical"),
+        choices=("hybrid", "lexical", "dense"),
         default="hybrid",
         help="how to search; default: as users have it",
     )
