@@ -82,6 +82,15 @@ def environment(db: Path, **settings: object) -> dict[str, str]:
     return env | {f"MCP_MEMORY_{name.upper()}": str(value) for name, value in settings.items()}
 
 
+def without_model(folder: Path) -> dict[str, str]:
+    """Return the settings of a server that searches by words alone, as it has no model.
+
+    Args:
+        folder: An empty folder, or one that does not exist.
+    """
+    return {"cache_dir": str(folder), "offline": "1"}
+
+
 @asynccontextmanager
 async def serve(db: Path, **settings: str) -> AsyncGenerator[Client]:
     """Start a server on `db` and yield a client that is connected to it.

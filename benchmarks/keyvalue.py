@@ -36,6 +36,7 @@ from benchmarks.harness import (
     positive,
     progress,
     run_blocking,
+    without_model,
     write_json,
 )
 from benchmarks.metrics import Latency
@@ -171,7 +172,8 @@ def measure(sets: Sequence[PairSet], mode: str) -> Run:
     run = Run({})
     with tempfile.TemporaryDirectory(prefix="mcp-memory-keyvalue-") as name:
         folder = Path(name)
-        settings = environment(folder / "memory.duckdb", owner="off", search_mode=mode)
+        model = without_model(folder / "none") if mode == "lexical" else {}
+        settings = environment(folder / "memory.duckdb", owner="off", **model)
         with Clients(LIMIT_SECONDS) as clients:
             client = clients.start(Command(SERVER, settings, folder))
             client.initialize()
@@ -255,7 +257,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=SEED, help="the same seed makes the same pairs")
     parser.add_argument(
         "--mode",
-        choices=("hybrid", "lexical", "dense"),
+        choices=("hybrid", "lexical"),
         default="hybrid",
         help="how to search; default: as users have it",
     )

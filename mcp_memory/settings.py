@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -36,14 +35,6 @@ EXTRACTIVE: Final = "extractive"
 """The summarizer that needs no model."""
 
 _ENDPOINT_PACKAGES: Final = ("openai", "pybreaker")
-
-
-class SearchMode(StrEnum):
-    """Which halves of the search are used; all but `hybrid` are for measuring."""
-
-    HYBRID = "hybrid"
-    LEXICAL = "lexical"
-    DENSE = "dense"
 
 
 def _default_db() -> Path:
@@ -146,7 +137,6 @@ class Settings(BaseSettings):
     )
     tokenizer: Literal["o200k_base", "cl100k_base"] = "o200k_base"
     embedding_model: str = Field(default=DEFAULT_MODEL, min_length=1)
-    toolset: Literal["standard"] = "standard"
     owner: Literal["auto", "off"] = "auto"
     owner_idle_seconds: float = Field(default=300.0, ge=0, le=1e9)
     heartbeat_seconds: float = Field(default=300.0, ge=0, le=1e9)
@@ -172,7 +162,6 @@ class Settings(BaseSettings):
     cache_dir: Annotated[Path, AfterValidator(_expanded)] = Field(default_factory=_default_cache)
     threads: int | None = Field(default=None, ge=1)
     cache_mb: int = Field(default=512, ge=16, le=1_000_000)
-    search_mode: SearchMode = SearchMode.HYBRID
     kinds: Annotated[Policies, NoDecode, BeforeValidator(_table)] = DEFAULTS
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
 

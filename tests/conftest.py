@@ -48,9 +48,11 @@ def open_memory(settings: Settings) -> Iterator[Callable[..., AgentMemory]]:
     """Open the memory of an agent on the test's database; closed at the end."""
     opened: list[AgentMemory] = []
 
-    def open_it(agent: str = "default", **changes: object) -> AgentMemory:
+    def open_it(
+        agent: str = "default", *, has_model: bool = True, **changes: object
+    ) -> AgentMemory:
         changed = settings.model_copy(update=changes)
-        memory = memory_of(Engine(changed, embedder=HashEmbedder()), agent)
+        memory = memory_of(Engine(changed, embedder=HashEmbedder() if has_model else None), agent)
         opened.append(memory)
         return memory
 

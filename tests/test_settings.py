@@ -37,7 +37,6 @@ def test_without_an_environment_the_defaults_hold():
         ("CACHE_DIR", "/data/cache", "cache_dir", Path("/data/cache")),
         ("CACHE_MB", "1024", "cache_mb", 1_024),
         ("EMBEDDING_MODEL", "org/model", "embedding_model", "org/model"),
-        ("SEARCH_MODE", "lexical", "search_mode", "lexical"),
         ("LOG_LEVEL", "debug", "log_level", "debug"),
         ("HTTP_PUBLIC_URL", "https://a.example/m/", "http_public_url", "https://a.example/m"),
         (
@@ -87,10 +86,8 @@ def test_a_setting_is_read_from_its_variable(monkeypatch, name, value, field, re
         ("DB", "~no-such-user-here/memory.duckdb"),
         ("CACHE_DIR", ""),
         ("EMBEDDING_MODEL", ""),
-        ("TOOLSET", "everything"),
         ("OWNER", "on"),
         ("THREADS", "0"),
-        ("SEARCH_MODE", "magic"),
         ("LOG_LEVEL", "loud"),
         ("HTTP_PUBLIC_URL", "memory.example.org"),
         ("HTTP_ISSUER", "ftp://id.example"),

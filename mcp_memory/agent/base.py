@@ -11,7 +11,7 @@ from mcp_memory.paging import Pager
 from mcp_memory.search.asking import ask
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.queries import Filter, Ranking
-from mcp_memory.settings import SearchMode, Settings
+from mcp_memory.settings import Settings
 from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.dates import now
@@ -94,21 +94,18 @@ class Part:
             index: Gives an agent's index; called with the engine's lock held.
             of_facts: Whether the tier holds facts, and no conversation.
         """
-        engine, agent, mode = self._engine, self._agent, self._settings.search_mode
-        lexical = mode is not SearchMode.DENSE
-        vector = None
-        if mode is not SearchMode.LEXICAL:
-            vector = engine.questions.vector(query, of_facts=of_facts)
+        engine, agent = self._engine, self._agent
+        vector = engine.questions.vector(query, of_facts=of_facts)
         with engine.lock:
             asked = index(agent)
             question = ask(query, asked.speakers, where.as_of or now(), self._settings.zone)
-            prepared = asked.prepare(question, where, lexical=lexical)
+            prepared = asked.prepare(question, where)
             ranking = asked.search(prepared, vector, offset=offset, limit=limit)
             kind: SearchKind = "lexical" if vector is None else "hybrid"
             note = None
-            if vector is None and mode is not SearchMode.LEXICAL:
+            if vector is None:
                 note = _LEXICAL_NOTE.format(state=engine.state(agent).state)
-            elif vector is not None and not asked.complete:
+            elif not asked.complete:
                 note = _UNFILLED_NOTE
         return ranking, kind, note
 

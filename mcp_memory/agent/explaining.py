@@ -16,7 +16,6 @@ from mcp_memory.search.queries import Filter, Found, Key, Prepared
 from mcp_memory.search.signals import counted, weight_of
 from mcp_memory.search.vectors import Vectors
 from mcp_memory.search.when import spans
-from mcp_memory.settings import SearchMode
 from mcp_memory.values.dates import now
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import Passage, SearchKind
@@ -101,9 +100,7 @@ class Explanations(Part):
         if text is None:
             raise InvalidInput("query is empty", field="query", hint="Say what is looked for")
         limit = check_limit(limit, "limit")
-        vector = None
-        if self._settings.search_mode is not SearchMode.LEXICAL:
-            vector = engine.questions.vector(text, of_facts=tier == "archival")
+        vector = engine.questions.vector(text, of_facts=tier == "archival")
         with engine.lock:
             if tier == "conversation":
                 return self._explained(
@@ -125,8 +122,7 @@ class Explanations(Part):
         question = ask(text, index.speakers, moment, zone)
         words = index.prepare(question, Filter())
         meaning = index.prepare(question, Filter(), lexical=False)
-        both = words if self._settings.search_mode is not SearchMode.DENSE else meaning
-        ranking = index.search(both, vector, offset=0, limit=limit)
+        ranking = index.search(words, vector, offset=0, limit=limit)
         by_words = _ranks(index, words, None)
         by_meaning = {} if vector is None else _ranks(index, meaning, vector)
         texts = read([found.key for found in ranking.found])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mcp_memory.settings import SearchMode, load_settings
+from mcp_memory.settings import load_settings
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.tiers.underway import INLINE_CHUNKS
 from mcp_memory.values.errors import InvalidInput, NotFound, OverLimit
@@ -133,9 +133,9 @@ def test_the_same_text_with_other_tags_merges_them(memory):
     assert memory.archive.count() == 1
 
 
-@pytest.mark.parametrize("mode", list(SearchMode))
-def test_the_passage_of_a_merged_memory_lies_inside_its_text(open_memory, mode):
-    memory = open_memory(search_mode=mode)
+@pytest.mark.parametrize("has_model", [True, False])
+def test_the_passage_of_a_merged_memory_lies_inside_its_text(open_memory, has_model):
+    memory = open_memory(has_model=has_model)
     memory.archive.insert("Tea in Porto", tags=["food"])
     memory.archive.insert("   \n Tea in Porto \n", tags=["travel"])
     memory._engine.fill_pending()
@@ -163,7 +163,7 @@ def test_a_text_that_was_superseded_may_be_kept_anew(memory):
 
 
 def test_an_update_supersedes_and_the_old_text_stays_out_of_search(open_memory):
-    memory = open_memory(search_mode=SearchMode.LEXICAL)
+    memory = open_memory(has_model=False)
     kept = memory.archive.insert("Ana likes coffee.", tags=["drink"])
     assert memory.archive.search("coffee").total == 1
     changed = memory.archive.update(kept.memory.id, content="Ana likes green tea.")
@@ -353,9 +353,9 @@ def test_a_memory_is_no_duplicate_of_itself_nor_of_a_deleted_one(memory):
     assert memory.archive.insert(f"{text} ended.").near_duplicates == ()
 
 
-@pytest.mark.parametrize("mode", list(SearchMode))
-def test_the_last_sentence_of_a_long_text_is_found_with_its_passage(open_memory, mode):
-    memory = open_memory(search_mode=mode)
+@pytest.mark.parametrize("has_model", [True, False])
+def test_the_last_sentence_of_a_long_text_is_found_with_its_passage(open_memory, has_model):
+    memory = open_memory(has_model=has_model)
     kept = memory.archive.insert(LONG).memory
     for number in range(5):
         memory.archive.insert(f"word{number} and word{number + 1}")
@@ -382,7 +382,7 @@ def test_a_giant_text_is_found_by_words_at_once_and_by_meaning_later(open_memory
 
 
 def test_a_giant_text_given_again_loses_no_meaning(open_memory):
-    memory = open_memory(search_mode=SearchMode.DENSE)
+    memory = open_memory()
     kept = memory.archive.insert(GIANT, tags=["a"]).memory
     memory.archive.update(kept.id, tags=["a", "b"])
     memory._engine.fill_pending()

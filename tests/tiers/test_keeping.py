@@ -9,7 +9,6 @@ from fakes import HashEmbedder, memory_of
 
 from mcp_memory.agent import archive, base, conversations
 from mcp_memory.search import postings
-from mcp_memory.settings import SearchMode
 from mcp_memory.tiers import archival, keeping
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.errors import StorageFault
@@ -39,12 +38,13 @@ class Clock:
 class Life:
     """Does at random what agents do to an engine on one database, and restarts it."""
 
-    def __init__(self, settings, seed, monkeypatch):
+    def __init__(self, settings, seed, monkeypatch, *, has_model):
         self.rng = random.Random(seed)
         self.clock = Clock(self.rng)
         for module in (archival, archive, base, conversations):
             monkeypatch.setattr(module, "now", self.clock)
         self.settings = settings
+        self.has_model = has_model
         self.taken: Counter[bool] = Counter()
         self.open()
 
@@ -53,7 +53,7 @@ class Life:
         self.open()
 
     def open(self):
-        self.engine = Engine(self.settings, embedder=HashEmbedder())
+        self.engine = Engine(self.settings, embedder=HashEmbedder() if self.has_model else None)
         taken = self.engine.keeping._taken
 
         def counted(texts, agent):
@@ -139,8 +139,9 @@ def small(monkeypatch):
 def live(settings, monkeypatch):
     lives = []
 
-    def begin(seed=0, **changes):
-        life = Life(settings.model_copy(update=changes), seed, monkeypatch)
+    def begin(seed=0, has_model=True, **changes):
+        changed = settings.model_copy(update=changes)
+        life = Life(changed, seed, monkeypatch, has_model=has_model)
         lives.append(life)
         return life
 
@@ -201,7 +202,7 @@ def test_a_change_at_the_very_moment_that_was_kept_is_seen(live, monkeypatch):
 
 
 def test_what_was_recorded_at_one_moment_stands_in_the_order_of_the_database(live, monkeypatch):
-    life = live(search_mode=SearchMode.LEXICAL)
+    life = live(has_model=False)
     memory = memory_of(life.engine)
     monkeypatch.setattr(archival, "now", lambda: MOMENT)
     with life.engine.lock:
@@ -217,7 +218,7 @@ def test_what_was_recorded_at_one_moment_stands_in_the_order_of_the_database(liv
 
 
 def test_messages_of_a_clock_that_was_set_back_have_the_neighbours_of_an_index_made_anew(live):
-    life = live(search_mode=SearchMode.LEXICAL)
+    life = live(has_model=False)
     memory = memory_of(life.engine)
     with life.engine.lock:
         life.engine.recall.index("default")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fakes import HashEmbedder, memory_of
 
-from mcp_memory.settings import SearchMode, load_settings
+from mcp_memory.settings import load_settings
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.tiers.recall import MAX_BATCH
 from mcp_memory.values.errors import InvalidInput, OverLimit
@@ -111,22 +111,22 @@ def test_a_message_is_found_by_its_words_at_once(memory):
 
 @pytest.mark.parametrize("query", ["咖啡", "猫", "コーヒー", "ERR_CONN_4031", "main.py:42"])
 def test_what_has_no_spaces_is_found_too(open_memory, query):
-    memory = open_memory(search_mode=SearchMode.LEXICAL)
+    memory = open_memory(has_model=False)
     say(memory, f"我昨天在上海喝{query}了" if not query.isascii() else f"See {query}, please.")
     say(memory, "Something else.")
     assert len(contents(memory.conversations.search(query))) == 1
 
 
-@pytest.mark.parametrize("mode", list(SearchMode))
-def test_the_speaker_is_found_by_name(open_memory, mode):
-    memory = open_memory(search_mode=mode)
+@pytest.mark.parametrize("has_model", [True, False])
+def test_the_speaker_is_found_by_name(open_memory, has_model):
+    memory = open_memory(has_model=has_model)
     say(memory, "I moved to Porto.", name="Marta")
     say(memory, "I moved to Lyon.", name="Paul")
     assert contents(memory.conversations.search("marta"))[0] == "I moved to Porto."
 
 
 def test_search_by_words_alone_says_so_and_finds_only_words(open_memory):
-    memory = open_memory(search_mode=SearchMode.LEXICAL)
+    memory = open_memory(has_model=False)
     say(memory, "green tea", "black coffee")
     page = memory.conversations.search("tea")
     assert (contents(page), page.total, page.search) == (["green tea"], 1, "lexical")

@@ -12,7 +12,7 @@ from fakes import HashEmbedder, memory_of
 
 from mcp_memory.models.embedding import FastEmbedder
 from mcp_memory.models.fetching import fetch_model
-from mcp_memory.settings import DEFAULT_MODEL, SearchMode, load_settings, settings_of
+from mcp_memory.settings import DEFAULT_MODEL, load_settings, settings_of
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.tiers.underway import INLINE_CHUNKS
 from mcp_memory.values.errors import SettingsFault
@@ -234,7 +234,7 @@ def test_the_range_a_memory_was_made_from_is_found_by_its_tag(memory):
 
 
 def test_ranges_are_neither_listed_among_the_tags_nor_found_by_words(open_memory):
-    memory = open_memory(search_mode=SearchMode.LEXICAL)
+    memory = open_memory(has_model=False)
     stored(memory, Kind.FACT, *SAID)
     memory.archive.insert("Ana likes tea.", tags=["tea", "message"])
     assert memory.archive.tags() == ["message", "tea"]
@@ -317,7 +317,7 @@ def found(page):
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_of_what_answers_equally_well_the_newer_comes_first_if_its_kind_ages(open_memory, kind):
-    memory = open_memory(search_mode=SearchMode.LEXICAL)
+    memory = open_memory(has_model=False)
     old, new = old_and_new(memory, kind)
     ages = DEFAULTS[kind].half_life_days is not None
     page = memory.archive.search("heron exporter")
@@ -337,7 +337,7 @@ def test_ageing_leaves_totals_filters_and_listings_alone(memory):
 
 def test_an_old_memory_keeps_the_floor_of_its_score(open_memory):
     memory = open_memory(
-        search_mode=SearchMode.LEXICAL,
+        has_model=False,
         kinds=changed(Kind.PROJECT, fade_floor=0.25, half_life_days=1.0),
     )
     kept = memory.archive.insert(
@@ -349,7 +349,7 @@ def test_an_old_memory_keeps_the_floor_of_its_score(open_memory):
 
 
 def test_what_is_still_to_come_is_worth_no_more_than_what_is_new(open_memory):
-    memory = open_memory(search_mode=SearchMode.LEXICAL)
+    memory = open_memory(has_model=False)
     ahead = (datetime.now(UTC) + timedelta(days=365)).isoformat()
     kept = memory.archive.insert("heron exporter: open", kind=Kind.PROJECT, happened_at=ahead)
     coming = memory.archive.search("heron exporter").items[0].score
@@ -358,7 +358,7 @@ def test_what_is_still_to_come_is_worth_no_more_than_what_is_new(open_memory):
 
 
 def test_another_kind_ages_a_memory_at_once(open_memory):
-    memory = open_memory(search_mode=SearchMode.LEXICAL)
+    memory = open_memory(has_model=False)
     old, new = old_and_new(memory, Kind.FACT)
     assert found(memory.archive.search("heron exporter")) == [old, new]
     memory.archive.update(old, kind=Kind.PROJECT)
@@ -368,10 +368,10 @@ def test_another_kind_ages_a_memory_at_once(open_memory):
 
 
 def test_a_memory_ages_the_same_after_the_database_was_opened_again(open_memory):
-    memory = open_memory(search_mode=SearchMode.LEXICAL)
+    memory = open_memory(has_model=False)
     old, new = old_and_new(memory, Kind.PROJECT)
     memory.close()
-    again = open_memory(search_mode=SearchMode.LEXICAL)
+    again = open_memory(has_model=False)
     assert found(again.archive.search("heron exporter")) == [new, old]
 
 
