@@ -14,6 +14,8 @@ from mcp_memory.settings import Settings, load_settings
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.locations import PREFIX
 
+pytest_plugins = ["retries"]
+
 
 @pytest.fixture
 def anyio_backend() -> str:
