@@ -14,8 +14,8 @@ from mcp_memory.search.asking import ask
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.queries import Filter, Found, Key, Prepared
 from mcp_memory.search.signals import counted, weight_of
+from mcp_memory.search.times.spans import spans
 from mcp_memory.search.vectors import Vectors
-from mcp_memory.search.when import spans
 from mcp_memory.values.dates import now
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import Passage, SearchKind

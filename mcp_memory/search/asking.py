@@ -13,7 +13,7 @@ from mcp_memory.search.analysis import STOP_CHARACTERS, plain_letters
 from mcp_memory.search.languages import FUNCTION_WORDS
 from mcp_memory.search.queries import Question
 from mcp_memory.search.speakers import speakers_named
-from mcp_memory.search.when import Span, closeness, spans
+from mcp_memory.search.times.spans import Span, closeness, spans
 
 _WORD: Final = re.compile(r"[^\W_]+")
 _IDLE: Final = frozenset().union(*FUNCTION_WORDS.values()) | frozenset(

@@ -1,6 +1,7 @@
-"""Arithmetic of the calendar: weeks, months, seasons and years around a moment.
+"""Calendar arithmetic: weeks, months, seasons and years around a moment.
 
-Times are naive and local, periods half-open; weeks begin on Monday, seasons are the northern ones.
+Times are naive and local, periods half-open. Weeks start on Monday; seasons are the
+northern ones.
 """
 
 from __future__ import annotations
@@ -10,13 +11,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
+from mcp_memory.search.times.vocabulary import WordClass
+
 DAY: Final = timedelta(days=1)
+
 _EARLIEST_YEAR: Final = 1900
 _LATEST_YEAR: Final = 2100
+"""Other numbers of four digits are no years; by judgement."""
+
+_YEARS_AROUND: Final = 8
+"""How far to look for a yearly date: even 29 February comes within 8 years."""
 
 
 class Period(NamedTuple):
-    """A half-open stretch of time."""
+    """From `start` up to `end`."""
 
     start: datetime
     end: datetime
@@ -30,7 +38,7 @@ class Period(NamedTuple):
 
 
 class Yearly(NamedTuple):
-    """What comes once a year and lasts some months or days."""
+    """A date or season of every year, some months or days long."""
 
     month: int
     day: int = 1
@@ -38,7 +46,7 @@ class Yearly(NamedTuple):
     days: int = 0
 
     def of(self, year: int) -> Period | None:
-        """Return it in that year; None where there is no such day."""
+        """Return it in that year; None if the year has no such day."""
         if not _EARLIEST_YEAR <= year <= _LATEST_YEAR or not 1 <= self.month <= 12:
             return None
         if not 1 <= self.day <= calendar.monthrange(year, self.month)[1]:
@@ -57,17 +65,21 @@ SEASONS: Final = (
 )
 """Spring, summer, autumn, winter, Christmas and the four quarters."""
 
+Meaning = Period | Yearly | tuple[Period, ...]
+"""What a phrase can mean; a tuple where it can be read in several ways."""
+
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """A time that was named: which characters name it, and what it means.
+class Mention:
+    """A time that a text names, or a word beside it: `first_char` up to `last_char` of the text.
 
-    `periods` has several where it can be read in several ways. It is empty
-    for what comes every year and was named without one, which is `yearly`. A
-    word that is no time has its place among them all the same, with its value
-    and unit: "two", "weeks".
+    A time has the class `TIME` and either `periods`, several if it can be read in
+    several ways, or `yearly` if it comes every year and no year is named.
+    `third` narrows it to its beginning (0), middle (1) or end (2). A word has its own
+    class, values and unit; a time has a unit if it can stand in "the Sunday before".
     """
 
+    word_class: WordClass
     first_char: int
     last_char: int
     periods: tuple[Period, ...] = ()
@@ -76,15 +88,23 @@ class Named:
     values: tuple[int, ...] = ()
     unit: str = ""
 
+    @classmethod
+    def of(cls, meaning: Meaning, first_char: int, last_char: int, *, unit: str = "") -> Mention:
+        """Return the mention of a time."""
+        if isinstance(meaning, Yearly):
+            return cls(WordClass.TIME, first_char, last_char, yearly=meaning, unit=unit)
+        periods = (meaning,) if isinstance(meaning, Period) else meaning
+        return cls(WordClass.TIME, first_char, last_char, periods, unit=unit)
+
     def resolved(self, reference: Reference) -> tuple[Period, ...]:
-        """Return what it means; the latest that has begun for what comes every year."""
-        return self._cut(self.periods or (self.yearly and reference.yearly(self.yearly),))
+        """Return the periods that are meant; of what comes every year, the latest begun."""
+        return self._narrowed(self.periods or (self.yearly and reference.yearly(self.yearly),))
 
     def in_year(self, number: int) -> Period | None:
-        """Return it in a year that was named beside it; None if it has one of its own."""
-        return next(iter(self._cut((self.yearly and self.yearly.of(number),))), None)
+        """Return what comes every year in that year; None if a year is named."""
+        return next(iter(self._narrowed((self.yearly and self.yearly.of(number),))), None)
 
-    def _cut(self, periods: tuple[Period | None, ...]) -> tuple[Period, ...]:
+    def _narrowed(self, periods: tuple[Period | None, ...]) -> tuple[Period, ...]:
         number = self.third
         return tuple(
             period if number is None else period.third(number) for period in periods if period
@@ -102,7 +122,7 @@ def date(month_number: int, day: int, *, last: int | None = None) -> Yearly:
 
 
 def year(number: int) -> Period | None:
-    """Return a whole year; None if it is too far from any that people talk of."""
+    """Return a whole year; None for one that people rarely talk about."""
     return Yearly(1, months=12).of(number)
 
 
@@ -131,7 +151,7 @@ def part_of(period: Period, number: int, unit: str) -> Period | None:
 
 
 class Reference:
-    """What relative times are relative to.
+    """The moment that relative times refer to.
 
     Args:
         now: Naive and local.
@@ -142,7 +162,7 @@ class Reference:
         self.today = _midnight(now)
 
     def day(self, offset: int, hours: tuple[int, ...] = (0, 24)) -> Period:
-        """Return a day so many days from today, or some hours of it."""
+        """Return the day that is `offset` days from today, or some hours of it."""
         midnight = self.today + offset * DAY
         return Period(midnight + timedelta(hours=hours[0]), midnight + timedelta(hours=hours[1]))
 
@@ -162,7 +182,10 @@ class Reference:
         return Period(start, _shifted(start, lasts))
 
     def ago(self, fewest: int, most: int, unit: str) -> Period:
-        """Return the time so many units ago, about as wide as one unit."""
+        """Return the time between `fewest` and `most` units ago, about one unit wide.
+
+        The margins are by judgement: half a unit on each side, 5 minutes for minutes.
+        """
         if unit in {"hour", "minute"}:
             step, slack = (
                 (timedelta(hours=1), timedelta(minutes=30))
@@ -179,7 +202,7 @@ class Reference:
         return Period(self._back(most, unit) - before * DAY, self._back(fewest, unit) + after * DAY)
 
     def rolling(self, count: int, unit: str) -> Period:
-        """Return the last so many units up to and with today, or the next ones if below zero."""
+        """Return the last `count` units including today; below 0, the next ones."""
         if unit in {"hour", "minute"}:
             step = timedelta(hours=count) if unit == "hour" else timedelta(minutes=count)
             return Period(*sorted((self.now - step, self.now)))
@@ -188,7 +211,7 @@ class Reference:
         return Period(self._back(count, unit), self.today + DAY)
 
     def weekday(self, weekday: int, offset: int | None = None) -> Period:
-        """Return the last one before today (None, -1), that of this week (0) or the next one."""
+        """Return the last one before today (None, -1), this week's (0) or the next one (1)."""
         if offset == 0:
             return self.weekday_in(weekday, 0)
         if offset == 1:
@@ -200,15 +223,15 @@ class Reference:
         return self.day(7 * weeks + weekday - self.today.weekday())
 
     def weekend(self, offset: int | None = None) -> Period:
-        """Return that of the last (-1), this (0) or the next week; the latest one for None."""
+        """Return that of the last (-1), this (0) or next (1) week; the latest one for None."""
         if offset is None:
             offset = 0 if self.today.weekday() >= 5 else -1
         saturday = self.weekday_in(5, offset).start
         return Period(saturday, saturday + 2 * DAY)
 
     def yearly(self, what: Yearly, offset: int | None = None) -> Period | None:
-        """Return the latest that has begun (None) or is over (-1), this year's (0) or the next."""
-        years = range(self.now.year - 8, self.now.year + 9)
+        """Return the latest begun (None) or over (-1), this year's (0) or the next (1)."""
+        years = range(self.now.year - _YEARS_AROUND, self.now.year + _YEARS_AROUND + 1)
         known = [period for number in years if (period := what.of(number))]
         if offset == 0:
             return what.of(self.now.year)
@@ -234,13 +257,13 @@ class Reference:
         return Period(*sorted((self.today, self._back(-1 if after else 1, unit))))
 
     def nearest(self, what: Yearly) -> Period | None:
-        """Return the one that begins nearest to now, past or to come."""
+        """Return the one that begins nearest to now, in the past or future."""
         near = range(self.now.year - 1, self.now.year + 2)
         known = [period for number in near if (period := what.of(number))]
         return min(known, key=lambda period: abs(period.start - self.now), default=None)
 
     def since(self, start: datetime) -> Period:
-        """Return all time from a moment until the end of today; if that is over, all to come."""
+        """Return the time from `start` to the end of today, without end if it is later."""
         end = self.today + DAY
         return Period(start, end if start < end else datetime.max)  # noqa: DTZ901 - local
 
@@ -255,10 +278,10 @@ def _midnight(moment: datetime) -> datetime:
 
 
 def _shifted(moment: datetime, months: int) -> datetime:
-    """Return the same day so many months later, or the last day of a shorter month.
+    """Return the same day some months later, or the last day of a shorter month.
 
     Raises:
-        ValueError: The year is none that a date can have.
+        ValueError: A date can't have that year.
     """
     years, month_before = divmod(moment.year * 12 + moment.month - 1 + months, 12)
     if not 1 <= years <= 9999:

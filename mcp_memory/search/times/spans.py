@@ -1,15 +1,15 @@
-"""Which times a question names, relative to its own date.
+"""Find the times that a question names, relative to the date of the question.
 
-No library does this: dateparser gives moments without saying how long they
-last, the others fail in the languages or on the releases of Python that are
-needed. False finds cost more than missed ones, so that what is vague ("the
-other day") or probably something else ("may", an id, a version) is no time.
+No library does this: dateparser gives moments but not how long they last, others
+lack some of the languages or Python releases we support. A time found by mistake
+costs more than a missed one, so vague words ("the other day") and words that
+probably mean something else ("may", an id, a version) name no time.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -18,11 +18,19 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.search import timephrases, timephrases_eastern
 from mcp_memory.search.analysis import plain_letters
 from mcp_memory.search.languages import FUNCTION_WORDS
-from mcp_memory.search.periods import DAY, Named, Period, Reference, part_of, week_of
-from mcp_memory.search.timewords import STRONG_WORDS, WORDS
+from mcp_memory.search.times import eastern, western
+from mcp_memory.search.times.patterns import classes, encode, pattern
+from mcp_memory.search.times.periods import (
+    DAY,
+    Mention,
+    Period,
+    Reference,
+    part_of,
+    week_of,
+)
+from mcp_memory.search.times.vocabulary import NAMING_WORDS, WORDS, WordClass
 
 _DAY_SECONDS: Final = 86_400.0
 _YEAR_SECONDS: Final = 366 * _DAY_SECONDS
@@ -31,33 +39,58 @@ _WORD: Final = re.compile(r"[^\W\d_]+")
 _DIGIT: Final = re.compile(r"[0-9]")
 _FULL_WIDTH: Final = str.maketrans("０１２３４５６７８９", "0123456789")
 
-# What stands around times, `Z`, in the classes of words (timewords) or the characters of a text.
-_NARROWED: Final = re.compile(r"(?P<third>mo?[tia]?Z)|(?P<part>[LO][Uw]ot?Z)|(?P<week>[Uw]ot?Z)")
-_LINKED: Final = re.compile(
-    r"(?P<between>K[tioa]{0,2}Z[tioa]{0,2}[JQH][tioa]{0,2}Z"
-    r"|[RoC][tioa]{0,2}Z[tioa]{0,2}[QHI][tioa]{0,2}Z|ZHZ)"
-    r"|(?P<apart>[N1]U[BVF][otia]{0,2}Z)|(?P<beside>[ZUw][BF][otia]{0,2}Z)"
-    r"|(?P<before>[BV][otia]{0,2}Z)|(?P<after>F[otia]{0,2}Z)"
-    r"|(?P<since>C[ti]{0,2}Z)|(?P<until>I[tia]{0,2}Z)|(?P<plain>Z)"
+_SMALL_WORDS: Final = "[THE IN ON OF]{0,2}"
+
+_NARROWED: Final = pattern(
+    """
+    (?P<third> THIRD OF? [THE ON IN]? TIME )
+    | (?P<part> [LAST ORDINAL] [UNIT WEEKEND] OF THE? TIME )
+    | (?P<week> [UNIT WEEKEND] OF THE? TIME )
+    """
 )
-_LINKED_EASTERN: Final = re.compile(
-    r"(?P<between>[从從自在]?Z(?:到|至|から|[-~〜～—–])Z(?:まで|为止|為止|之?[间間])?"
-    r"|[从從自在]?Z[和与與跟とや]Zの?之?[间間])"
-    r"|(?P<before>Z(?:之前|以前|より前|の?前|前))"
-    r"|(?P<since>(?:自从|自從|[自从從])Z(?:以来|以來|开始|開始|起|之?[后後])?|Z(?:以来|以來|以降|から|开始|開始))"
-    r"|(?P<after>Z(?:之[后後]|以[后後]|の?[后後]))"
-    r"|(?P<until>(?:直到|截至|到)Z|Z(?:为止|為止|まで))"
-    r"|(?P<plain>Z)"
+_LINKED: Final = pattern(
+    f"""
+    (?P<between>
+        BETWEEN {_SMALL_WORDS} TIME {_SMALL_WORDS} [AND TO DASH] {_SMALL_WORDS} TIME
+        | [FROM OF SINCE] {_SMALL_WORDS} TIME {_SMALL_WORDS} [TO DASH UNTIL] {_SMALL_WORDS} TIME
+        | TIME DASH TIME
+    )
+    | (?P<apart> [NUMBER ONE] UNIT [BEFORE BEFORE_OR_AGO AFTER] {_SMALL_WORDS} TIME )
+    | (?P<beside> [TIME UNIT WEEKEND] [BEFORE AFTER] {_SMALL_WORDS} TIME )
+    | (?P<before> [BEFORE BEFORE_OR_AGO] {_SMALL_WORDS} TIME )
+    | (?P<after> AFTER {_SMALL_WORDS} TIME )
+    | (?P<since> SINCE [THE IN]{{0,2}} TIME )
+    | (?P<until> UNTIL [THE IN ON]{{0,2}} TIME )
+    | (?P<plain> TIME )
+    """
 )
+# The same for languages without spaces: times among the characters of the text.
+_LINKED_EASTERN: Final = pattern(
+    """
+    (?P<between>
+        [从從自在]? TIME (?:到|至|から|[-~〜～—–]) TIME (?:まで|为止|為止|之?[间間])?
+        | [从從自在]? TIME [和与與跟とや] TIME の? 之? [间間]
+    )
+    | (?P<before> TIME (?:之前|以前|より前|の?前|前) )
+    | (?P<since>
+        (?:自从|自從|[自从從]) TIME (?:以来|以來|开始|開始|起|之?[后後])?
+        | TIME (?:以来|以來|以降|から|开始|開始)
+    )
+    | (?P<after> TIME (?:之[后後]|以[后後]|の?[后後]) )
+    | (?P<until> (?:直到|截至|到) TIME | TIME (?:为止|為止|まで) )
+    | (?P<plain> TIME )
+    """
+)
+_OPERANDS: Final = classes("TIME NUMBER UNIT ONE WEEKEND")
+"""What the words that link times refer to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time that a question names: from `start` up to `end`, aware.
+    """A time that a question names: from `start` up to `end`, both aware.
 
-    What has no beginning ("before June") begins with the first of all days.
-    `text` is what names it, the characters from `first_char` up to `last_char`
-    of the question.
+    "Before June" starts at `datetime.min`. `text` is the part of the question that
+    names it, from `first_char` up to `last_char`.
     """
 
     start: datetime
@@ -70,8 +103,8 @@ class Span:
 def spans(query: str, *, now: datetime, zone: ZoneInfo) -> list[Span]:
     """Return the times that a question names, in order.
 
-    What comes every year or week and is named without one is the latest that
-    has begun. A date that can be read in two ways ("05/07/2023") is given in both.
+    A month or weekday without a year or week is the latest that has begun. A date
+    that can be read in two ways ("05/07/2023") gives two spans.
 
     Args:
         query: A question in English, German, French, Spanish, Chinese or Japanese.
@@ -79,32 +112,31 @@ def spans(query: str, *, now: datetime, zone: ZoneInfo) -> list[Span]:
         zone: Where its days begin.
     """
     languages = _languages(query)
-    eastern = _EASTERN.search(query) is not None
-    if not languages and not eastern:
+    has_eastern = _EASTERN.search(query) is not None
+    if not languages and not has_eastern:
         return []
     reference = Reference(now.astimezone(zone).replace(tzinfo=None))
     found: list[Span] = []
-    if eastern:
-        kinds, parts = timephrases_eastern.read(query.translate(_FULL_WIDTH), reference)
-        found = _linked(query, _LINKED_EASTERN, kinds, parts, reference, zone)
+    if has_eastern:
+        symbols, mentions = eastern.read(query.translate(_FULL_WIDTH), reference)
+        found = _linked(query, _LINKED_EASTERN.finditer(symbols), mentions, reference, zone)
     for language in languages:
-        kinds, parts = timephrases.read(query, language, reference)
-        kinds, parts = _narrowed(kinds, parts, reference)
-        western = _linked(query, _LINKED, kinds, parts, reference, zone)
-        if western:
-            found = sorted([*found, *western], key=lambda span: span.first_char)
-            break
+        mentions = _narrowed(western.read(query, language, reference), reference)
+        symbols = encode(mention.word_class for mention in mentions)
+        in_language = _linked(query, _LINKED.finditer(symbols), mentions, reference, zone)
+        if in_language:
+            return sorted([*found, *in_language], key=lambda span: span.first_char)
     return found
 
 
 def closeness(spans: Sequence[Span], times: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return how near each time is to the nearest span: 1 inside, towards 0 far away.
 
-    It halves with each length of the span, at least a day and at most a year,
-    that lies between them: who remembers a month may be wrong by weeks.
+    It halves with each length of the span between them, taken as at least a day and
+    at most a year: someone who remembers a month may be wrong by weeks. By judgement.
 
     Args:
-        spans: What was named; nothing is near to none.
+        spans: The named times; without any, all is 0.
         times: Seconds since 1970, (n,).
 
     Returns:
@@ -120,7 +152,7 @@ def closeness(spans: Sequence[Span], times: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _languages(query: str) -> list[str]:
-    """Return the languages most of the words are of; none if no word of theirs names a time."""
+    """Return the languages that know most of the words; none if no word can name a time."""
     words = _WORD.findall(query.lower())
     folded = [plain_letters(word) for word in words]
     known = {
@@ -135,32 +167,30 @@ def _languages(query: str) -> list[str]:
     return [
         name
         for name, count in known.items()
-        if count == most and (figures or not STRONG_WORDS[name].isdisjoint(folded))
+        if count == most and (figures or not NAMING_WORDS[name].isdisjoint(folded))
     ]
 
 
-def _narrowed(kinds: str, parts: list[Named], reference: Reference) -> tuple[str, list[Named]]:
-    """Join "early", "the week of" and "the first weekend of" with the time that they belong to."""
-    shown: list[str] = []
-    kept: list[Named] = []
-    at = 0
-    for match in _NARROWED.finditer(kinds):
+def _narrowed(mentions: list[Mention], reference: Reference) -> list[Mention]:
+    """Join "early", "the week of" and "the first weekend of" with the time they narrow."""
+    narrowed: list[Mention] = []
+    end = 0
+    for match in _NARROWED.finditer(encode(mention.word_class for mention in mentions)):
         first, last = match.span()
-        named, word = parts[last - 1], parts[first]
+        time, word = mentions[last - 1], mentions[first]
         if match.lastgroup == "third":
-            named = replace(named, third=word.values[0])
-        elif periods := named.resolved(reference):
+            time = replace(time, third=word.values[0])
+        elif periods := time.resolved(reference):
             if match.lastgroup == "part":
-                number = word.values[0] if kinds[first] == "O" else -1
-                part = part_of(periods[0], number, parts[first + 1].unit)
+                number = word.values[0] if word.word_class is WordClass.ORDINAL else -1
+                part = part_of(periods[0], number, mentions[first + 1].unit)
             else:
                 part = _around(periods[0], word.unit)
             if part is not None:
-                named = replace(named, periods=(part,), yearly=None, third=None)
-        shown += [kinds[at:first], "Z"]
-        kept += [*parts[at:first], replace(named, first_char=word.first_char)]
-        at = last
-    return "".join([*shown, kinds[at:]]), [*kept, *parts[at:]]
+                time = replace(time, periods=(part,), yearly=None, third=None)
+        narrowed += [*mentions[end:first], replace(time, first_char=word.first_char)]
+        end = last
+    return [*narrowed, *mentions[end:]]
 
 
 def _around(period: Period, unit: str) -> Period | None:
@@ -173,23 +203,22 @@ def _around(period: Period, unit: str) -> Period | None:
 
 def _linked(
     query: str,
-    pattern: re.Pattern[str],
-    kinds: str,
-    parts: list[Named],
+    matches: Iterable[re.Match[str]],
+    mentions: Sequence[Mention],
     reference: Reference,
     zone: ZoneInfo,
 ) -> list[Span]:
-    """Return what the times mean together with the words around them."""
+    """Return what times mean together with the words around them."""
     found: list[Span] = []
-    for match in pattern.finditer(kinds):
-        named = [parts[at] for at in range(*match.span()) if kinds[at] in "ZNU1w"]
-        after = "F" in match[0]
-        first = parts[match.start()].first_char
-        last = parts[match.end() - 1].last_char
+    for match in matches:
+        matched = mentions[match.start() : match.end()]
+        operands = [mention for mention in matched if mention.word_class in _OPERANDS]
+        after = any(mention.word_class is WordClass.AFTER for mention in matched)
+        first, last = matched[0].first_char, matched[-1].last_char
         try:
-            periods = _meant(str(match.lastgroup), named, reference, after=after)
+            periods = _meant(str(match.lastgroup), operands, reference, after=after)
         except (OverflowError, ValueError):
-            continue  # So many years before it that no date can say it.
+            continue  # Too many years before it for a date.
         for period in periods:
             start, end = _aware(period.start, zone), _aware(period.end, zone)
             if start < end:
@@ -198,7 +227,7 @@ def _linked(
 
 
 def _meant(
-    link: str, named: Sequence[Named], reference: Reference, *, after: bool
+    link: str, named: Sequence[Mention], reference: Reference, *, after: bool
 ) -> Sequence[Period]:
     periods = named[-1].resolved(reference)
     if not periods or link == "plain":
@@ -227,8 +256,8 @@ def _meant(
     return [reference.since(first.start if link == "since" else first.end)]
 
 
-def _between(one: Named, two: Named, reference: Reference) -> Sequence[Period]:
-    """Return from the beginning of one to the end of two, in one year if only one names it."""
+def _between(one: Mention, two: Mention, reference: Reference) -> Sequence[Period]:
+    """Return from the start of one to the end of two; a year that one names counts for both."""
     begins, ends = one.resolved(reference), two.resolved(reference)
     if not begins or not ends:
         return [*begins, *ends]

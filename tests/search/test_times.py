@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcp_memory.search.when import Span, closeness, spans
+from mcp_memory.search.times.spans import Span, closeness, spans
 
 ZULU = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -246,6 +246,10 @@ def test_a_time_is_found_in_german_french_and_spanish(query, start, end):
 )
 def test_what_only_looks_like_a_time_or_is_vague_is_none(query):
     assert told(query) == []
+
+
+def test_a_combining_mark_alone_is_no_word():
+    assert told("What did we do yesterday \u0301 ?") == [("2023-05-23", "2023-05-24")]
 
 
 def test_a_date_that_can_be_read_in_two_ways_is_given_in_both():

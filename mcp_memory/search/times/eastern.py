@@ -1,4 +1,9 @@
-"""Times named in Chinese and Japanese, which write no spaces."""
+"""Times named in Chinese and Japanese, which write no spaces.
+
+Each rule is a regular expression over the characters and a function that says which
+time they mean. Rules stand in order: characters that one has matched are not matched
+again.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,19 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from mcp_memory.search.periods import SEASONS, Named, Period, Reference, Yearly, date, month, year
-from mcp_memory.search.timephrases import named_as
-
-_Made = Period | Yearly | None
+from mcp_memory.search.times.patterns import TIME_SYMBOL
+from mcp_memory.search.times.periods import (
+    SEASONS,
+    Meaning,
+    Mention,
+    Period,
+    Reference,
+    Yearly,
+    date,
+    month,
+    year,
+)
+from mcp_memory.search.times.vocabulary import WordClass
 
 _DIGITS: Final = {char: value for value, char in enumerate("〇一二三四五六七八九")} | {
     "零": 0,
@@ -19,7 +33,7 @@ _DIGITS: Final = {char: value for value, char in enumerate("〇一二三四五�
 _NUMBER: Final = r"(?:[0-9]{1,4}|[〇零一二两兩三四五六七八九十百]{1,5})"
 _YEAR: Final = (
     r"(?:(?:(?:19|20)[0-9]{2}|[一二][〇零一二三四五六七八九]{3})年"
-    # Two digits are years that passed, unless a month stands behind them.
+    # Two digits count years ("25年"), unless a month follows.
     r"|(?<![0-9])[0-9]{2}年(?=(?:1[0-2]|[1-9]|十[一二]?|[一二三四五六七八九])月))"
 )
 _DAYS: Final = {
@@ -104,38 +118,44 @@ _THIRD: Final = r"(?P<third>初|中旬|中(?!秋)|底|末)?"
 _THIRDS: Final = {"初": 0, "中": 1, "底": 2, "末": 2}
 
 
-def read(text: str, reference: Reference) -> tuple[str, list[Named]]:
-    """Return a text with `Z` for each time that is named in it, and what each character is."""
-    taken = bytearray(len(text))
-    found: dict[int, Named] = {}
-    for pattern, make in _RULES:
-        for match in pattern.finditer(text):
+def read(text: str, reference: Reference) -> tuple[str, list[Mention]]:
+    """Return a text with `TIME_SYMBOL` for each time that it names, and a mention for each symbol.
+
+    Characters that name no time are mentions of the class `OTHER`.
+    """
+    found: dict[int, Mention] = {}
+    matched = bytearray(len(text))
+    for rule_pattern, rule in _RULES:
+        for match in rule_pattern.finditer(text):
             first, last = match.span()
-            if any(taken[first:last]):
+            if any(matched[first:last]):
                 continue
             try:
-                made = make(reference, match)
+                meaning = rule(reference, match)
             except (OverflowError, ValueError):
-                continue  # So many years ago that no date can say it.
-            if made:
-                taken[first:last] = b"\1" * (last - first)
-                found[first] = named_as(made, first, last)
+                continue  # Too many years ago for a date.
+            if meaning:
+                matched[first:last] = b"\1" * (last - first)
+                found[first] = Mention.of(meaning, first, last)
     if not found:
         return "", []
-    kinds: list[str] = []
-    parts: list[Named] = []
+    symbols: list[str] = []
+    mentions: list[Mention] = []
     at = 0
     while at < len(text):
-        part = found.get(at) or Named(at, at + 1)
-        # A letter Z of the text itself names no time.
-        kinds.append("Z" if at in found else "." if text[at] == "Z" else text[at])
-        parts.append(part)
-        at = part.last_char
-    return "".join(kinds), parts
+        if at in found:
+            symbols.append(TIME_SYMBOL)
+            mentions.append(found[at])
+        else:
+            # The text itself has no symbols.
+            symbols.append(text[at].replace(TIME_SYMBOL, " "))
+            mentions.append(Mention(WordClass.OTHER, at, at + 1))
+        at = mentions[-1].last_char
+    return "".join(symbols), mentions
 
 
 def _int(text: str) -> int:
-    """Return a number that is written in digits of either kind, with tens and hundreds."""
+    """Return a number written in western or Chinese digits, with tens and hundreds."""
     if text.isascii():
         return int(text)
     if not any(char in "十百" for char in text):
@@ -150,17 +170,17 @@ def _int(text: str) -> int:
     return total + digit
 
 
-def _day(reference: Reference, match: re.Match[str]) -> _Made:
+def _day(reference: Reference, match: re.Match[str]) -> Meaning | None:
     hours = _PARTS_OF_DAY.get(match["part"] or "", (0, 24))
     return reference.day(_DAYS[match["day"]], hours)
 
 
-def _night(reference: Reference, match: re.Match[str]) -> _Made:
+def _night(reference: Reference, match: re.Match[str]) -> Meaning | None:
     offset, *hours = _NIGHTS[match[0]]
     return reference.day(offset, tuple(hours))
 
 
-def _week(reference: Reference, match: re.Match[str]) -> _Made:
+def _week(reference: Reference, match: re.Match[str]) -> Meaning | None:
     weeks = _WEEKS[match["which"]]
     name = match["weekday"]
     if not name:
@@ -169,25 +189,25 @@ def _week(reference: Reference, match: re.Match[str]) -> _Made:
     return reference.weekend(weeks) if weekday == 7 else reference.weekday_in(weekday, weeks)
 
 
-def _japanese_week(reference: Reference, match: re.Match[str]) -> _Made:
+def _japanese_week(reference: Reference, match: re.Match[str]) -> Meaning | None:
     return reference.weekday(_JAPANESE_WEEKDAYS[match["weekday"]])
 
 
-def _weekday(reference: Reference, match: re.Match[str]) -> _Made:
+def _weekday(reference: Reference, match: re.Match[str]) -> Meaning | None:
     return reference.weekday(_WEEKDAYS[match["weekday"]])
 
 
-def _month(reference: Reference, match: re.Match[str]) -> _Made:
+def _month(reference: Reference, match: re.Match[str]) -> Meaning | None:
     period = reference.unit("month", _WEEKS[match["which"]])
     return _third(period, match)
 
 
-def _in_year(reference: Reference, match: re.Match[str]) -> _Made:
-    """Return a year that is named or told from this one, or a month, day or season of it."""
+def _in_year(reference: Reference, match: re.Match[str]) -> Meaning | None:
+    """Return a year, given as a number or relative to this one, or a month, day or season of it."""
     groups = match.groupdict()
     if groups["year"]:
-        told = _int(groups["year"][:-1])
-        number: int | None = told + (2_000 if told < 100 else 0)
+        written = _int(groups["year"][:-1])
+        number: int | None = written + (2_000 if written < 100 else 0)
     elif groups["which"]:
         number = reference.now.year + _YEARS[groups["which"]]
     else:
@@ -214,7 +234,7 @@ def _third(period: Period | None, match: re.Match[str]) -> Period | None:
     return period.third(_THIRDS[part[0]]) if part and period else period
 
 
-def _ago(reference: Reference, match: re.Match[str]) -> _Made:
+def _ago(reference: Reference, match: re.Match[str]) -> Meaning | None:
     unit = _unit(match)
     if match["number"] == "半":
         return reference.ago(6, 6, "month") if unit == "year" else reference.ago(15, 15, "day")
@@ -226,7 +246,7 @@ def _ago(reference: Reference, match: re.Match[str]) -> _Made:
     return reference.ago(number, number, unit)
 
 
-def _rolling(reference: Reference, match: re.Match[str]) -> _Made:
+def _rolling(reference: Reference, match: re.Match[str]) -> Meaning | None:
     number = match["number"]
     return reference.rolling(
         5 if number in {"几", "幾", "数", "數"} else _int(number), _unit(match)
@@ -238,7 +258,7 @@ def _unit(match: re.Match[str]) -> str:
     return "month" if name.endswith("月") else _UNITS[name.lstrip("个個")[0]]
 
 
-_Rule = Callable[[Reference, re.Match[str]], _Made]
+_Rule = Callable[[Reference, re.Match[str]], Meaning | None]
 _RULES: Final[list[tuple[re.Pattern[str], _Rule]]] = [
     (re.compile(pattern), make)
     for pattern, make in (
