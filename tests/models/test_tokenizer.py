@@ -93,7 +93,6 @@ def test_a_run_without_words_is_counted_nearly_and_cut_within_the_limit(
         per_slice * len(text) / tokens._MAX_SLICE_CHARS, rel=0.001
     )
     assert 900 < tokenizer.count(tokenizer.clip(text, 1_000)) <= 1_000
-    assert 900 < tokenizer.count(tokenizer.clip_end(text, 1_000)) <= 1_000
 
 
 @given(text=TEXTS, limit=st.integers(-1, 60))
@@ -103,25 +102,19 @@ def test_a_clipped_text_is_the_longest_that_fits(
     lengths = range(len(text) + 1)
     longest = max(length for length in lengths if reference(text[:length]) <= max(limit, 0))
     assert tokenizer.clip(text, limit) == text[:longest]
-    longest = max(
-        length for length in lengths if reference(text[len(text) - length :]) <= max(limit, 0)
-    )
-    assert tokenizer.clip_end(text, limit) == text[len(text) - longest :]
 
 
 def test_a_cut_never_falls_inside_a_character(tokenizer: Tokenizer) -> None:
     text = "🧑🏽‍🚀👩‍👩‍👧‍👦𝔊𓀀" * 20
     for limit in range(60):
         assert text.startswith(tokenizer.clip(text, limit))
-        assert text.endswith(tokenizer.clip_end(text, limit))
 
 
-def test_a_long_text_is_clipped_at_both_ends(tokenizer: Tokenizer) -> None:
+def test_a_long_text_is_clipped_to_the_token(tokenizer: Tokenizer) -> None:
     text = "".join(f"Line {number} of a long story.\n" for number in range(100_000))
-    head, tail = tokenizer.clip(text, 5_000), tokenizer.clip_end(text, 5_000)
+    head = tokenizer.clip(text, 5_000)
     assert text.startswith(head)
-    assert text.endswith(tail)
-    assert tokenizer.count(head) == tokenizer.count(tail) == 5_000
+    assert tokenizer.count(head) == 5_000
 
 
 @pytest.mark.usefixtures("_unloaded")
