@@ -27,7 +27,7 @@ from benchmarks.harness import EXIT_USAGE, err, machine, out, run_blocking, writ
 from benchmarks.locomo import DataFault, DiaId, Dialogue, load
 from mcp_memory.agent import Memories
 from mcp_memory.server.app import tools_text
-from mcp_memory.server.instructions import HABIT
+from mcp_memory.server.prompts import HABIT
 from mcp_memory.settings import load_settings
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.records import Message, NewMessage, Role, Surface

@@ -1,7 +1,7 @@
-"""The MCP server: one object that speaks both protocol eras over any transport.
+"""The MCP server of one connection; it speaks both protocol eras over any transport.
 
-It answers the handshake at once. The database and all that belongs to it are
-opened by the first request that needs them, or shortly after the handshake.
+It answers the handshake at once. The database is opened by the first request that
+needs it, or shortly after the handshake.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from mcp_types import (
 )
 from mcp_types.methods import serialize_server_result
 from mcp_types.version import KNOWN_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
-from pydantic import ValidationError
 
 from mcp_memory import __version__
+from mcp_memory.server.arguments import validate
 from mcp_memory.server.callers import Callers
-from mcp_memory.server.instructions import compose
-from mcp_memory.server.prompts import PROMPTS, get_prompt
+from mcp_memory.server.prompts import PROMPTS, get_prompt, instructions
+from mcp_memory.server.replies import Fitter, compact, failure
 from mcp_memory.server.resources import (
     RESOURCES,
     TEMPLATES,
@@ -55,7 +55,6 @@ from mcp_memory.server.resources import (
     read_resource,
     updated_uris,
 )
-from mcp_memory.server.results import Fitter, compact, failure
 from mcp_memory.server.sampling import Sampler
 from mcp_memory.server.subscriptions import Subscriptions
 from mcp_memory.server.tools import TOOLS, ToolSpec
@@ -74,22 +73,25 @@ OpenMemory = Callable[[Surface], "AgentMemory"]
 
 SERVER_NAME: Final = "mcp-memory"
 _CALLS: Final = ThreadPoolExecutor(40, thread_name_prefix="call")
-"""Where calls are done; all connections of a process share it."""
+"""The worker threads of all connections of this process: as many as anyio's own default."""
 
 WARM_UP_AFTER_SECONDS: Final = 0.25
-"""How long after the handshake the database is opened if no call needed it before."""
+"""When the database is opened after a handshake without a call.
+
+Long enough for the client's first requests, which need no database, to be answered first;
+by judgement."""
 
 
 class MemoryServer(Server[Any]):
     """The server of one agent's memory.
 
     Args:
-        open_memory: Opens the memory; called once it is needed, in a worker thread,
-            and again after it has failed.
-        core: The compiled core memory that the instructions carry until then.
-        max_reply_tokens: No reply of a tool is longer.
-        tools: Those that it offers, by name.
-        sampler: Asks the client's model for summaries; None not to.
+        open_memory: Opens the memory. It is called in a worker thread when the memory is
+            first needed, and again after a failure.
+        core: The compiled core memory that the instructions contain until then.
+        max_reply_tokens: The limit of every tool's reply.
+        tools: The tools to offer, by name.
+        sampler: Asks the client's model for summaries; None never to ask.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class MemoryServer(Server[Any]):
             version=__version__,
             title="Memory",
             description="Persistent memory for agents: core, recall and archival, with paging.",
-            instructions=compose(core),
+            instructions=instructions(core),
             lifespan=self._lifespan,
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
@@ -133,7 +135,7 @@ class MemoryServer(Server[Any]):
         self._warm_up: Callable[[], None] | None = None
 
     def memory(self) -> AgentMemory:
-        """Return the memory, opened now if it is not; blocks, for worker threads.
+        """Return the memory and open it if needed. Blocks: call it in a worker thread.
 
         Raises:
             MemoryFault: It can't be opened.
@@ -142,16 +144,16 @@ class MemoryServer(Server[Any]):
             if self._memory is None:
                 memory = self._open_memory(self._surface(LATEST_HANDSHAKE_VERSION))
                 memory.listen(self._on_change)
-                self.instructions = compose(memory.core.compiled())
+                self.instructions = instructions(memory.core.compiled())
                 self._memory = memory
             return self._memory
 
     def _surface(self, version: str) -> Surface:
-        """Return what this server puts into the window of a client of a protocol version."""
+        """Return what this server adds to the context of a client of a protocol version."""
         if version not in KNOWN_PROTOCOL_VERSIONS:
-            version = LATEST_HANDSHAKE_VERSION  # The SDK answers it by its own rules.
+            version = LATEST_HANDSHAKE_VERSION  # The SDK refuses it or negotiates another.
         if version not in self._surfaces:
-            self._surfaces[version] = Surface(compose(""), tools_text(self.tools, version))
+            self._surfaces[version] = Surface(instructions(""), tools_text(self.tools, version))
         return self._surfaces[version]
 
     def close(self) -> None:
@@ -191,7 +193,7 @@ class MemoryServer(Server[Any]):
         try:
             await anyio.to_thread.run_sync(self.memory, abandon_on_cancel=True)
         except MemoryFault as fault:
-            # Each call will say it to the client; this is for whoever reads the log.
+            # Every call reports it to the client; this is for the log.
             logger.error("%s", fault)
 
     def _on_change(self, topics: frozenset[str]) -> None:
@@ -199,10 +201,10 @@ class MemoryServer(Server[Any]):
             for uri in updated_uris(topic):
                 self.subscriptions.changed(uri)
         if "core" in topics and self._memory is not None:
-            self.instructions = compose(self._memory.core.compiled())
+            self.instructions = instructions(self._memory.core.compiled())
 
     async def _run(self, ctx: Context, work: Callable[[AgentMemory, Fitter], T]) -> T:
-        """Do what may block in a worker thread: the one place where that is crossed."""
+        """Run `work` in a worker thread: the only place where async code calls the façade."""
         caller = self._callers.caller(ctx)
         arrived = 0 if self._memory is None else self._memory.tick
 
@@ -215,7 +217,7 @@ class MemoryServer(Server[Any]):
                 return work(memory, fitter)
             return self._sampler.watch(ctx, loop, lambda: work(memory, fitter))
 
-        # anyio's own way costs a tenth of a millisecond more, and waits for what was cancelled.
+        # anyio.to_thread costs 0.1 ms more a call and waits for cancelled work.
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(_CALLS, in_thread)
 
@@ -230,7 +232,7 @@ class MemoryServer(Server[Any]):
         return await self.subscriptions.listen(ctx, params)
 
     async def _hear_changes(self) -> None:
-        """Open the memory: until it is, nobody tells this server what others change."""
+        """Open the memory: until then this server hears of no change by other connections."""
         try:
             await anyio.to_thread.run_sync(self.memory, abandon_on_cancel=True)
         except MemoryFault as fault:
@@ -243,21 +245,21 @@ class MemoryServer(Server[Any]):
 
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         spec = self.tools.get(params.name)
-        # Refusals are short: characters are close enough, and need no tokenizer.
+        # Refusals are short: counting characters is enough and needs no tokenizer.
         fitter = Fitter(len, lambda text, limit: text[:limit], self._max_reply_tokens)
         try:
             if spec is None:
                 raise NotFound(
-                    f"there is no tool {shorten(params.name, 80)!r}",
+                    f"unknown tool {shorten(params.name, 80)!r}",
                     key=params.name,
-                    hint=f"There are {', '.join(self.tools)}",
+                    hint=f"Available tools: {', '.join(self.tools)}",
                 )
-            given = _validated(spec, params.arguments or {})
+            given = validate(spec.name, spec.arguments, params.arguments or {})
 
             def work(memory: AgentMemory, fitter: Fitter) -> CallToolResult:
                 try:
                     return spec.handler(memory, fitter, given).result()
-                except Conflict as fault:  # It shows a block, and so needs the tokenizer.
+                except Conflict as fault:  # It contains a block, so it needs the tokenizer.
                     logger.info("tool %r: Conflict", params.name)
                     return failure(fault, fitter)
 
@@ -315,7 +317,7 @@ class MemoryServer(Server[Any]):
         what: str,
         refused: dict[str, str] | None = None,
     ) -> T:
-        """Run `work`; `refused` goes with the error if `what` is refused."""
+        """Run `work`; `refused` is the data of the error if `what` is refused."""
         try:
             return await self._run(ctx, work)
         except (NotFound, InvalidInput) as fault:
@@ -338,47 +340,16 @@ def tools_text(
     """Return the tool definitions as they are sent to a client of a protocol version.
 
     Raises:
-        ValueError, KeyError: There is no such version.
+        ValueError, KeyError: The version is unknown.
     """
     listed = tool_list(tools).model_dump(by_alias=True, mode="json", exclude_none=True)
     return compact(serialize_server_result("tools/list", version, listed)["tools"])
 
 
-def _validated(spec: ToolSpec, given: dict[str, Any]) -> Any:
-    try:
-        return spec.arguments.model_validate(given)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False)
-        fields = [".".join(str(part) for part in problem["loc"]) for problem in problems]
-        lines = [
-            f"{field or 'arguments'}: {_reason(problem)}"
-            for field, problem in zip(fields[:5], problems[:5], strict=True)
-        ]
-        raise InvalidInput(
-            f"{spec.name} was called wrongly: {'; '.join(lines)}",
-            field=fields[0],
-            hint=f"It takes {', '.join(spec.arguments.model_fields) or 'no arguments'};"
-            " nothing was done",
-        ) from error
-
-
-def _reason(problem: Any) -> str:
-    match problem["type"]:
-        case "extra_forbidden":
-            return "unknown argument"
-        case "missing":
-            return "missing"
-        case "string_unicode":
-            return "has half of a surrogate pair, which is no character"
-        case _:
-            shown = shorten(repr(problem["input"]), 60).encode("ascii", "backslashreplace").decode()
-            return f"{problem['msg']}, not {shown}"
-
-
 def _unexpected() -> MemoryFault:
     return MemoryFault(
-        "an unexpected error in the memory server",
-        hint="Its log has the details; the call can be repeated",
+        "unexpected error in the memory server",
+        hint="Its log has the details. You can repeat the call",
     )
 
 

@@ -1,8 +1,8 @@
-"""Which client a request comes from, and what the handshake has shown it.
+"""Which client a request comes from, and what the handshake showed it.
 
-A connection of the older era, or an HTTP session, is one client. Requests of
-2026-07-28 belong to no session: there a client is its name and version. Whoever
-has a token has a server of its own, so that names are compared within that.
+A connection of the older protocol era, or an HTTP session, is one client. Requests of
+2026-07-28 have no session: there a client is its name and version. Each access token
+has a server of its own, so names are compared only within one token.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from mcp_types import CLIENT_INFO_META_KEY, InitializeRequestParams
 Context = ServerRequestContext[Any, Any]
 
 _MAX_NOTED: Final = 256
+"""The newest clients whose handshake is remembered: as many as sessions a token."""
 
 
 class _Handshake:
-    """One connection's handshake: equal to itself alone, as equal ones are of several clients."""
+    """One connection's handshake, compared by identity: two clients may send equal ones."""
 
     def __init__(self, params: InitializeRequestParams) -> None:
         self._params = params
@@ -37,7 +38,7 @@ class _Handshake:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls; `shown` is the text that its handshake gave it, once, else None."""
+    """The client of a request; `shown` is what its handshake showed it, until `known`."""
 
     key: Hashable
     shown: str | None
@@ -59,13 +60,13 @@ class Callers:
         if not isinstance(text, str):
             return
         if ctx.method == "initialize":
-            # The session tells the handshake's parameters only once this is answered.
+            # The session has the handshake's parameters only after this answer.
             self._greeted.append((ctx.session, text))
         elif ctx.method == "server/discover":
             self._note(_key(ctx), text)
 
     def caller(self, ctx: Context) -> Caller:
-        """Return who makes a request."""
+        """Return the client of a request."""
         key = _key(ctx)
         for greeting in tuple(self._greeted):
             if ctx.session.client_params is greeting[0].client_params is not None:
@@ -75,7 +76,7 @@ class Callers:
             return Caller(key, self._shown.get(key))
 
     def known(self, caller: Caller) -> None:
-        """Forget what a caller was shown: the memory has been told."""
+        """Forget what a client was shown: the memory knows it now."""
         with self._lock:
             if caller.shown is not None and self._shown.get(caller.key) is caller.shown:
                 del self._shown[caller.key]

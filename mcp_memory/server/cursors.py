@@ -1,4 +1,4 @@
-"""Opaque continuation tokens: where a paged reply goes on, and of which call it is."""
+"""Cursors: opaque tokens that name a call and the position where its reply continues."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ from mcp_memory.server.arguments import Arguments
 from mcp_memory.values.errors import BadCursor
 
 _CHECK_CHARS: Final = 6
+"""24 bits of checksum: enough against typing errors; a cursor is no secret."""
+
 _MAX_CHARS: Final = 400
+"""A longer text isn't decoded; the longest cursor has about 140."""
+
 _PAGING: Final = {"cursor", "limit", "top_k"}
+"""Arguments that may differ between two pages of one search."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Go on after `offset` items of the result as it was at `as_of`; `part` within an item."""
+    """After `offset` items of the result as of `as_of`, at character `part` of the next item."""
 
     offset: int = 0
     as_of: datetime | None = None
@@ -28,7 +33,7 @@ class Position:
 
 
 def write_cursor(tool: str, arguments: Arguments, position: Position) -> str:
-    """Return the token with which the same call goes on."""
+    """Return the cursor that continues a call at a position."""
     moment = None if position.as_of is None else position.as_of.isoformat()
     body = json.dumps([_call(tool, arguments), position.offset, position.part, moment])
     text = base64.urlsafe_b64encode(body.encode()).decode().rstrip("=")
@@ -36,17 +41,17 @@ def write_cursor(tool: str, arguments: Arguments, position: Position) -> str:
 
 
 def read_cursor(tool: str, arguments: Arguments, cursor: str | None) -> Position:
-    """Return where a call goes on; the beginning without a cursor.
+    """Return the position of a cursor; the beginning if it is None.
 
     Raises:
-        BadCursor: This server gave no such token, or gave it for another call.
+        BadCursor: It isn't from this server, or belongs to a call with other arguments.
     """
     if cursor is None:
         return Position()
     text, check = cursor[:-_CHECK_CHARS], cursor[-_CHECK_CHARS:]
     try:
         if not text or len(cursor) > _MAX_CHARS or _check(text) != check:
-            raise BadCursor("it is not one that this server gave")
+            raise BadCursor("it is damaged or not from this server")
         call, offset, part, moment = json.loads(
             base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         )
@@ -54,14 +59,14 @@ def read_cursor(tool: str, arguments: Arguments, cursor: str | None) -> Position
             int(offset), None if moment is None else datetime.fromisoformat(moment), int(part)
         )
     except (binascii.Error, ValueError, TypeError) as error:
-        raise BadCursor("it is not one that this server gave") from error
+        raise BadCursor("it is damaged or not from this server") from error
     if call != _call(tool, arguments):
         raise BadCursor("it belongs to a call with other arguments")
     return position
 
 
 def _call(tool: str, arguments: Arguments) -> str:
-    # Their representations, which are the same in every process, take half as long as JSON.
+    # repr() is the same in every process and takes half as long as JSON.
     given = [f"{name}={value!r}" for name, value in arguments if name not in _PAGING]
     text = "\n".join([tool, *sorted(given)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

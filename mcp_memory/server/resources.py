@@ -1,4 +1,4 @@
-"""The resources: what a host can read, or watch, without a tool call."""
+"""The resources: what a host can read or subscribe to without a tool call."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from mcp_types import Completion, Resource, ResourceTemplate, TextResourceContents
 
 from mcp_memory import __version__
-from mcp_memory.server.payloads import budget_payload
-from mcp_memory.server.results import Fitter
+from mcp_memory.server.replies import Fitter, budget_payload
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.values.dates import show
 from mcp_memory.values.errors import InvalidInput, NotFound
@@ -30,13 +29,13 @@ RESOURCES: Final = (
         uri="memory://core",
         name="core",
         mime_type=_TEXT,
-        description="The core memory blocks, as they stand in context.",
+        description="All core memory blocks, as they appear in context.",
     ),
     Resource(
         uri="memory://context-budget",
         name="context-budget",
         mime_type=_JSON,
-        description="Tokens in use by part, pressure, level and advice, for conversation main.",
+        description="Tokens used by part, pressure, level and advice for conversation main.",
     ),
     Resource(
         uri="memory://events",
@@ -48,7 +47,7 @@ RESOURCES: Final = (
         uri="memory://status",
         name="status",
         mime_type=_JSON,
-        description="Version, agent, counts, and whether search has its semantic half.",
+        description="Version, agent, counts, and whether semantic search is ready.",
     ),
 )
 
@@ -69,31 +68,39 @@ TEMPLATES: Final = (
         uri_template="memory://conversations/{conversation}/recent",
         name="recent",
         mime_type=_TEXT,
-        description="The newest messages in the window; older ones at ?before=INDEX.",
+        description="The newest messages in the context window; ?before=INDEX for older ones.",
     ),
     ResourceTemplate(
         uri_template="memory://conversations/{conversation}/summary",
         name="summary",
         mime_type=_TEXT,
-        description="The summary of what has left the window: id, version, author, range, text.",
+        description="The summary of evicted messages: id, version, author, range, text.",
     ),
     ResourceTemplate(
         uri_template="memory://conversations/{conversation}/resume",
         name="resume",
         mime_type=_TEXT,
-        description="What a new window needs to go on; ?max_tokens=N for less.",
+        description="Everything needed to continue in a new window; ?max_tokens=N limits it.",
     ),
     ResourceTemplate(
         uri_template="memory://archival/{id}",
         name="memory",
         mime_type=_TEXT,
-        description="One archival memory as a whole; a long one goes on at ?from=CHARACTER.",
+        description="One archival memory in full; a long one continues at ?from=CHARACTER.",
     ),
 )
 
 _EVENTS: Final = 20
+"""Listed in `memory://events`; by judgement."""
+
 _MAX_DIGITS: Final = 12
+"""Longer numbers in a URI or argument are refused; no index or size has as many."""
+
 _COMPLETIONS: Final = 100
+"""The protocol's limit. Source: MCP specification, "Completion", `values`."""
+
+_FOOTER_TOKENS: Final = 60
+"""Reserved for the line that says where a long text continues; by judgement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +110,11 @@ class _Content:
 
 
 def read_resource(memory: AgentMemory, fitter: Fitter, uri: str) -> TextResourceContents:
-    """Return what stands at a URI.
+    """Return the content of a resource.
 
     Raises:
-        NotFound: There is no such resource.
-        InvalidInput: A part of the URI can't be taken.
+        NotFound: The URI is unknown.
+        InvalidInput: A part of the URI is invalid.
     """
     split = urlsplit(uri)
     path = [unquote(part) for part in (split.netloc + split.path).split("/")]
@@ -156,7 +163,7 @@ def _of_conversation(
 
 
 def complete_resource(memory: AgentMemory, argument: str, value: str) -> Completion:
-    """Return what can stand for a variable of a template, or for a prompt's argument."""
+    """Return completions for a template's variable or a prompt's argument."""
     match argument:
         case "label":
             values = [block.label for block in memory.core.all()]
@@ -173,7 +180,7 @@ def complete_resource(memory: AgentMemory, argument: str, value: str) -> Complet
 
 
 def updated_uris(topic: str) -> tuple[str, ...]:
-    """Return the resources that a change of the façade's `topic` concerns."""
+    """Return the resources that change with a topic of the façade."""
     kind, _, conversation = topic.partition("/")
     if kind == "budget":
         one = f"memory://context-budget/{quote(conversation, safe='')}"
@@ -182,24 +189,24 @@ def updated_uris(topic: str) -> tuple[str, ...]:
 
 
 def numbered(message: Message, text: str | None = None) -> str:
-    """Return a message as listings show it: index and time, then as it stands in context."""
+    """Return a message as listings show it: index, time, then the text in context."""
     shown = render_message(message).removesuffix("\n") if text is None else text
     return f"[{message.index}] {message.created_at:%Y-%m-%d %H:%M} {shown}"
 
 
 def read_size(given: str | None) -> int | None:
-    """Return a number of tokens that was given as text, None if it was left out.
+    """Return the number in the argument `max_tokens`, None if it is missing.
 
     Raises:
-        InvalidInput: It is no whole number.
+        InvalidInput: It isn't a whole number.
     """
     if given is None or not given.strip():
         return None
-    if not given.strip().isdecimal() or len(given) > 12:
+    if not given.strip().isdecimal() or len(given) > _MAX_DIGITS:
         raise InvalidInput(
-            f"max_tokens {given[:40]!r} is no whole number",
+            f"max_tokens {given[:40]!r} isn't a whole number",
             field="max_tokens",
-            hint="Leave it out, or give a number such as 4000",
+            hint="Omit it, or use a number such as 4000",
         )
     return int(given)
 
@@ -213,13 +220,13 @@ def _recent(memory: AgentMemory, fitter: Fitter, conversation: str, before: str 
     if before is not None:
         if not before.isdecimal() or len(before) > _MAX_DIGITS:
             raise InvalidInput(
-                f"before={before[:40]!r} is no index",
+                f"before={before[:40]!r} isn't a message index",
                 field="before",
-                hint="Give the number that the page before it names",
+                hint="Use the number at the end of the previous page",
             )
         messages = tuple(message for message in messages if message.index < int(before))
     lines: list[str] = []
-    left = fitter.max_tokens - 60
+    left = fitter.max_tokens - _FOOTER_TOKENS
     for message in reversed(messages):
         line = fitter.clip(numbered(message), fitter.max_tokens // 3)
         left -= memory.count_tokens(line) + 1
@@ -229,9 +236,7 @@ def _recent(memory: AgentMemory, fitter: Fitter, conversation: str, before: str 
     older = len(messages) - len(lines)
     if older:
         uri = f"memory://conversations/{quote(conversation, safe='')}/recent"
-        lines.append(
-            f"({older} older messages are in the window: {uri}?before={messages[older].index})"
-        )
+        lines.append(f"({older} older messages: {uri}?before={messages[older].index})")
     return "\n".join(reversed(lines))
 
 
@@ -239,14 +244,14 @@ def _memory(memory: AgentMemory, fitter: Fitter, memory_id: str, start: str) -> 
     record = memory.archive.get(memory_id)
     if not start.isdecimal() or int(start) > len(record.content):
         raise InvalidInput(
-            f"from={start!r} is no place in a text of {len(record.content)} characters",
+            f"from={start!r} isn't a position in a text of {len(record.content)} characters",
             field="from",
-            hint="Give the number that the page before it ends with",
+            hint="Use the number at the end of the previous part",
         )
     text = record.content[int(start) :]
     if fitter.fits(text):
         return text
-    part = fitter.clip(text, fitter.max_tokens - 60).removesuffix("…")
+    part = fitter.clip(text, fitter.max_tokens - _FOOTER_TOKENS).removesuffix("…")
     end = int(start) + len(part)
     return (
         f"{part}\n[{len(record.content) - end} of {len(record.content)} characters left:"
@@ -306,5 +311,7 @@ def _dump(payload: object) -> str:
 
 def _unknown(uri: str) -> NotFound:
     return NotFound(
-        f"there is no resource {uri[:200]!r}", key=uri, hint="resources/list names those there are"
+        f"unknown resource {uri[:200]!r}",
+        key=uri,
+        hint="resources/list and resources/templates/list show the available ones",
     )

@@ -1,8 +1,8 @@
-"""Asking the client's own model for a summary, where the client lets us: MCP sampling.
+"""Summaries written by the client's own model: MCP sampling.
 
-Only over a connection of the older protocol era: there a server may ask at any
-time. In 2026-07-28 it may ask only as the answer to a call, which the client then
-repeats, and a flush must not make anybody wait.
+Only over a connection of the older protocol era, where a server may ask at any time.
+In 2026-07-28 it may ask only as the answer to a call, which the client then repeats,
+and a flush must not make a caller wait.
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ T = TypeVar("T")
 Context = ServerRequestContext[Any, Any]
 
 _HANDSHAKE_ERA: Final = "2025-11-25"
-"""The last revision in which a server may ask by itself."""
+"""The last protocol version in which a server may send a request at any time."""
 
 
 class Sampler:
-    """Asks the clients of one connection; one request at a time, and nobody waits for it.
+    """Asks the clients of one connection in the background, one request at a time.
 
     Args:
-        rewriter: Gives who knows what to ask and takes the answer; None while there is none.
+        rewriter: Returns the rewriter, which writes the request and stores the answer;
+            None while the database is closed.
         window_tokens: The context window of the client's model.
-        timeout_seconds: How long a client may take; it may have to ask a person.
+        timeout_seconds: How long to wait for an answer; the client may ask its user first.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Sampler:
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, ctx: Context, loop: asyncio.AbstractEventLoop, work: Callable[[], T]) -> T:
-        """Do `work`, in a worker thread, and have what it flushed summarized by the client."""
+        """Run `work` in a worker thread, then ask the client to summarize what it flushed."""
         from mcp_memory.agent.rewriter import noting_flushes
 
         with noting_flushes() as flushed:
@@ -74,7 +75,7 @@ class Sampler:
         return done
 
     def close(self) -> None:
-        """Stop waiting for an answer."""
+        """Cancel the request that is waiting for an answer."""
         if self._task is not None:
             self._task.cancel()
 
@@ -90,7 +91,7 @@ class Sampler:
             request = await anyio.to_thread.run_sync(rewriter.request, flushed, self._window_tokens)
             content = TextContent(type="text", text=request.user)
             with anyio.fail_after(self._timeout_seconds):
-                # The session's own method warns that sampling is deprecated since 2026-07-28.
+                # ServerSession.create_message warns: sampling is deprecated since 2026-07-28.
                 answer = await session.send_request(
                     CreateMessageRequest(
                         params=CreateMessageRequestParams(
@@ -108,11 +109,11 @@ class Sampler:
         except (MCPError, NoBackChannelError) as error:
             rewriter.tell(EndpointFault(f"the client: {type(error).__name__}"))
         except ValidationError:
-            rewriter.tell(EndpointFault("the client: the answer is not of the protocol"))
+            rewriter.tell(EndpointFault("the client: its answer violates the protocol"))
         except MemoryFault as fault:
             rewriter.tell(fault)
         except Exception:
-            logger.exception("a summary was not sampled")
+            logger.exception("sampling a summary failed")
 
 
 def _may_sample(ctx: Context) -> bool:

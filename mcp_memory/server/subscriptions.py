@@ -1,7 +1,7 @@
-"""Telling clients of both protocol eras that a resource has changed.
+"""Notifies clients of both protocol eras that a resource has changed.
 
-Clients of 2026-07-28 hold a `subscriptions/listen` stream, older ones have
-asked with `resources/subscribe`.
+Clients of 2026-07-28 have a `subscriptions/listen` stream; older ones have called
+`resources/subscribe`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from mcp_types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestPar
 logger = logging.getLogger(__name__)
 
 _SEND_SECONDS: Final = 2.0
-"""A client that takes longer to read a notice is no longer told."""
+"""A client that takes longer to read a notification loses its subscription; by judgement."""
 
 _MAX_PER_URI: Final = 256
+"""The newest subscribers of a resource that are notified: as many as sessions a token."""
 
 Context = ServerRequestContext[Any, Any]
 
 
 class Subscriptions:
-    """Who wants to know of which resource."""
+    """The subscribers of each resource."""
 
     def __init__(self) -> None:
         self.bus = InMemorySubscriptionBus()
@@ -40,15 +41,15 @@ class Subscriptions:
         self._news = asyncio.Event()
 
     def changed(self, uri: str) -> None:
-        """Note a change, from any thread; `publish_changes` tells of it."""
+        """Queue a change, from any thread; `publish_changes` sends it."""
         self._changed.append(uri)
         loop = self._loop
         if loop is not None:
-            with suppress(RuntimeError):  # The loop has ended, and with it all who listened.
+            with suppress(RuntimeError):  # The loop has ended, and every subscriber with it.
                 loop.call_soon_threadsafe(self._news.set)
 
     async def publish_changes(self) -> None:
-        """Tell of changes as they come, until cancelled; whoever made them does not wait."""
+        """Send queued changes until cancelled; the writers don't wait for it."""
         self._loop = asyncio.get_running_loop()
         try:
             while True:
@@ -99,8 +100,8 @@ class Subscriptions:
 
 
 def _same_client(one: ServerSession, other: ServerSession) -> bool:
-    # A session object is made for each request; the parameters of the handshake
-    # are one object for the whole connection.
+    # The SDK makes a session object for each request; the handshake's parameters are
+    # one object for the whole connection.
     return one is other or (
         one.client_params is not None and one.client_params is other.client_params
     )

@@ -1,37 +1,56 @@
 """The tools: arguments in, one call of the façade, a reply out.
 
-A tool's docstring is its description, written for the model that calls it.
+A tool is a class of arguments and a function. The function's docstring is the tool's
+description, written for the model that calls it. To add one, write both here and run
+`mcp-memory schemas`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from mcp_types import Tool, ToolAnnotations
+from pydantic import Field
 
-from mcp_memory.server import arguments as args
-from mcp_memory.server.arguments import Arguments, input_schema
+from mcp_memory.server.arguments import (
+    Arguments,
+    Around,
+    Conversation,
+    Cursor,
+    Date,
+    Tags,
+    input_schema,
+)
 from mcp_memory.server.cursors import Position, read_cursor, write_cursor
-from mcp_memory.server.hits import search_conversations, search_memories
-from mcp_memory.server.payloads import (
-    VALUE_FRACTION,
+from mcp_memory.server.hits import page_reply, parse_around, refuse_filters, text_reply
+from mcp_memory.server.replies import (
+    VALUE_FRAC,
+    Fitter,
+    Payload,
+    Reply,
     block_payload,
     budget_payload,
+    compact,
     edited,
     inserted_payload,
+    memory_hit_payload,
     memory_payload,
+    message_hit_payload,
     stored_payload,
 )
-from mcp_memory.server.results import Fitter, Payload, Reply, compact
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.values.dates import parse_moment, show
 from mcp_memory.values.records import (
     Block,
     Kind,
+    MemoryHit,
+    MessageHit,
     NewMessage,
+    Role,
     StoreChunk,
+    TagMatch,
 )
 from mcp_memory.values.render import compile_block, compile_blocks
 
@@ -44,7 +63,7 @@ Handler = Callable[["AgentMemory", Fitter, Any], Reply]
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """One tool: how it is announced, what it takes, what it does."""
+    """One tool: its definition, its arguments and its handler."""
 
     name: str
     description: str
@@ -63,7 +82,7 @@ class ToolSpec:
 
 
 TOOLS: Final[dict[str, ToolSpec]] = {}
-"""Every tool by name, in the order in which they are listed."""
+"""Every tool by name, in the order of `tools/list`."""
 
 
 def _tool(
@@ -87,9 +106,16 @@ def _tool(
     return register
 
 
-@_tool(args.CoreView, read_only=True)
-def core_memory_view(memory: AgentMemory, fitter: Fitter, given: args.CoreView) -> Reply:
-    """Show the core memory blocks as they are now, with tokens used and limits."""
+class CoreView(Arguments):
+    """Arguments of core_memory_view."""
+
+    conversation: Conversation = None
+    cursor: Cursor = None
+
+
+@_tool(CoreView, read_only=True)
+def core_memory_view(memory: AgentMemory, fitter: Fitter, given: CoreView) -> Reply:
+    """Show all core memory blocks with their token counts and limits."""
     conversation = given.conversation or DEFAULT_CONVERSATION
     blocks = memory.core.all(conversation)
     position = read_cursor("core_memory_view", given, given.cursor)
@@ -107,7 +133,7 @@ def core_memory_view(memory: AgentMemory, fitter: Fitter, given: args.CoreView) 
         block = blocks[number]
         item = block_payload(block) | {"value": block.value[start:]}
         piece = compile_block(block) if not start else block.value[start:]
-        # One block more, as data and as text: both must fit.
+        # With this block both forms of the reply must still fit, and leave room for a cursor.
         if fitter.fits(compact([*items, item]) + " " * 400) and fitter.fits(
             "\n".join([*text, piece]) + " " * 400
         ):
@@ -117,7 +143,7 @@ def core_memory_view(memory: AgentMemory, fitter: Fitter, given: args.CoreView) 
             continue
         end = start
         if not items:
-            part = fitter.clip(block.value[start:], int(fitter.max_tokens * VALUE_FRACTION))
+            part = fitter.clip(block.value[start:], int(fitter.max_tokens * VALUE_FRAC))
             part = part.removesuffix("…")
             end = start + len(part)
             memory.core.saw(block, conversation, start=start, end=end)
@@ -125,40 +151,72 @@ def core_memory_view(memory: AgentMemory, fitter: Fitter, given: args.CoreView) 
             text.append(part)
         cursor = write_cursor("core_memory_view", given, Position(offset=number, part=end))
         payload = {"blocks": items, "total": len(blocks), "next_cursor": cursor}
-        return Reply(payload, "\n".join([*text, f"There is more: next_cursor {cursor}"]))
+        return Reply(payload, "\n".join([*text, f"More blocks: next_cursor {cursor}"]))
     return Reply({"blocks": items, "total": len(blocks)}, "\n".join(text))
 
 
-@_tool(args.CoreAppend)
-def core_memory_append(memory: AgentMemory, fitter: Fitter, given: args.CoreAppend) -> Reply:
-    """Add a line to a block.
+class CoreAppend(Arguments):
+    """Arguments of core_memory_append."""
 
-    Use it for lasting facts that must always be in view; keep it short, blocks have a limit.
+    label: str
+    content: str
+    conversation: Conversation = None
+
+
+@_tool(CoreAppend)
+def core_memory_append(memory: AgentMemory, fitter: Fitter, given: CoreAppend) -> Reply:
+    """Add a line to a core memory block.
+
+    For short, lasting facts that must always stay in view; blocks have a token limit.
     """
     conversation = given.conversation or DEFAULT_CONVERSATION
     block = memory.core.append(given.label, given.content, conversation)
     return _edited(memory, fitter, block, conversation)
 
 
-@_tool(args.CoreReplace, destructive=True)
-def core_memory_replace(memory: AgentMemory, fitter: Fitter, given: args.CoreReplace) -> Reply:
-    """Correct or delete text in a block. old_content must be there exactly once."""
+class CoreReplace(Arguments):
+    """Arguments of core_memory_replace."""
+
+    label: str
+    old_content: Annotated[str, Field(description="Exact text; must occur once")]
+    new_content: Annotated[str, Field(description="Empty to delete")]
+    conversation: Conversation = None
+
+
+@_tool(CoreReplace, destructive=True)
+def core_memory_replace(memory: AgentMemory, fitter: Fitter, given: CoreReplace) -> Reply:
+    """Replace or delete text in a block. old_content must match exactly one place."""
     conversation = given.conversation or DEFAULT_CONVERSATION
     block = memory.core.replace(given.label, given.old_content, given.new_content, conversation)
     return _edited(memory, fitter, block, conversation)
 
 
-@_tool(args.Rethink, destructive=True, idempotent=True)
-def rethink_memory(memory: AgentMemory, fitter: Fitter, given: args.Rethink) -> Reply:
-    """Rewrite a whole block: merge, correct, drop what has passed. Makes a missing block."""
+class Rethink(Arguments):
+    """Arguments of rethink_memory."""
+
+    label: str
+    new_memory: str
+    description: Annotated[str | None, Field(description="Required for a new block")] = None
+    conversation: Conversation = None
+
+
+@_tool(Rethink, destructive=True, idempotent=True)
+def rethink_memory(memory: AgentMemory, fitter: Fitter, given: Rethink) -> Reply:
+    """Rewrite a whole block: merge, correct, drop outdated facts. Creates a missing block."""
     conversation = given.conversation or DEFAULT_CONVERSATION
     block = memory.core.rethink(given.label, given.new_memory, given.description, conversation)
     return _edited(memory, fitter, block, conversation, created=block.version == 1)
 
 
-@_tool(args.RethinkUser, destructive=True, idempotent=True)
-def rethink_user_memory(memory: AgentMemory, fitter: Fitter, given: args.RethinkUser) -> Reply:
-    """Rewrite the block `human`, what you know of the user."""
+class RethinkUser(Arguments):
+    """Arguments of rethink_user_memory."""
+
+    new_memory: str
+
+
+@_tool(RethinkUser, destructive=True, idempotent=True)
+def rethink_user_memory(memory: AgentMemory, fitter: Fitter, given: RethinkUser) -> Reply:
+    """Rewrite the block `human`: what you know about the user."""
     block = memory.core.rethink("human", given.new_memory)
     return _edited(memory, fitter, block, DEFAULT_CONVERSATION)
 
@@ -177,11 +235,15 @@ def _edited(
     return reply
 
 
-@_tool(args.FinishRethinking)
-def finish_rethinking_memory(
-    memory: AgentMemory, fitter: Fitter, given: args.FinishRethinking
-) -> Reply:
-    """End a consolidation: shows which blocks changed since it began, clears the reminder."""
+class FinishRethinking(Arguments):
+    """Arguments of finish_rethinking_memory."""
+
+    reason: Annotated[str | None, Field(description="Why, for the history")] = None
+
+
+@_tool(FinishRethinking)
+def finish_rethinking_memory(memory: AgentMemory, fitter: Fitter, given: FinishRethinking) -> Reply:
+    """End a consolidation. Returns the blocks changed since it began, clears the reminder."""
     done = memory.core.finish_rethinking(given.reason)
     unit, zone = done.consolidation, memory.settings.zone
     share = (fitter.max_tokens - 100) // (3 * max(len(done.changes), 1))
@@ -202,13 +264,30 @@ def finish_rethinking_memory(
     return Reply(payload)
 
 
-@_tool(args.ConversationAppend)
-def conversation_append(
-    memory: AgentMemory, fitter: Fitter, given: args.ConversationAppend
-) -> Reply:
-    """Record turns of the conversation, in order, so that they can be found for ever.
+class MessageArgument(Arguments):
+    """One message of conversation_append."""
 
-    Returns how full the window is and what to save.
+    role: Role
+    content: str
+    name: str | None = None
+    created_at: Annotated[str | None, Field(description="ISO time")] = None
+
+
+class ConversationAppend(Arguments):
+    """Arguments of conversation_append."""
+
+    messages: list[MessageArgument]
+    conversation: Conversation = None
+    context_tokens: Annotated[
+        int | None, Field(description="Tokens in your context now, if known")
+    ] = None
+
+
+@_tool(ConversationAppend)
+def conversation_append(memory: AgentMemory, fitter: Fitter, given: ConversationAppend) -> Reply:
+    """Store conversation turns permanently, in order, so that they can be searched.
+
+    Returns how full the context window is and what to save.
     """
     zone = memory.settings.zone
     messages = [
@@ -242,28 +321,83 @@ def conversation_append(
             "author": done.flush.summary.author,
         }
     if not fitter.fits(compact(payload)):
-        # Ids of a large batch: the ends name the range, the rest follows from the listing.
+        # A large batch: the first and last id name the range, conversation_search lists the rest.
         payload["ids"] = [done.ids[0], done.ids[-1]]
         payload["ids_left_out"] = len(done.ids) - 2
     return Reply(payload)
 
 
-@_tool(args.ConversationSearch, read_only=True)
-def conversation_search(
-    memory: AgentMemory, fitter: Fitter, given: args.ConversationSearch
-) -> Reply:
-    """Search everything ever said, by meaning and words.
+class ConversationSearch(Arguments):
+    """Arguments of conversation_search."""
 
-    Without query: list by date, newest first. Use it before you say that you don't know.
+    query: str | None = None
+    roles: list[Role] | None = None
+    start_date: Date = None
+    end_date: Date = None
+    conversation: Annotated[str | None, Field(description="Default: all")] = None
+    around: Around = None
+    limit: Annotated[int, Field(description="1-50")] = 10
+    cursor: Cursor = None
+
+
+@_tool(ConversationSearch, read_only=True)
+def conversation_search(memory: AgentMemory, fitter: Fitter, given: ConversationSearch) -> Reply:
+    """Search everything ever said, by meaning and keywords.
+
+    Without query: list by date, newest first. Use it before you say you don't know.
     """
-    return search_conversations(memory, fitter, given, _alert(memory, fitter, given.conversation))
+    zone = memory.settings.zone
+    extra = _alert(memory, fitter, given.conversation)
+    position = read_cursor("conversation_search", given, given.cursor)
+
+    def cursor(position: Position) -> str:
+        return write_cursor("conversation_search", given, position)
+
+    if given.around is None:
+        page = memory.conversations.search(
+            given.query,
+            roles=given.roles or (),
+            start_date=given.start_date,
+            end_date=given.end_date,
+            conversation=given.conversation,
+            limit=given.limit,
+            offset=position.offset,
+            as_of=position.as_of,
+        )
+    else:
+        refuse_filters(
+            given.query, given.roles, given.start_date, given.end_date, given.conversation
+        )
+        message_id, char = parse_around(given.around)
+        if char is not None:
+            message = memory.conversations.get(message_id)
+            return text_reply(
+                fitter,
+                message.content,
+                char,
+                position,
+                extra=extra,
+                show=lambda passage: message_hit_payload(MessageHit(message, passage, 0.0), zone),
+                cursor=cursor,
+            )
+        offset = None if given.cursor is None else position.offset
+        page = memory.conversations.around(message_id, limit=given.limit, offset=offset)
+    items = [message_hit_payload(hit, zone) for hit in page.items]
+    return page_reply(fitter, page, items, query=given.query, extra=extra, cursor=cursor)
 
 
-@_tool(args.ConversationFlush)
-def conversation_flush(memory: AgentMemory, fitter: Fitter, given: args.ConversationFlush) -> Reply:
-    """Move the oldest messages out of the window into the summary.
+class ConversationFlush(Arguments):
+    """Arguments of conversation_flush."""
 
-    Best with your own summary, written from the prompt summarize_overflow.
+    conversation: Conversation = None
+    summary: str | None = None
+
+
+@_tool(ConversationFlush)
+def conversation_flush(memory: AgentMemory, fitter: Fitter, given: ConversationFlush) -> Reply:
+    """Move the oldest messages out of the context window into the summary.
+
+    Best with a summary you write yourself; the prompt summarize_overflow says how.
     """
     conversation = given.conversation or DEFAULT_CONVERSATION
     flush = memory.conversations.flush(conversation, given.summary)
@@ -279,20 +413,36 @@ def conversation_flush(memory: AgentMemory, fitter: Fitter, given: args.Conversa
         payload |= {
             "summary_id": flush.summary.id,
             "author": flush.summary.author,
-            "summary": fitter.clip(flush.summary.content, int(fitter.max_tokens * VALUE_FRACTION)),
+            "summary": fitter.clip(flush.summary.content, int(fitter.max_tokens * VALUE_FRAC)),
         }
     if not flush.evicted:
-        payload["note"] = "nothing was evicted: only the newest messages are in the window"
+        payload["note"] = "nothing was evicted: the window has only the newest messages"
         if given.summary is not None and flush.summary is None:
-            payload["note"] += "; your summary was not kept"
+            payload["note"] += "; your summary was not stored"
     return Reply(payload)
 
 
-@_tool(args.StoreMemories, idempotent=True)
-def store_memories(memory: AgentMemory, fitter: Fitter, given: args.StoreMemories) -> Reply:
-    """Keep ranges of messages verbatim in archival memory before they leave the window.
+class ChunkArgument(Arguments):
+    """One range of store_memories."""
 
-    Indexes are the numbers shown with the messages, both ends included.
+    start_index: int
+    end_index: int
+    context: Annotated[str, Field(description="1-3 sentences")]
+    kind: Kind | None = None
+
+
+class StoreMemories(Arguments):
+    """Arguments of store_memories."""
+
+    chunks: list[ChunkArgument]
+    conversation: Conversation = None
+
+
+@_tool(StoreMemories, idempotent=True)
+def store_memories(memory: AgentMemory, fitter: Fitter, given: StoreMemories) -> Reply:
+    """Copy ranges of messages verbatim to archival memory before they leave the window.
+
+    Indexes are the numbers shown with the messages; end_index is included.
     """
     chunks = [
         StoreChunk(chunk.start_index, chunk.end_index, chunk.context, chunk.kind or Kind.EPISODE)
@@ -304,9 +454,16 @@ def store_memories(memory: AgentMemory, fitter: Fitter, given: args.StoreMemorie
     return Reply(payload | alert if fitter.fits(compact(payload | alert)) else payload)
 
 
-@_tool(args.ContextBudget, read_only=True)
-def context_budget(memory: AgentMemory, fitter: Fitter, given: args.ContextBudget) -> Reply:
-    """How full the context window is, by part, and what to do."""
+class ContextBudget(Arguments):
+    """Arguments of context_budget."""
+
+    conversation: Conversation = None
+    context_tokens: int | None = None
+
+
+@_tool(ContextBudget, read_only=True)
+def context_budget(memory: AgentMemory, fitter: Fitter, given: ContextBudget) -> Reply:
+    """Show how full the context window is, by part, and what to do."""
     budget = memory.conversations.budget(
         given.conversation or DEFAULT_CONVERSATION, given.context_tokens
     )
@@ -314,18 +471,25 @@ def context_budget(memory: AgentMemory, fitter: Fitter, given: args.ContextBudge
 
 
 def _alert(memory: AgentMemory, fitter: Fitter, conversation: str | None) -> Payload:
-    """Return what the client was not told yet of the pressure, as a field of a reply."""
+    """Return an alert that this client has not had yet, as a field of a reply."""
     alert = memory.conversations.alert(conversation or DEFAULT_CONVERSATION)
     return {"alert": fitter.clip(alert, fitter.max_tokens // 2)} if alert else {}
 
 
-@_tool(args.ArchivalInsert, idempotent=True)
-def archival_memory_insert(
-    memory: AgentMemory, fitter: Fitter, given: args.ArchivalInsert
-) -> Reply:
-    """Keep a text for ever, of any length, found again by meaning, words, tags and date.
+class ArchivalInsert(Arguments):
+    """Arguments of archival_memory_insert."""
 
-    One fact or passage a call, complete in itself.
+    content: str
+    tags: Tags | None = None
+    kind: Kind | None = None
+    happened_at: Annotated[str | None, Field(description="ISO date or time; default now")] = None
+
+
+@_tool(ArchivalInsert, idempotent=True)
+def archival_memory_insert(memory: AgentMemory, fitter: Fitter, given: ArchivalInsert) -> Reply:
+    """Store a text of any length permanently, to be found by meaning, keywords, tags and date.
+
+    One fact or passage per call, complete in itself.
     """
     done = memory.archive.insert(
         given.content,
@@ -336,29 +500,85 @@ def archival_memory_insert(
     return Reply(inserted_payload(done))
 
 
-@_tool(args.ArchivalSearch, read_only=True)
-def archival_memory_search(
-    memory: AgentMemory, fitter: Fitter, given: args.ArchivalSearch
-) -> Reply:
-    """Search what was kept, by meaning and words; filters apply first.
+class ArchivalSearch(Arguments):
+    """Arguments of archival_memory_search."""
+
+    query: str | None = None
+    tags: Tags | None = None
+    tag_match_mode: TagMatch = "any"
+    kinds: list[Kind] | None = None
+    start_date: Date = None
+    end_date: Date = None
+    around: Around = None
+    top_k: Annotated[int, Field(description="1-50")] = 10
+    cursor: Cursor = None
+
+
+@_tool(ArchivalSearch, read_only=True)
+def archival_memory_search(memory: AgentMemory, fitter: Fitter, given: ArchivalSearch) -> Reply:
+    """Search archival memory by meaning and keywords; filters apply first.
 
     Without query: list by date. A hit shows the passage that matched.
     """
-    return search_memories(memory, fitter, given)
+    zone = memory.settings.zone
+    position = read_cursor("archival_memory_search", given, given.cursor)
+
+    def cursor(position: Position) -> str:
+        return write_cursor("archival_memory_search", given, position)
+
+    if given.around is not None:
+        refuse_filters(given.query, given.tags, given.start_date, given.end_date, given.kinds)
+        memory_id, char = parse_around(given.around)
+        record = memory.archive.get(memory_id, position.as_of)
+        # A later part shows the same version, even if it was updated meanwhile.
+        position = replace(position, as_of=position.as_of or record.recorded_at)
+        return text_reply(
+            fitter,
+            record.content,
+            char or 0,
+            position,
+            extra={},
+            show=lambda passage: memory_hit_payload(MemoryHit(record, passage, 0.0), zone),
+            cursor=cursor,
+        )
+    page = memory.archive.search(
+        given.query,
+        tags=given.tags or (),
+        tag_match=given.tag_match_mode,
+        kinds=given.kinds or (),
+        start_date=given.start_date,
+        end_date=given.end_date,
+        limit=given.top_k,
+        offset=position.offset,
+        as_of=position.as_of,
+    )
+    items = [memory_hit_payload(hit, zone) for hit in page.items]
+    return page_reply(fitter, page, items, query=given.query, extra={}, cursor=cursor)
 
 
-@_tool(args.ArchivalUpdate, destructive=True, idempotent=True)
-def archival_memory_update(
-    memory: AgentMemory, fitter: Fitter, given: args.ArchivalUpdate
-) -> Reply:
-    """Correct a memory that has changed; searches show only the new text. The id stays."""
+class ArchivalUpdate(Arguments):
+    """Arguments of archival_memory_update."""
+
+    id: str
+    content: str | None = None
+    tags: Tags | None = None
+    kind: Kind | None = None
+
+
+@_tool(ArchivalUpdate, destructive=True, idempotent=True)
+def archival_memory_update(memory: AgentMemory, fitter: Fitter, given: ArchivalUpdate) -> Reply:
+    """Update a memory whose facts changed. Searches find only the new text; the id stays."""
     done = memory.archive.update(given.id, content=given.content, tags=given.tags, kind=given.kind)
     return Reply(memory_payload(done))
 
 
-@_tool(args.ArchivalDelete, destructive=True)
-def archival_memory_delete(
-    memory: AgentMemory, fitter: Fitter, given: args.ArchivalDelete
-) -> Reply:
-    """Remove a memory from every search."""
+class ArchivalDelete(Arguments):
+    """Arguments of archival_memory_delete."""
+
+    id: str
+
+
+@_tool(ArchivalDelete, destructive=True)
+def archival_memory_delete(memory: AgentMemory, fitter: Fitter, given: ArchivalDelete) -> Reply:
+    """Remove a memory from all searches."""
     return Reply({"id": memory.archive.delete(given.id).id, "deleted": True})

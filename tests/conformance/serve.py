@@ -54,8 +54,8 @@ from mcp_types import (
 
 from mcp_memory.http.listen import listen
 from mcp_memory.http.options import HttpOptions
-from mcp_memory.server.arguments import NoArguments
-from mcp_memory.server.results import Reply
+from mcp_memory.server.arguments import Arguments
+from mcp_memory.server.replies import Reply
 from mcp_memory.server.servers import Servers
 from mcp_memory.server.tools import ToolSpec
 from mcp_memory.settings import load_settings
@@ -133,7 +133,7 @@ def _specs() -> dict[str, ToolSpec]:
         raise RuntimeError("This tool intentionally returns an error for testing")
 
     return {
-        name: ToolSpec(name, f"A fixture: {name}.", NoArguments, ToolAnnotations(), handler)
+        name: ToolSpec(name, f"A fixture: {name}.", Arguments, ToolAnnotations(), handler)
         for name, handler in (("test_simple_text", answer), ("test_error_handling", fail))
     }
 

@@ -126,7 +126,7 @@ CASES: dict[str, tuple[tuple[str, dict[str, Any]], str]] = {
         ),
         "conversation has a line break",
     ),
-    "an unknown tool": (("archival_memory_destroy", {}), "there is no tool"),
+    "an unknown tool": (("archival_memory_destroy", {}), "unknown tool"),
 }
 
 

@@ -295,7 +295,7 @@ async def test_a_long_value_is_cut_in_the_refusal_and_its_pages_show_all(join, u
         assert "next_cursor" in first
         reply = await ana.raw("rethink_user_memory", new_memory="short")
         assert reply.is_error
-        assert reply.structured_content["note"] == "cut; core_memory_view shows all"
+        assert reply.structured_content["note"] == "cut; core_memory_view shows all of it"
         assert long.startswith(reply.structured_content["value"].removesuffix("…"))
         assert len(reply.structured_content["value"]) > 200
         for text in (

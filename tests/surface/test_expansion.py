@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_memory.server.results import compact
+from mcp_memory.server.replies import compact
 from mcp_memory.server.tools import TOOLS
 from mcp_memory.settings import DEFAULT_MODEL, load_settings
 

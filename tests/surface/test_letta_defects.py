@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from mcp_memory.server.results import compact
+from mcp_memory.server.replies import compact
 
 pytestmark = pytest.mark.anyio
 

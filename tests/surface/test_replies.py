@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp_types import CallToolResult
 
-from mcp_memory.server.results import Fitter, compact
+from mcp_memory.server.replies import Fitter, compact
 
 pytestmark = pytest.mark.anyio
 
@@ -179,7 +179,10 @@ def test_a_page_fits_and_counts_on(texts, limit, count, memory):
     fitter = Fitter(count, memory.clip_tokens, limit)
     items = [{"id": str(n), "score": 0.5, "text": text} for n, text in enumerate(texts)]
     page = fitter.page(
-        {"total": len(items)}, items, query="", more=lambda kept: f"cursor-{kept}", left=False
+        {"total": len(items)},
+        items,
+        query="",
+        cursor=lambda count: f"cursor-{count}" if count < len(items) else None,
     )
     shown = page["results"]
     assert [item["id"] for item in shown] == [str(n) for n in range(len(shown))]

@@ -9,7 +9,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp_types import INVALID_PARAMS, PromptReference, ResourceTemplateReference
 
-from mcp_memory.server.instructions import HABIT
+from mcp_memory.server.prompts import HABIT
 
 pytestmark = pytest.mark.anyio
 
