@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_memory.settings import Settings, load_settings, settings_of
+from mcp_memory.cli.reference import sections, settings_help, settings_page
+from mcp_memory.settings import SECTIONS, Settings, load_settings, settings_of
 from mcp_memory.values.errors import SettingsFault
 from mcp_memory.values.locations import PREFIX
 
@@ -161,3 +162,39 @@ def test_another_process_s_settings_are_taken_by_name_alone(tmp_path, monkeypatc
     }
     found = settings_of(given)
     assert (found.timezone, found.agent) == ("Europe/Berlin", "default")
+
+
+def test_the_page_of_settings_is_the_generated_one():
+    page = Path(__file__).parents[1] / "docs" / "settings.md"
+    assert page.read_text("utf-8") == settings_page()
+
+
+def test_page_and_help_show_every_setting_with_what_it_does():
+    entries = [entry for _, section in sections() for entry in section]
+    assert [entry.name for entry in entries] == [
+        PREFIX + name.upper() for name in Settings.model_fields
+    ]
+    assert [heading for heading, _ in sections()] == list(SECTIONS)
+    terminal = " ".join(settings_help().split())
+    for entry in entries:
+        assert f"| `{entry.name}` | {entry.values} |" in settings_page()
+        assert f" {entry.name} {entry.description.replace('`', '')} (" in terminal
+        assert entry.values
+        assert entry.description.endswith((".", ").")), entry.name
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "default"),
+    [
+        ("DB", "a path", "`memory.duckdb` in the platform's data folder"),
+        ("OWNER", "`auto`, `off`", "`auto`"),
+        ("OFFLINE", "`on`, `off`", "`off`"),
+        ("MAX_REPLY_TOKENS", "tokens, 300 to 100,000", "2,000"),
+        ("WARN_AT", "fraction of the window, more than 0, at most 1", "0.7"),
+        ("SHARED_BLOCKS", "names, separated by commas", ""),
+        ("SUMMARIZER_API_KEY", "text", ""),
+    ],
+)
+def test_the_reference_names_the_unit_the_limits_and_the_default(name, values, default):
+    (entry,) = [e for _, section in sections() for e in section if e.name == PREFIX + name]
+    assert (entry.values, entry.default) == (values, default)
