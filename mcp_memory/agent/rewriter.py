@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mcp_memory.settings import EXTRACTIVE, Settings
-from mcp_memory.summarizers.request import Request, checked_answer, write_request
+from mcp_memory.summarizers.request import SummaryRequest, checked_answer, write_request
 from mcp_memory.tiers.usage import EndpointUsage, Spent
 from mcp_memory.values.errors import EndpointFault, MemoryFault
 from mcp_memory.values.records import SHARED, Message, Summary
@@ -160,7 +160,7 @@ class Rewriter:
             "dollars_today": dollars(spent, self._settings),
         }
 
-    def request(self, flushed: Flushed, window_tokens: int) -> Request:
+    def request(self, flushed: Flushed, window_tokens: int) -> SummaryRequest:
         """Return what to ask a model with such a window; reads the messages from recall."""
         parent, messages = self._sources(flushed)
         return write_request(

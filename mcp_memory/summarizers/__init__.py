@@ -1,7 +1,7 @@
-"""Summarizers: who writes the digest of what leaves the window.
+"""Summarizers: they write the summary of the messages that leave the context window.
 
-The extractive one is always there and can't fail; the others ask a model, and
-what they write takes its place once it is there.
+The extractive one needs no model and can't fail. The others ask a model; their text
+replaces the extracts when it arrives.
 """
 
 from mcp_memory.summarizers.extractive import ExtractiveSummarizer

@@ -1,7 +1,6 @@
-"""A model behind an OpenAI-compatible endpoint: time-out, retries, circuit breaker.
+"""A model behind an OpenAI-compatible endpoint, with time-out, retries and circuit breaker.
 
-It knows nothing of summaries or databases. What it is asked and answers is not
-logged, nor is the key.
+It knows nothing of summaries or databases. Prompts, answers and the key are never logged.
 """
 
 from __future__ import annotations
@@ -19,16 +18,21 @@ if TYPE_CHECKING:
     import pybreaker
 
 BREAK_AFTER_FAILURES: Final = 3
+"""Failed requests in a row that open the circuit; by judgement."""
+
 BREAK_SECONDS: Final = 120.0
+"""How long an open circuit waits before it tries one request; by judgement."""
+
 MAX_RETRIES: Final = 2
+"""The default of the openai client."""
 
 _NO_KEY: Final = "none"
-"""Servers on the own machine want no key, and the client wants one."""
+"""Local servers need no key, but the client insists on one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model has said, and what that cost."""
+    """The answer of a model and its cost."""
 
     text: str
     input_tokens: int
@@ -39,11 +43,11 @@ class Endpoint:
     """One model behind one address.
 
     Args:
-        settings: Where it is, what it is called, and for how long to wait.
-        retries: How often a request is repeated that was not answered or refused
-            for the moment (429, 5xx); the client waits longer each time.
-        break_after: So many failures one after another open the circuit.
-        break_seconds: So long nothing is asked then; after it, one request tries.
+        settings: Address, model, key and time-out.
+        retries: How often a request without an answer, or answered 429 or 5xx, is
+            repeated; the client waits longer each time.
+        break_after: How many failures in a row open the circuit.
+        break_seconds: How long an open circuit waits before it tries one request.
     """
 
     def __init__(
@@ -67,14 +71,14 @@ class Endpoint:
 
     @property
     def state(self) -> str:
-        """`closed` while it works, `open` after failures, `half-open` while it is tried again."""
+        """`closed` while it works, `open` after failures, `half-open` while it tries again."""
         return str(self._breaker.current_state)
 
     def complete(self, system: str, user: str, max_tokens: int) -> Answer:
-        """Ask the model; blocks until it has answered.
+        """Ask the model and wait for its answer.
 
         Raises:
-            EndpointFault: There is no answer that can be used.
+            EndpointFault: It failed, or its answer is unusable.
         """
         import openai
         import pybreaker
@@ -83,10 +87,10 @@ class Endpoint:
             return self._breaker.call(self._ask, system, user, max_tokens)
         except pybreaker.CircuitBreakerError as error:
             raise EndpointFault(
-                "it has failed several times and is left alone for a while"
+                "it failed several times in a row and is not asked for a while"
             ) from error
         except openai.APIStatusError as error:
-            # What the server says may repeat the request or the key.
+            # The server's text may repeat the request or the key.
             raise EndpointFault(f"HTTP {error.status_code}") from None
         except openai.APITimeoutError:
             raise EndpointFault(
@@ -96,7 +100,7 @@ class Endpoint:
             raise EndpointFault(type(error).__name__) from None
 
     def close(self) -> None:
-        """Close the connections; a request that waits for its answer fails."""
+        """Close the connections; a waiting request fails."""
         if self._client is not None:
             self._client.close()
 
@@ -107,14 +111,14 @@ class Endpoint:
             reply: Any = self._connected().chat.completions.create(
                 model=self.model, messages=messages, max_tokens=max_tokens
             )
-        except ValueError:  # The client lets those of the JSON decoder through.
-            raise EndpointFault("the answer is no JSON") from None
-        # The client checks no answer: what a server sends may be anything.
+        except ValueError:  # The client doesn't wrap the JSON decoder's.
+            raise EndpointFault("the answer isn't JSON") from None
+        # The client doesn't check answers: a server may send anything.
         try:
             choice = reply.choices[0]
             text = choice.message.content
         except (AttributeError, IndexError, TypeError):
-            raise EndpointFault("the answer is not of the protocol") from None
+            raise EndpointFault("the answer violates the protocol") from None
         if not isinstance(text, str) or not text.strip():
             raise EndpointFault("the answer is empty or was refused")
         if choice.finish_reason == "length":
@@ -126,11 +130,11 @@ class Endpoint:
         if self._client is None:
             import openai
 
-            # Below warnings these tell what is sent.
+            # Below WARNING these log what is sent.
             for name in ("openai", "httpx2", "httpcore2"):
                 logging.getLogger(name).setLevel(logging.WARNING)
             key = self._settings.summarizer_api_key
-            # These would be taken from variables that are meant for another service.
+            # The client reads these from variables that are meant for OpenAI itself.
             others: Any = {
                 "OpenAI-Organization": openai.Omit(),
                 "OpenAI-Project": openai.Omit(),

@@ -1,15 +1,15 @@
-"""How an extractive summary is laid out, so that the next one can read it again.
+"""The layout of an extractive summary, written and read.
 
 ```
-What a client has written itself stands first, as it is.
+Text that a client wrote comes first, unchanged.
 [2026-03-01]
 Ana: We moved the launch to Thursday.
 - The ticket is INC-2041.
 Also mentioned: pottery Falkenstein camping
 ```
 
-A day stands once for all its lines, and a speaker once for those that follow:
-with day and speaker on each, a quarter of the room went to them.
+A day is written once for all its lines, and a speaker once for the lines that follow:
+written on every line, they took a quarter of the room.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from mcp_memory.values.text import sentences
 
 HINTS: Final = "Also mentioned: "
 MAX_LINE_CHARS: Final = 400
+"""Longer sentences become several lines, so that one can't fill a summary; by judgement."""
 
 _DAY: Final = re.compile(r"\[(\d{4}-\d{2}-\d{2})\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One chosen sentence; `day` is None in what a client wrote, `who` as well."""
+    """One sentence; `day` and `who` are None in text that a client wrote."""
 
     day: str | None
     who: str | None
     text: str
 
     def cost(self, count: Callable[[str], int]) -> int:
-        """Return the tokens of this line, without its day."""
+        """Return the tokens of this line without its day."""
         return count(f"{self.who}: {self.text}\n" if self.who is not None else f"{self.text}\n")
 
 
@@ -46,7 +47,7 @@ def day_cost(day: str | None, count: Callable[[str], int]) -> int:
 
 
 def lay_out(lines: Iterable[Line], hints: Sequence[str]) -> str:
-    """Return the text of a summary; `lines` stand in the order in which they were said."""
+    """Return the text of a summary; `lines` are in the order they were said."""
     shown: list[str] = []
     day: str | None = None
     who: str | None = None
@@ -65,7 +66,7 @@ def lay_out(lines: Iterable[Line], hints: Sequence[str]) -> str:
 
 
 def read(summary: str) -> tuple[list[Line], list[str]]:
-    """Return the lines and hints of a summary, whoever wrote it."""
+    """Return the lines and hints of a summary by any author."""
     lines: list[Line] = []
     hints: list[str] = []
     day: str | None = None
@@ -90,7 +91,7 @@ def read(summary: str) -> tuple[list[Line], list[str]]:
 
 
 def pieces(text: str) -> list[str]:
-    """Return a text of one line as it is, one that is too long for a line in several."""
+    """Return a text as it is if it fits a line, else as several lines."""
     if len(text) <= MAX_LINE_CHARS:
         return [text]
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""What every summarizer has to do."""
+"""The interface of a summarizer that a flush can call."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from mcp_memory.values.records import Message
 
 
 class Summarizer(Protocol):
-    """Writes the next summary from its parent and the messages that leave."""
+    """Writes the next summary from the previous one and the messages that leave."""
 
     def summarize(self, parent: str | None, evicted: Sequence[Message], *, max_tokens: int) -> str:
-        """Return the digest of all that went before, `max_tokens` at most."""
+        """Return a summary of everything so far, at most `max_tokens` long."""
         ...

@@ -1,8 +1,8 @@
-"""What makes a sentence worth keeping, told by its form alone.
+"""Salience: how important a sentence is for a summary, judged by its form.
 
 Names, numbers, dates, identifiers, decisions, changed facts, errors and open
-questions weigh more; greetings and praise weigh less. In English, Chinese and
-Japanese; in other languages numbers, names and identifiers still tell.
+questions weigh more; greetings and praise weigh less. It knows words of English,
+Chinese and Japanese; in other languages numbers, names and identifiers count.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ VAGUE: Final = frozenset(
         """
     )
 )
-"""Words of substance that name nothing: they say less about a text than what is named."""
+"""Content words that name nothing: they say little about a text."""
 
 _FILLERS: Final = """
     about after again all also am any because before being both cannot cant doesnt dont down during
@@ -112,21 +112,21 @@ _CJK_EMPTY: Final = frozenset(
 
 
 @lru_cache(maxsize=8_192)
-def telling(text: str) -> frozenset[str]:
-    """Return the terms of a text without words that tell nothing."""
+def content_terms(text: str) -> frozenset[str]:
+    """Return the terms of a text without function words and fillers."""
     return frozenset(
         term for term in terms(text) if term not in _EMPTY and not _CJK_EMPTY.issuperset(term)
     )
 
 
 def without_lead(sentence: str) -> str:
-    """Return a sentence without the interjections and greetings that it begins with."""
+    """Return a sentence without its leading interjections and greetings."""
     match = _LEAD.match(sentence)
     return sentence[match.end() :] if match and match.end() < len(sentence) else sentence
 
 
 def is_hard(text: str) -> bool:
-    """Return whether a text has what can't be guessed: a number or an identifier."""
+    """Return whether a text has a number or an identifier, which can't be guessed."""
     return bool(_NUMBER.search(text) or _IDENTIFIER.search(text))
 
 
@@ -136,12 +136,12 @@ def is_small_talk(sentence: str) -> bool:
 
 
 def is_code(line: str) -> bool:
-    """Return whether a line looks like one of a program, and tells of no trouble."""
+    """Return whether a line looks like program code and names no error."""
     return bool(_CODE.search(line)) and not _TROUBLE.search(line)
 
 
 def weight(sentence: str) -> float:
-    """Return how much a sentence is worth by its form, about 0.3 to 3."""
+    """Return how important a sentence is, about 0.3 to 3; the weights are by judgement."""
     worth = 1.0
     worth += 0.3 * bool(_NUMBER.search(sentence))
     worth += 0.3 * bool(_DATE.search(sentence))
@@ -153,7 +153,7 @@ def weight(sentence: str) -> float:
     opened = bool(_OPEN.search(sentence))
     worth += 0.6 * opened
     if not opened and sentence.rstrip().endswith(("?", "？")):
-        # Most questions are answered by what follows.
+        # The answer that follows most questions is worth more.
         worth -= 0.3
     if is_small_talk(sentence):
         worth *= 0.4
