@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from mcp_memory.agent.base import Part, check_limit, groups, passage, whole
-from mcp_memory.search.analysis import terms
+from mcp_memory.search.language.analysis import terms
 from mcp_memory.search.queries import Filter
 from mcp_memory.store.duckdb.vectors import Pending
 from mcp_memory.tiers.archival import Draft

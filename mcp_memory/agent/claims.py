@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mcp_memory.search.analysis import STOP_WORDS, terms
+from mcp_memory.search.language.analysis import STOP_WORDS, terms
 
 Difference = Literal["negation", "number", "name", "word"]
 

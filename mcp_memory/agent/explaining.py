@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Final, Literal
 
 from mcp_memory.agent.base import Part, check_limit
-from mcp_memory.search.analysis import query_weights
 from mcp_memory.search.asking import ask
 from mcp_memory.search.index import SearchIndex
+from mcp_memory.search.language.analysis import query_weights
 from mcp_memory.search.queries import Filter, Found, Key, Prepared
 from mcp_memory.search.signals import counted, weight_of
 from mcp_memory.search.times.spans import spans

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from mcp_memory.search.analysis import matches, query_terms
+from mcp_memory.search.language.analysis import matches, query_terms
 from mcp_memory.search.snippets import snippet
 from mcp_memory.server.servers import Servers
 from mcp_memory.values.records import Kind, MemoryHit, MessageHit, Page

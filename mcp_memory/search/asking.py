@@ -9,10 +9,10 @@ from functools import partial
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from mcp_memory.search.analysis import STOP_CHARACTERS, plain_letters
-from mcp_memory.search.languages import FUNCTION_WORDS
+from mcp_memory.search.language.analysis import STOP_CHARACTERS, plain_letters
+from mcp_memory.search.language.languages import FUNCTION_WORDS
+from mcp_memory.search.language.names import speakers_named
 from mcp_memory.search.queries import Question
-from mcp_memory.search.speakers import speakers_named
 from mcp_memory.search.times.spans import Span, closeness, spans
 
 _WORD: Final = re.compile(r"[^\W_]+")

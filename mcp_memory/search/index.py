@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcp_memory.search import signals
-from mcp_memory.search.analysis import query_weights
 from mcp_memory.search.documents import Documents
 from mcp_memory.search.embedded import EmbeddedDocuments
-from mcp_memory.search.naming import named_terms
+from mcp_memory.search.language.analysis import query_weights
+from mcp_memory.search.language.names import named_terms
 from mcp_memory.search.orders import PINNED, Order, Orders
 from mcp_memory.search.queries import Filter, Found, Key, Prepared, Question, Ranking
 from mcp_memory.search.select import POSITIVE, best

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.search.analysis import terms
 from mcp_memory.search.columns import Column
 from mcp_memory.search.kept import KeptWords
+from mcp_memory.search.language.analysis import terms
 from mcp_memory.search.lexical import LexicalIndex, Weighed
 from mcp_memory.search.neighbours import Neighbours
 from mcp_memory.search.signals import Scores

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
-from mcp_memory.search.analysis import matches, query_terms, terms
+from mcp_memory.search.language.analysis import matches, query_terms, terms
 from mcp_memory.values.text import sentence_ranges
 
 _CLOSE_CHARS: Final = 120

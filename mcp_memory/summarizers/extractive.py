@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from mcp_memory.search.analysis import terms
+from mcp_memory.search.language.analysis import terms
 from mcp_memory.summarizers import layout, salience
 from mcp_memory.summarizers.layout import Line
 from mcp_memory.values.records import Message

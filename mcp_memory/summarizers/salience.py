@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from mcp_memory.search.analysis import STOP_WORDS, terms
+from mcp_memory.search.language.analysis import STOP_WORDS, terms
 
 _NUMBER: Final = re.compile(r"\d|[〇零一二三四五六七八九十百千万亿]{2,}")
 _DATE: Final = re.compile(

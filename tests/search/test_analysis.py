@@ -9,8 +9,14 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from mcp_memory.search.analysis import STOP_WORDS, matches, query_terms, query_weights, terms
-from mcp_memory.search.languages import language_of
+from mcp_memory.search.language.analysis import (
+    STOP_WORDS,
+    matches,
+    query_terms,
+    query_weights,
+    terms,
+)
+from mcp_memory.search.language.languages import language_of
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
 
@@ -105,7 +111,7 @@ def test_a_language_is_told_by_its_function_words(text, language):
 def test_a_word_has_the_same_terms_in_every_process():
     texts = ["het och katten", "avec och hundar", "quando och pratar", "warum het katten"]
     program = (
-        "import sys; from mcp_memory.search.analysis import terms;"
+        "import sys; from mcp_memory.search.language.analysis import terms;"
         "print([terms(text) for text in sys.argv[1:]])"
     )
     told = {

@@ -3,7 +3,7 @@
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from mcp_memory.search.analysis import query_terms, terms
+from mcp_memory.search.language.analysis import query_terms, terms
 from mcp_memory.search.snippets import snippet
 
 

@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.search.analysis import plain_letters
-from mcp_memory.search.languages import FUNCTION_WORDS
+from mcp_memory.search.language.analysis import plain_letters
+from mcp_memory.search.language.languages import FUNCTION_WORDS
 from mcp_memory.search.times import eastern, western
 from mcp_memory.search.times.patterns import classes, encode, pattern
 from mcp_memory.search.times.periods import (

@@ -10,7 +10,7 @@ import re
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
-from mcp_memory.search.analysis import plain_letters
+from mcp_memory.search.language.analysis import plain_letters
 
 
 class WordClass(Enum):

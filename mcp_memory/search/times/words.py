@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mcp_memory.search.analysis import plain_letters
+from mcp_memory.search.language.analysis import plain_letters
 from mcp_memory.search.times.patterns import classes
 from mcp_memory.search.times.periods import Period, date, month, year
 from mcp_memory.search.times.vocabulary import WORDS, Word, WordClass

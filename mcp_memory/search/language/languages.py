@@ -1,6 +1,6 @@
-"""Which language a text is in, told by its function words, and how its words are stemmed.
+"""Languages: recognized by their function words, stemmed by Snowball.
 
-A guess: whoever relies on it keeps the plain form of a word as well.
+The language is a guess, so callers index the English stem of a word as well.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ FUNCTION_WORDS: Final[Mapping[str, frozenset[str]]] = {
         """,
     }.items()
 }
-"""Words that tell nothing about a text, by the name of the language's stemmer."""
+"""Words that say nothing about a text, by the name of the language's stemmer."""
 
-# Letters that hardly another of these languages has, for texts of a word or two.
+# Letters that hardly any other of these languages has: texts of one or two words need them.
 _LETTERS: Final = {
     "german": "äöüß",
     "spanish": "ñ¿¡",
@@ -109,7 +109,7 @@ _LETTERS: Final = {
     "hungarian": "őű",
 }
 
-# English has them too, most of them as another word, so that they tell nothing.
+# Also English, mostly as another word, so they say nothing about the language.
 _COMMON: Final = frozenset(re.findall(r"\w+", "care die em ha hat man met no son sin ten war ya"))
 _LANGUAGES_OF: Final = {
     word: tuple(name for name, words in FUNCTION_WORDS.items() if word in words)
@@ -126,32 +126,32 @@ _SCRIPTS: Final = (
 
 
 def language_of(words: Iterable[str], *, plain: bool = False) -> str:
-    """Return the name of the language that most function words speak for.
+    """Return the language with the most function words in a text.
 
     Args:
-        words: The words of a text as they are written.
-        plain: They have no letter beyond ASCII, so that none of them is looked at.
+        words: The words of the text as they are written.
+        plain: They are ASCII, so there is no need to look for special letters.
 
     Returns:
-        English at a tie, and where nothing tells.
+        The name of its stemmer; English at a tie, or if no word is known.
     """
     words = list(words)
     if plain and _OTHER_WORDS.isdisjoint(words):
         return ENGLISH
-    told = Counter(
+    votes = Counter(
         name for word in _LANGUAGES_OF.keys() & frozenset(words) for name in _LANGUAGES_OF[word]
     )
     if not plain:
         used = frozenset().union(*words)
         for name, letters in _LETTERS.items():
-            told[name] += not used.isdisjoint(letters)
-    # Not by the order of `told`, which differs from process to process.
-    best = max(FUNCTION_WORDS, key=lambda name: told[name])
-    return best if told[best] > told[ENGLISH] else ENGLISH
+            votes[name] += not used.isdisjoint(letters)
+    # In a fixed order: that of `votes` differs between processes.
+    best = max(FUNCTION_WORDS, key=lambda name: votes[name])
+    return best if votes[best] > votes[ENGLISH] else ENGLISH
 
 
 def stem(word: str, language: str) -> str:
-    """Return what the forms of a folded word have in common; by its script, if that decides."""
+    """Return the stem of a folded word; the script decides the language where it can."""
     if not word.isascii():
         for name, script in _SCRIPTS:
             if script.search(word):

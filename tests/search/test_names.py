@@ -1,10 +1,10 @@
-"""Who is named in a question, out of those who have spoken."""
+"""Names in a question: of those who have spoken, and of anything else."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_memory.search.speakers import speakers_named
+from mcp_memory.search.language.names import named_terms, speakers_named
 
 FRIENDS = [
     "Caroline",
@@ -81,3 +81,20 @@ def test_a_particle_of_a_name_names_nobody():
 @given(st.text(max_size=60), st.lists(st.text(max_size=12), max_size=6))
 def test_only_known_speakers_are_named(query, speakers):
     assert speakers_named(query, speakers) <= set(speakers)
+
+
+@pytest.mark.parametrize(
+    ("question", "named"),
+    [
+        ("What does Ingrid eat?", {"ingrid"}),
+        ("Ingrid's allergy", {"ingrid"}),
+        ("What is the way to Évora?", {"evora"}),
+        ("Who keeps the key?", set()),
+        ("It is late. Dinner is ready", set()),
+        ("WHERE IS THE KEY", set()),
+        ("what does ingrid eat", set()),
+        ("谁在家里", set()),
+    ],
+)
+def test_a_capital_inside_a_sentence_makes_a_name(question: str, named: set[str]) -> None:
+    assert named_terms(question) == named

@@ -1,9 +1,8 @@
-"""Text to terms, the same way for what is stored and what is asked.
+"""Turn text into terms, the same way for stored texts and for queries.
 
-Words are folded and stemmed, runs of Chinese, Japanese, Korean, Thai and
-their neighbours become character bigrams, and identifiers, paths, codes and
-addresses stay findable whole as well as by their parts. It takes time that is
-linear in the text, whatever the text is.
+Words are folded and stemmed. Runs of Chinese, Japanese, Korean, Thai and similar
+scripts become character bigrams. Identifiers, paths, codes and addresses can be
+found whole and by their parts. The time is linear in the length of any text.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from functools import cache
 from itertools import chain
 from typing import Final
 
-from mcp_memory.search.languages import ENGLISH, FUNCTION_WORDS, language_of, stem
+from mcp_memory.search.language.languages import ENGLISH, FUNCTION_WORDS, language_of, stem
 
 _HAN: Final = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 _NO_SPACES: Final = (
@@ -26,12 +25,12 @@ _NO_SPACES: Final = (
 ) + _HAN
 _HAN_CHARACTER: Final = re.compile(f"[{_HAN}]")
 _SCRIPT_RUN: Final = re.compile(f"[{_NO_SPACES}]+")
-# Marks that belong to the letter before them, which Python's \w leaves out: accents, vowel signs.
+# Accents and vowel signs, which belong to the letter before them; Python's \w excludes them.
 _MARKS: Final = "".join(
     chr(code) for code in range(0x300, 0x2000) if unicodedata.category(chr(code))[0] == "M"
 )
-# Not possessive: Python 3.11.2 matches groups too short that are. Repetitions of other groups
-# take memory until the end, so that their number is limited.
+# Not possessive: Python 3.11.2 matches possessive groups too short. Repetitions of other groups
+# use memory until the match ends, so their number is limited, by judgement.
 _MOST: Final = "{0,1000}"
 _WORD: Final = rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*){_MOST}"
 _PART: Final = re.compile(_WORD)
@@ -39,7 +38,7 @@ _URL_CHARS: Final = r"A-Za-z0-9\-._~:/?#@!$&*+,;=%"
 
 
 def _chunks(word: str) -> re.Pattern[str]:
-    """Return what finds the words of a text, each with all that is joined to it."""
+    """Return a pattern for the chunks of a text: words with everything joined to them."""
     return re.compile(
         rf"https?://[{_URL_CHARS}]*[A-Za-z0-9/]"
         rf"|[#@]?{word}"
@@ -49,7 +48,7 @@ def _chunks(word: str) -> re.Pattern[str]:
 
 
 _CHUNK: Final = _chunks(_WORD)
-# The same for most texts, in half the time.
+# The same for ASCII texts, in half the time.
 _PLAIN_CHUNK: Final = _chunks("[A-Za-z0-9]+")
 
 _POSSESSIVE: Final = re.compile(r"['’](?:s|re|ve|ll|d|m|t)$")
@@ -64,7 +63,7 @@ _JOINT: Final = re.compile(r"\w[-._]+\w")
 _HUMP: Final = re.compile(r"(?<=[a-z])[A-Z]|[A-Z]{2}[a-z]{2}")
 _HUMPS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z]{2})|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _UNIT: Final = re.compile(r"(?:v|([a-z]{2,}))([0-9]+)|([0-9]+)(?:st|nd|rd|th|([a-z]{2,}))")
-# Letters that do not come apart into a plain one and a mark.
+# Letters that Unicode does not decompose into a plain letter and a mark.
 _PLAIN: Final = str.maketrans(
     {
         "ø": "o",
@@ -80,29 +79,35 @@ _PLAIN: Final = str.maketrans(
     }
 )
 _DIGRAPHS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
-# Without them most texts are ASCII; an ellipsis would come apart into joining dots.
+# Without them most texts are ASCII; an ellipsis would decompose into dots, which join words.
 _TYPOGRAPHY: Final = (("’", "'"), ("“", " "), ("”", " "), ("—", " "), ("–", " "), ("…", " "))
 _DIGRAPH: Final = re.compile("[äöüøå]")
 
 _MAX_TERM_CHARS: Final = 128
-_KEPT_CHARS: Final = 64
-_MAX_KEPT: Final = 32_768
+"""Longer terms are cut and get a hash; by judgement."""
+
+_CUT_CHARS: Final = 64
+"""How much of it is left; by judgement."""
+
+_CACHED_CHARS: Final = 64
+_CACHED_CHUNKS: Final = 32_768
+"""The cache holds so many chunks of up to so many characters, a few megabytes; by judgement."""
 
 STOP_WORDS: Final = FUNCTION_WORDS[ENGLISH]
-"""Words that tell nothing about a text; a query of nothing else keeps them."""
+"""Words that say nothing about a text; they count in a query that has no others."""
 
-# Characters that say how a Chinese sentence is built rather than what it is about.
+# Characters that build a Chinese sentence and say nothing about its subject.
 STOP_CHARACTERS: Final = frozenset(
     "的了吗嗎呢吧啊是我你您他她它们們在和与與或都也就还還很不没沒有这這那个個什么麼怎哪谁誰几幾多少叫时時候会會"
     "要把被给給对對从從到说說过過"
 )
 
-_HALF_IDLE: Final = 0.5
-"""What a pair with one of them counts."""
+_HALF_STOP_WEIGHT: Final = 0.5
+"""What a pair with one of these characters counts, half: by judgement."""
 
 
 class _Terms(dict[str, tuple[str, ...]]):
-    """The terms of chunks that were met, since most words of a text have been met before."""
+    """A cache of the terms of chunks: most words of a text have occurred before."""
 
     def __init__(self, language: str) -> None:
         super().__init__()
@@ -110,9 +115,9 @@ class _Terms(dict[str, tuple[str, ...]]):
 
     def __missing__(self, chunk: str) -> tuple[str, ...]:
         found = tuple(_chunk_terms(chunk, self._language))
-        if len(chunk) <= _KEPT_CHARS:
-            # Emptied at once: to keep an order of use costs more than to begin again.
-            if len(self) >= _MAX_KEPT:
+        if len(chunk) <= _CACHED_CHARS:
+            # Cleared all at once: tracking the order of use costs more than starting over.
+            if len(self) >= _CACHED_CHUNKS:
                 self.clear()
             self[chunk] = found
         return found
@@ -128,35 +133,35 @@ def terms(text: str) -> list[str]:
 
 
 def query_terms(text: str) -> list[str]:
-    """Return the terms of a query, each once: no stop words, no single characters of a bigram."""
+    """Return the terms of a query, each once, without stop words and characters of bigrams."""
     chunks, language = _read(text)
     found = dict.fromkeys(chain.from_iterable(map(_terms[language].__getitem__, chunks)))
-    idle = _idle_terms(language)
-    telling = [term for term in found if term not in idle and not _says_nothing(term)]
+    stop_terms = _stop_terms(language)
+    meaningful = [term for term in found if term not in stop_terms and not _says_nothing(term)]
     bigrams = {char for term in found if _is_bigram(term) for char in term}
     alone = _standing_alone(text)
-    kept = [term for term in telling if term not in bigrams or term in alone]
-    return kept or list(found)
+    chosen = [term for term in meaningful if term not in bigrams or term in alone]
+    return chosen or list(found)
 
 
 def query_weights(text: str) -> dict[str, float]:
-    """Return the terms of a query by what each counts beside how rare it is.
+    """Return the terms of a query with their weights, which multiply their idf.
 
-    A Chinese character that tells is a term besides its pairs: who says 影片 means 电影. A pair
-    with a character that only builds the sentence says half as much.
+    Chinese characters are terms besides their pairs, since 影片 can mean 电影, unless
+    they only build the sentence. A pair with such a character counts half.
     """
     weights: dict[str, float] = {}
     for term in query_terms(text):
         pair = _is_bigram(term)
-        idle = pair and not STOP_CHARACTERS.isdisjoint(term)
-        weights[term] = _HALF_IDLE if idle else 1.0
+        half_stop = pair and not STOP_CHARACTERS.isdisjoint(term)
+        weights[term] = _HALF_STOP_WEIGHT if half_stop else 1.0
         if pair:
-            weights.update(dict.fromkeys(filter(_tells, term), 1.0))
+            weights.update(dict.fromkeys(filter(_has_meaning, term), 1.0))
     return weights
 
 
 def matches(text: str, wanted: frozenset[str]) -> list[tuple[int, int]]:
-    """Return where the wanted terms stand in a text: ranges of characters, in order."""
+    """Return where a text has the wanted terms: ranges of characters, in order."""
     found: list[tuple[int, int]] = []
     chunks = list(_CHUNK.finditer(text))
     language = language_of((chunk[0] for chunk in chunks), plain=text.isascii())
@@ -174,13 +179,13 @@ def matches(text: str, wanted: frozenset[str]) -> list[tuple[int, int]]:
 
 
 def plain_letters(text: str) -> str:
-    """Return a text in lower case, composed, without accents: what two spellings share."""
+    """Return a text in lower case and without accents, so that spellings compare equal."""
     folded = _fold(text)
     return folded if folded.isascii() else _without_marks(folded)
 
 
 def _read(text: str) -> tuple[list[str], str]:
-    """Return the chunks of a text and the language it seems to be in."""
+    """Return the chunks of a text, and its language by guess."""
     if not text.isascii():
         for mark, plain_mark in _TYPOGRAPHY:
             text = text.replace(mark, plain_mark)
@@ -192,7 +197,7 @@ def _read(text: str) -> tuple[list[str], str]:
 
 
 @cache
-def _idle_terms(language: str) -> frozenset[str]:
+def _stop_terms(language: str) -> frozenset[str]:
     words = STOP_WORDS | FUNCTION_WORDS[language]
     return words.union(chain.from_iterable(map(_terms[language].__getitem__, words)))
 
@@ -201,7 +206,7 @@ def _is_bigram(term: str) -> bool:
     return len(term) == 2 and not term.isascii() and _SCRIPT_RUN.fullmatch(term) is not None
 
 
-def _tells(char: str) -> bool:
+def _has_meaning(char: str) -> bool:
     return char not in STOP_CHARACTERS and _HAN_CHARACTER.match(char) is not None
 
 
@@ -210,19 +215,19 @@ def _says_nothing(term: str) -> bool:
 
 
 def _standing_alone(text: str) -> set[str]:
-    """Return the characters that are a word by themselves: all around them only builds a sentence.
+    """Return the characters that are words of their own, between characters of the sentence.
 
-    A word of one character is in no bigram that its text must have.
+    No bigram with them can be expected in a text that has the word.
     """
     if text.isascii():
         return set()
     found: set[str] = set()
     for run in _SCRIPT_RUN.findall(_fold(text)):
-        idle = [True, *(char in STOP_CHARACTERS for char in run), True]
+        stop = [True, *(char in STOP_CHARACTERS for char in run), True]
         found.update(
             char
             for at, char in enumerate(run, start=1)
-            if not idle[at] and idle[at - 1] and idle[at + 1]
+            if not stop[at] and stop[at - 1] and stop[at + 1]
         )
     return found
 
@@ -234,7 +239,7 @@ def _part_matches(part: str, offset: int, wanted: frozenset[str]) -> Iterator[tu
     for run in runs:
         folded = _fold(run[0])
         if len(folded) != len(run[0]):
-            folded = run[0]  # Rare: its places would be others.
+            folded = run[0]  # Rare. The positions would not fit the text.
         for at in range(len(folded)):
             for width in (2, 1):
                 if folded[at : at + width] in wanted:
@@ -271,7 +276,7 @@ def _chunk_terms(chunk: str, language: str) -> Iterator[str]:
 
 
 def _wholes(folded: str) -> Iterable[str]:
-    """Return what a chunk of several parts is called as one: itself and its larger pieces."""
+    """Return a chunk of several parts as terms: itself and its larger pieces."""
     if folded.isalnum() or _PART.fullmatch(folded):
         return ()
     if _SCRIPT_RUN.search(folded) or _APOSTROPHE.search(folded):
@@ -294,12 +299,12 @@ def _wholes(folded: str) -> Iterable[str]:
 
 
 def _mixed(part: str, language: str) -> Iterator[str]:
-    """Return the terms of a word with characters in it that stand without spaces."""
+    """Return the terms of a word that has characters of a script without spaces."""
     position = 0
     for run in _SCRIPT_RUN.finditer(part):
         if run.start() > position:
             yield from _word(part[position : run.start()], language)
-        # Single characters are kept beside the bigrams: a word may be one character long.
+        # Single characters are terms besides the bigrams: a word may be one character long.
         yield from run[0]
         yield from (run[0][at : at + 2] for at in range(len(run[0]) - 1))
         position = run.end()
@@ -308,10 +313,10 @@ def _mixed(part: str, language: str) -> Iterator[str]:
 
 
 def _word(word: str, language: str) -> Iterable[str]:
-    """Return the stems of a folded word: as English has it, as its language has it.
+    """Return the stems of a folded word, in English and in its own language.
 
-    The first is always there, so that nothing is lost if the language was
-    guessed wrongly or differs between a text and what asks for it.
+    The English one is always included, so that a text is found even if its language
+    was guessed wrong or differs from that of the query.
     """
     if len(word) > _MAX_TERM_CHARS:
         return (_short(word),)
@@ -333,8 +338,8 @@ def _word(word: str, language: str) -> Iterable[str]:
 
 
 def _short(term: str) -> str:
-    """Return a term that is not too long and still no other's."""
+    """Return a term, if it is too long cut and made unique by a hash."""
     if len(term) <= _MAX_TERM_CHARS:
         return term
     digest = hashlib.blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return f"{term[:_KEPT_CHARS]}…{digest}"
+    return f"{term[:_CUT_CHARS]}…{digest}"

@@ -1,4 +1,4 @@
-"""Which of the known speakers a question names."""
+"""Names in a query: which speakers it names, and which words are written as names."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from mcp_memory.search.analysis import STOP_WORDS, plain_letters
+from mcp_memory.search.language.analysis import STOP_WORDS, plain_letters, query_terms
 
-NAME_PART: Final = re.compile(r"[^\W_]+")
+_NAME_PART: Final = re.compile(r"[^\W_]+")
 _SENTENCE_START: Final = re.compile(r"(?:^|[.!?…:]\s)[\s\"'“‘(¿¡]*$")
 _POSSESSIVE: Final = re.compile(r"['’]s?(?!\w)")
 _EASTERN_NAME: Final = re.compile("[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]+")
 _FAMILY_AND_GIVEN: Final = 3
+"""Characters of the usual Chinese name: one for the family, two for the given name."""
+
 _PARTICLES: Final = frozenset(
     re.findall(r"\w+", "al bin da de del der di dr dos du el la le mr mrs ms prof van von")
 )
@@ -29,30 +31,29 @@ _ALSO_WORDS: Final = STOP_WORDS | frozenset(
     """,
     )
 )
-"""Names that are words as well: only a capital letter inside a sentence tells them apart."""
+"""Names that are also words: only a capital letter inside a sentence tells them apart."""
 
 
 def speakers_named(query: str, speakers: Iterable[str]) -> set[str]:
-    """Return those of the speakers that a question names, wholly or by a part of the name.
+    """Return the speakers that a query names, by the whole name or a part of it.
 
-    Case doesn't matter, unless the name is a word as well ("will", "mark").
-    If one is named by more of the name than others that share a part of it,
-    the others are not meant.
+    Case doesn't matter, unless the name is also a word ("will", "mark"). "Ana Lopez"
+    means Ana Lopez alone, not Ana Perez, who shares a part of the name.
 
     Args:
-        query: A question.
+        query: What is searched for.
         speakers: Names as they were recorded: "Caroline", "Ana Lopez", "王小明".
 
     Returns:
-        Names out of `speakers`, as they are written there.
+        Names from `speakers`, as written there.
     """
-    words = [(match, plain_letters(match[0])) for match in NAME_PART.finditer(query)]
-    # "Carolines dog", as German writes it and hurried people do.
+    words = [(match, plain_letters(match[0])) for match in _NAME_PART.finditer(query)]
+    # "Carolines dog": the German way, and a common typo in English.
     words += [(match, word[:-1]) for match, word in words if len(word) > 4 and word[-1] == "s"]
     known = {word for _, word in words}
-    told: dict[str, frozenset[str]] = {}
+    parts_named: dict[str, frozenset[str]] = {}
     for speaker in speakers:
-        parts = [plain_letters(part) for part in NAME_PART.findall(speaker)]
+        parts = [plain_letters(part) for part in _NAME_PART.findall(speaker)]
         if _EASTERN_NAME.search(speaker):
             named = _named_inside(plain_letters(query), plain_letters(speaker))
         elif known.isdisjoint(parts):
@@ -60,12 +61,20 @@ def speakers_named(query: str, speakers: Iterable[str]) -> set[str]:
         else:
             named = _named_parts(query, words, parts)
         if named:
-            told[speaker] = frozenset(named)
+            parts_named[speaker] = frozenset(named)
     return {
         speaker
-        for speaker, named in told.items()
-        if not any(named < other for other in told.values())
+        for speaker, named in parts_named.items()
+        if not any(named < other for other in parts_named.values())
     }
+
+
+def named_terms(query: str) -> frozenset[str]:
+    """Return the terms of the words that are written as names."""
+    if query.islower():
+        return frozenset()
+    words = [match[0] for match in _NAME_PART.finditer(query) if _is_name(query, match)]
+    return frozenset(term for word in words for term in query_terms(word))
 
 
 def _named_parts(
@@ -83,15 +92,12 @@ def _named_parts(
         if word in parts
         and word not in _PARTICLES
         and (len(word) > 1 or len(parts) == 1)
-        and (word not in _ALSO_WORDS or is_name(query, match))
+        and (word not in _ALSO_WORDS or _is_name(query, match))
     }
 
 
-def is_name(query: str, match: re.Match[str]) -> bool:
-    """Return whether a word of a query is written as a name.
-
-    That is with a capital letter that its place does not give, or with 's.
-    """
+def _is_name(query: str, match: re.Match[str]) -> bool:
+    """Return whether a word is written as a name: with a capital inside a sentence, or with 's."""
     if not match[0][0].isupper() or query.isupper():
         return False
     if _POSSESSIVE.match(query, match.end()):
@@ -100,7 +106,7 @@ def is_name(query: str, match: re.Match[str]) -> bool:
 
 
 def _named_inside(query: str, speaker: str) -> set[str]:
-    """Return the name, or the given name alone, if it stands in a text without spaces."""
+    """Return the name, or the given name alone, if a text without spaces contains it."""
     if len(speaker) > 1 and speaker in query:
         return {speaker}
     if len(speaker) == _FAMILY_AND_GIVEN and speaker[1:] in query:
