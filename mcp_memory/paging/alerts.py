@@ -1,4 +1,4 @@
-"""The texts of alerts: what leaves the window next, and which calls save it."""
+"""Texts of the alerts that a tool result carries: memory pressure, and an automatic flush."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from mcp_memory.values.records import Budget, Flush, Message
 from mcp_memory.values.text import shorten
 
 MAX_ALERT_TOKENS: Final = 250
+"""Longest alert. By judgement: an eighth of the default reply limit."""
+
 MAX_LISTED: Final = 5
-"""So many of the messages that leave next are shown, a line each."""
+"""Most messages quoted in a warning, one line each. By judgement."""
 
 _LINE_CHARS: Final = 100
+"""Longest line of a quoted message. By judgement: enough to recognise it."""
+
 _LINE_TOKENS: Final = 30
+"""The same limit in tokens, for scripts with few characters in a token. By judgement: five
+such lines leave 100 of the 250 tokens for the words around them."""
+
 _NAME_CHARS: Final = 40
+"""Longest conversation name shown in full. By judgement."""
 
 
 def warning(
@@ -25,11 +33,11 @@ def warning(
     first: Sequence[Message],
     leaving: int,
 ) -> str:
-    """Return the alert of a pressure that rises, at most `MAX_ALERT_TOKENS` long.
+    """Return the memory pressure warning, `MAX_ALERT_TOKENS` at most.
 
     Args:
-        first: The first of the messages that leave next.
-        leaving: How many do.
+        first: The oldest messages that the next flush evicts; empty if it can evict none.
+        leaving: How many messages that flush evicts in all.
     """
     head = (
         f"Memory pressure: {budget.pressure:.0%} of the context window of conversation"
@@ -64,7 +72,7 @@ def warning(
 
 
 def flushed(conversation: str, flush: Flush) -> str:
-    """Return the alert of a flush that has happened by itself."""
+    """Return the notice of a flush that the server started because the window was full."""
     which = ""
     if flush.summary is not None:
         last = flush.summary.last

@@ -13,23 +13,25 @@ from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import Budget, Level, Parts, Role, Thresholds
 
 KEEP_LAST: Final = 3
-"""So many of the newest messages stay whatever their size."""
+"""The newest messages that a flush never evicts, whatever their size. By judgement: a
+question, its answer and what follows it."""
 
 MAX_REPORT: Final = 10
-"""A reported figure of more windows than this is a mistake."""
+"""Largest reported figure that is accepted, in windows. By judgement: a client may have
+overrun its window, but not tenfold."""
 
 
 class Weighed(Protocol):
-    """What eviction has to know of a message."""
+    """What eviction needs to know about a message."""
 
     @property
     def role(self) -> Role:
-        """Who spoke."""
+        """Role of the speaker."""
         ...
 
     @property
     def tokens(self) -> int:
-        """What it costs in the window."""
+        """Tokens it takes up in the window."""
         ...
 
 
@@ -54,17 +56,18 @@ def evict(
 ) -> Eviction[W]:
     """Split the queue into messages to summarize and messages to keep.
 
-    The oldest leave first, until what is used fits the target or only
-    `keep_last` remain; tool results whose call has left go with it, even
-    then. Running it again on `kept` evicts nothing more.
+    The oldest leave first, until the tokens in use fit the target or only
+    `keep_last` messages remain. Tool results leave together with their call,
+    even if they are among those. Running it again on `kept` evicts nothing more.
 
     Args:
         queue: Messages, oldest first.
-        used_tokens: All of the window that is in use, the queue included.
-        target_tokens: What may be in use afterwards.
-        limit_tokens: If given, a call whose results are among the last `keep_last`
-            stays with them rather than take them along, if no more than this is in
-            use then.
+        used_tokens: Tokens in use in the whole window, the queue included.
+        target_tokens: Tokens that may be in use afterwards.
+        keep_last: How many of the newest messages stay.
+        limit_tokens: If a call would take results among the last `keep_last` with it,
+            the call stays too, as long as no more than this is then in use. None: the
+            results leave.
 
     Source: MemGPT, arXiv:2310.08560, section 2.2, "Queue Manager".
     """
@@ -73,7 +76,7 @@ def evict(
         used -= queue[cut].tokens
         cut += 1
 
-    # A tool result whose call has left means nothing to a model.
+    # A tool result without its call means nothing to a model.
     call, end = cut, cut
     while 0 < end < len(queue) and queue[end].role == "tool":
         end += 1
@@ -86,10 +89,10 @@ def evict(
 
 
 def check_report(context_tokens: int, window_tokens: int) -> None:
-    """Check what a client says is in its window.
+    """Check the number of tokens that a client reports for its window.
 
     Raises:
-        InvalidInput: It can't be: negative, or many windows.
+        InvalidInput: The number is negative, or more than `MAX_REPORT` windows.
     """
     if not 0 <= context_tokens <= MAX_REPORT * window_tokens:
         raise InvalidInput(
@@ -108,7 +111,12 @@ def measure(
     counts: dict[str, int],
     reported_tokens: int | None = None,
 ) -> Budget:
-    """Return the budget that follows from what is in use."""
+    """Return the budget for the tokens in use: pressure, level and advice.
+
+    Args:
+        counts: Numbers of messages and memories, passed on; only `queue_messages` is read.
+        reported_tokens: The client's own figure, passed on; `parts` reflects it already.
+    """
     pressure = min(parts.total / window_tokens, 1.0)
     level = level_of(parts.total / window_tokens, thresholds)
     return Budget(
@@ -124,7 +132,7 @@ def measure(
 
 
 def level_of(pressure: float, thresholds: Thresholds) -> Level:
-    """Return which threshold a pressure has reached."""
+    """Return the highest threshold that the pressure has reached."""
     if pressure >= thresholds.flush_at:
         return "flush"
     return "warning" if pressure >= thresholds.warn_at else "ok"
@@ -135,8 +143,9 @@ def flush_target(
 ) -> int:
     """Return how many tokens may be in use after a flush.
 
-    A flush that was `asked` for always makes room: below the usual target it
-    keeps the same fraction of the queue instead.
+    Args:
+        asked: Whether a client asked for the flush. It then always makes room: if the
+            target is met already, `keep_after_flush` applies to the queue alone.
     """
     target = int(window_tokens * thresholds.keep_after_flush)
     if asked and parts.total <= target:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-from cramped import FULL_PRELUDE, fill
+from full_disk import FULL_PRELUDE, fill_disk
 from talker import Household, Message, Talker, until
 
 from mcp_memory.owner.places import unwritable
@@ -71,7 +71,7 @@ def check_goes_on(house: Household, make_room: Callable[[], None]) -> None:
 
 def test_a_disk_that_fills_up_refuses_and_loses_nothing(small_house: Household):
     small_house.owner()
-    make_room = fill(small_house.home, left_bytes=2_500_000)
+    make_room = fill_disk(small_house.home, left_bytes=2_500_000)
     check_goes_on(small_house, make_room)
 
 
@@ -90,7 +90,7 @@ def test_an_owner_that_finds_no_room_is_not_started_and_the_client_says_why(
     client.end()
     small_house.kill_owner()
     until(lambda: not small_house.owners(), "the end of the owner")
-    make_room = fill(small_house.home)
+    make_room = fill_disk(small_house.home)
     refused = small_house.start()
     assert refused.status() == 1
     said = "".join(refused.errors)
@@ -104,7 +104,7 @@ def test_an_owner_that_finds_no_room_is_not_started_and_the_client_says_why(
 def test_a_client_outlives_a_disk_that_is_full_when_its_owner_dies(small_house: Household):
     client = small_house.client()
     client.call("core_memory_append", label="human", content="of before")
-    make_room = fill(small_house.home)
+    make_room = fill_disk(small_house.home)
     small_house.kill_owner()
     answer = client.answer(client.begin("core_memory_view"))
     assert "no space left" in answer["error"]["message"]

@@ -1,7 +1,7 @@
-"""A database that an earlier version has written: all of it is found, listed and undone.
+"""A database of an earlier version opens, and everything in it is found, listed and undone.
 
-What that version answered stands in tests/fixtures/schema-8.json; tests/fixtures/README.md
-says how both files were made.
+That version's answers are in tests/fixtures/schema-8.json; tests/fixtures/README.md says
+how both files were made.
 """
 
 import json
@@ -158,7 +158,7 @@ LISTINGS = {name for name in CALLS if name not in NOT_LISTED and not name.starts
 
 
 def everything(memory):
-    """Return what a memory lists for the old version's calls, whatever it is.
+    """Return what a memory lists for the old version's calls.
 
     Searches are not compared hit by hit: the vectors of superseded texts count in the spread
     of the scores until the index is loaded again, so hits of nearly equal rank may swap.

@@ -1,4 +1,4 @@
-"""Clients of both protocol eras, and what they look at in every reply."""
+"""A client of either protocol era that checks what every tool result must fulfil."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ERAS = ("legacy", "2026-07-28")
 
 
 class Caller:
-    """Calls tools and looks at what every reply must be."""
+    """Calls tools through the SDK's client and checks each result."""
 
     def __init__(self, client: Client) -> None:
         self.client = client

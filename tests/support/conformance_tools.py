@@ -1,7 +1,7 @@
-"""The tools that the official conformance suite calls by name, for the SDK's low-level server.
+"""Tools that the official conformance suite calls by name, for the SDK's low-level server.
 
-Only what the product itself has no use for: contents that are no text, notices
-during a call, questions to the client in the ways of both protocol eras.
+Only what the product itself doesn't use: content other than text, notifications
+during a call, and requests to the client as both protocol eras make them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PNG: Final = (
 )
 WAV: Final = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQAAAAA="
 BETWEEN_NOTICES_SECONDS: Final = 0.05
-"""The suite wants the notices of one call apart from each other."""
+"""The suite expects the notifications of a call apart from each other. By judgement."""
 
 TOOLS: Final[dict[str, tuple[Tool, Call]]] = {}
 
@@ -53,7 +53,7 @@ TOOLS: Final[dict[str, tuple[Tool, Call]]] = {}
 def tool(
     properties: dict[str, Any] | None = None, **more: Any
 ) -> Callable[[Callable[[Context, CallToolRequestParams], Awaitable[Any]]], None]:
-    """Mount a tool under the function's name; it may return a text for a result."""
+    """Register a function as a tool under its name; a text it returns becomes the result."""
 
     def register(body: Callable[[Context, CallToolRequestParams], Awaitable[Any]]) -> None:
         name = body.__name__
@@ -144,7 +144,7 @@ async def test_missing_capability(ctx: Context, params: CallToolRequestParams) -
     return "the client can sample"
 
 
-# What the server asks of the client, in the way of the older era: a request of its own.
+# How the older era asks the client something: with a request of the server.
 
 
 def _sample(text: str) -> CreateMessageRequest:
@@ -209,7 +209,7 @@ async def test_elicitation_sep1330_enums(ctx: Context, params: CallToolRequestPa
     return await _elicited(ctx, elicit("Enums", fields))
 
 
-# The same in the way of 2026-07-28: a result that asks, and the call repeated with the answers.
+# How 2026-07-28 does it: the result asks, and the client repeats the call with the answers.
 
 
 def ask(state: str | None = None, **requests: Any) -> InputRequiredResult:

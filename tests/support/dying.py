@@ -1,9 +1,9 @@
-"""Calls of the façade that are killed at every step of theirs, each on a copy of one database.
+"""Kills a process at every step of a façade call, each time on a copy of one database.
 
-A script of its own, because what forks must not have opened a database yet:
-`python dying.py FOLDER`. It leaves the database of before in `FOLDER/before`, and for
-each of `CALLS`, in `FOLDER/NAME/001`, `002`, … what a kill at the first, second, … step
-has left, with the names of the steps; in the last one no step was left to be killed at.
+Run as a script, `python dying.py FOLDER`, because a process that forks must not have
+opened a database before. `FOLDER/before` is the database that the calls start from. For
+each entry of `CALLS`, `FOLDER/NAME/001`, `002`, … hold what a kill at the first, second, …
+step leaves, with the names of the steps. In the last one the call ran to its end.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from mcp_memory.values.records import Kind, NewMessage, Role, StoreChunk
 
 BEFORE: Final = "before"
 STEPS: Final = "steps"
-"""The file beside a database with the steps that were reached, a line each."""
+"""File beside a database with the steps that were reached, one a line."""
 
 MAX_STEPS: Final = 200
+"""By judgement: far more than any call has."""
+
 _WRITES: Final = ("begin", "commit", "execute", "executemany")
 _NOT_KEPT: Final = ("PRAGMA", "SET ", "SELECT")
 _BEGINNING: Final = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -43,14 +45,14 @@ Call = Callable[[AgentMemory], object]
 
 @dataclass(frozen=True)
 class Calls:
-    """What is killed.
+    """One case: calls to kill.
 
     Args:
-        calls: In this order; each may be done or not when the process dies.
-        settings: Of the process that dies, and of the one after it.
-        stops: Settings under which only the first of several transactions of a call is
-            done; a kill between them may leave that, too.
-        idempotent: Whether all of them again, after any of them, gives what once gives.
+        calls: Made in this order; when the process dies, each is done or not.
+        settings: Settings of the process that dies and of the one that opens its database.
+        stops: Settings under which a call stops after the first of several transactions; a
+            kill between two transactions may leave that state too.
+        idempotent: Whether repeating all calls after a kill gives the same as one run.
     """
 
     calls: tuple[Call, ...]
@@ -60,7 +62,7 @@ class Calls:
 
 
 def said(first: int, count: int, words: int = 20) -> list[NewMessage]:
-    """Return turns of a conversation, now and then a tool's call and result."""
+    """Return turns of a conversation, every fourth one a tool result."""
     roles: tuple[Role, ...] = ("user", "assistant", "tool", "assistant")
     return [
         NewMessage(
@@ -73,7 +75,7 @@ def said(first: int, count: int, words: int = 20) -> list[NewMessage]:
 
 
 def prepare(memory: AgentMemory) -> None:
-    """Fill a memory with something of each sort, a summary with a parent included."""
+    """Fill a memory with rows of every sort, a summary with a parent included."""
     memory.core.append("human", "Drinks tea.")
     memory.core.rethink("notes", "Nothing yet.", "What is noted.")
     memory.core.finish_rethinking()
@@ -145,11 +147,11 @@ CALLS: Final[dict[str, Calls]] = {
         ),
     ),
 }
-"""All that is killed, by name."""
+"""All cases, by name."""
 
 
 def open_memory(folder: Path, tokenizer: Tokenizer, **settings: object) -> AgentMemory:
-    """Return the memory of a folder's database; closing it closes the database."""
+    """Open the memory in a folder's database; closing it closes the database."""
     given = {"context_window": 1_000, "rethink_every": 0} | settings
     loaded = load_settings(
         db=folder / "memory.duckdb", offline=True, embedding_model="fake/hash", **given
@@ -158,7 +160,7 @@ def open_memory(folder: Path, tokenizer: Tokenizer, **settings: object) -> Agent
 
 
 class Steps:
-    """Counts what would stay after a crash, and kills the process before the n-th of it."""
+    """Counts the steps that change the disk, and kills the process at step `kill_at`."""
 
     def __init__(self, folder: Path, kill_at: int) -> None:
         self._file = os.open(folder / STEPS, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -167,7 +169,7 @@ class Steps:
         self.counting = False
 
     def reached(self, name: str) -> None:
-        """Count a step; dies if it is the one."""
+        """Record a step, and die if it is the chosen one."""
         if not self.counting:
             return
         self._count += 1
@@ -177,7 +179,7 @@ class Steps:
 
 
 class Watched:
-    """A connection of the driver that tells each statement that may change something."""
+    """A database connection that reports every statement which may change the file."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, steps: Steps) -> None:
         self._connection = connection
@@ -189,7 +191,7 @@ class Watched:
             return real
 
         def watched(*arguments: Any) -> Any:
-            # A statement is given as text or parsed; `begin` and `commit` have none.
+            # A statement arrives as text or parsed; `begin` and `commit` have none.
             given = arguments[0] if arguments else name.upper()
             sql = " ".join(str(getattr(given, "query", given)).split()[:3])
             if sql.startswith(_NOT_KEPT):
@@ -204,7 +206,7 @@ class Watched:
 
 
 def watch(steps: Steps) -> None:
-    """Have all that reaches the disk told to `steps`, for the rest of the process."""
+    """Report statements and file replacements to `steps`, for the rest of the process."""
     connect, replace = duckdb.connect, os.replace
 
     def connect_watched(*arguments: Any, **named: Any) -> Any:
@@ -216,11 +218,11 @@ def watch(steps: Steps) -> None:
         steps.reached("after a file is replaced")
 
     duckdb.connect = connect_watched
-    os.replace = replace_watched  # type: ignore[assignment]  # what is used of it
+    os.replace = replace_watched  # type: ignore[assignment]  # the part that is used
 
 
 def in_a_fork(work: Callable[[], None]) -> int:
-    """Return how a process ended that does this: its exit status, or minus the signal."""
+    """Run `work` in a forked process; return its exit status, or minus the signal."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -233,7 +235,7 @@ def in_a_fork(work: Callable[[], None]) -> int:
 
 
 def kill_everywhere(before: Path, folder: Path, chosen: Calls, tokenizer: Tokenizer) -> None:
-    """Do the calls again and again on copies of a database, each time killed a step later."""
+    """Repeat the calls on copies of a database, killing each run one step later."""
 
     def do(case: Path, kill_at: int) -> None:
         steps = Steps(case, kill_at)
@@ -257,7 +259,7 @@ def kill_everywhere(before: Path, folder: Path, chosen: Calls, tokenizer: Tokeni
 
 
 def main(folder: Path) -> None:
-    """Kill all calls at each of their steps."""
+    """Make the database to start from, and run every case."""
     tokenizer = Tokenizer(cache_dir=folder)
     tokenizer.count("")
 
@@ -267,7 +269,7 @@ def main(folder: Path) -> None:
         memory.close()
 
     if in_a_fork(make) != 0:
-        sys.exit("the database of before could not be made")
+        sys.exit("the database to start from was not made")
     for name, chosen in CALLS.items():
         kill_everywhere(folder / BEFORE, folder / name, chosen, tokenizer)
 

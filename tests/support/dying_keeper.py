@@ -1,7 +1,7 @@
-"""Search indexes that are being kept, killed at every step of it; see `dying`.
+"""Kills a process at every step of storing search indexes in the database; see `dying`.
 
 `python dying_keeper.py FOLDER` leaves in `FOLDER/killed/001`, `002`, … what a kill at the
-first, second, … step has left of a database in which an index was kept before.
+first, second, … step leaves of a database that had stored indexes before.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ KEYS: Final = (("memory", "default"), ("message", "default"))
 
 
 def keep(memory: AgentMemory) -> None:
-    """Keep both indexes of an agent, in several parts each."""
+    """Store both indexes of an agent, each in several parts."""
     keptindexes.PART_BYTES = 1_500  # type: ignore[misc]  # of this process alone
     engine = memory._engine
     memory.archive.search("kettle")
     memory.conversations.search("kettle")
     for key in KEYS:
         if not engine.keeping.keep(key, engine.lock):
-            sys.exit("somebody has written")
+            sys.exit("another write interrupted the storing of an index")
 
 
 def main(folder: Path) -> None:
-    """Kill the keeping of indexes at each of its steps."""
+    """Make the database to start from, and kill the storing of indexes at every step."""
     tokenizer = Tokenizer(cache_dir=folder)
     tokenizer.count("")
 
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         memory.close()
 
     if in_a_fork(make) != 0:
-        sys.exit("the database of before could not be made")
+        sys.exit("the database to start from was not made")
     kill_everywhere(folder / BEFORE, folder / KILLED, Calls((keep,)), tokenizer)
 
 

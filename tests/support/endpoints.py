@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible endpoint on loopback that does as a test tells it."""
+"""A small OpenAI-compatible endpoint on loopback that follows a script."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Reply = tuple[int, str, bytes]
 """Status, content type, body."""
 
 Script = Callable[[dict[str, Any]], Reply | None]
-"""What is answered to a request; None to let it hang until the endpoint is closed."""
+"""Makes the reply to a request; None leaves the request open until the endpoint closes."""
 
 
 def says(text: object, *, finish: str = "stop", tokens: tuple[int, int] = (100, 10)) -> Script:
-    """Answer as a model that says `text`."""
+    """Reply with `text`, as a model would."""
 
     def reply(request: dict[str, Any]) -> Reply:
         body = {
@@ -45,22 +45,22 @@ def says(text: object, *, finish: str = "stop", tokens: tuple[int, int] = (100, 
 
 
 def fails(status: int, body: bytes = b'{"error": {"message": "no"}}') -> Script:
-    """Answer with an error."""
+    """Reply with an HTTP error."""
     return lambda request: (status, "application/json", body)
 
 
 def sends(body: bytes, content_type: str = "application/json") -> Script:
-    """Answer 200 with anything."""
+    """Reply with status 200 and any body."""
     return lambda request: (200, content_type, body)
 
 
 def hangs(request: dict[str, Any]) -> Reply | None:
-    """Never answer."""
+    """Never reply."""
     return None
 
 
 class StubEndpoint:
-    """Answers requests in the order of its script; the last step goes on for ever."""
+    """Replies to requests in the order of its script; the last entry is repeated."""
 
     def __init__(self) -> None:
         self.script: deque[Script] = deque([says("A summary.")])
@@ -85,7 +85,7 @@ class StubEndpoint:
                 self.send_response(status)
                 self.send_header("content-type", content_type)
                 self.send_header("content-length", str(len(content)))
-                # Without this the client waits half a second before it tries again.
+                # Without this header the client waits half a second before it retries.
                 self.send_header("retry-after-ms", "1")
                 self.end_headers()
                 self.wfile.write(content)
@@ -97,13 +97,13 @@ class StubEndpoint:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1"
 
     def play(self, *steps: Script) -> None:
-        """Set what is answered from now on."""
+        """Replace the script."""
         self.script = deque(steps)
 
 
 @contextmanager
 def stub_endpoint() -> Iterator[StubEndpoint]:
-    """Run an endpoint for the time of a test."""
+    """Run an endpoint during a `with` block."""
     stub = StubEndpoint()
     thread = threading.Thread(target=stub.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""Small stand-ins that are exact about what they do: no mock, no model, no network."""
+"""Small deterministic stand-ins: no mock, no model, no network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def memory_of(
 
 
 class HashEmbedder:
-    """Vectors from hashed words: texts that share words are near, nothing else is."""
+    """Embeds texts by hashing their words: only texts that share words are near each other."""
 
     def __init__(self, name: str = "fake/hash", dimension: int = 64, max_tokens: int = 50) -> None:
         self.name = name
@@ -43,7 +43,7 @@ class HashEmbedder:
         return self._vector(text)
 
     def chunk(self, text: str, chunk_tokens: int | None = None) -> list[tuple[int, int]]:
-        """Cut after every `max_tokens` words or fewer, with a fifth of them as overlap."""
+        """Cut into ranges of `max_tokens` words at most, which overlap by a fifth."""
         most = min(chunk_tokens or self.max_tokens, self.max_tokens)
         words = [match.span() for match in re.finditer(r"\S+", text)]
         if len(words) <= most:

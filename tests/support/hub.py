@@ -1,4 +1,4 @@
-"""A hub of models on this machine that can be told to misbehave, and a model of a few bytes."""
+"""A local model hub that can misbehave on request, and a model of about a megabyte."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CONTENTS = {"tokenizer.json": b'{\n "a": 1\n}\n', MODEL_FILE: bytes(range(256)) 
 
 
 def sha256(content: bytes) -> str:
-    """The hash as specifications have it."""
+    """Return the SHA-256 digest in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves `files` under any repository and commit, and remembers what was asked."""
+    """Serves `files` under any repository and commit, and records the requests."""
 
     daemon_threads = True
 
@@ -39,9 +39,9 @@ class Hub(ThreadingHTTPServer):
         self.listing: object = None
         self.ranges: list[tuple[str, str | None]] = []
         self.cut_at: int | None = None
-        """Break the next answer that is longer than this, once."""
+        """Cut the next response that is longer than this number of bytes, once."""
         self.hang_at: int | None = None
-        """Send so many bytes of an answer, then nothing until the end of the test."""
+        """Send this number of bytes of a response, then nothing until the test ends."""
         self.redirect = False
         self.ignores_ranges = False
         self.ended = threading.Event()
@@ -102,14 +102,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def small_model() -> ModelSpec:
-    """The default model with other files, of a few bytes, that no package holds."""
+    """Return the default model with the small files of `CONTENTS`, which no package contains."""
     hashes = {name: sha256(content) for name, content in CONTENTS.items()}
     return replace(modelfiles.ARCTIC, files=dict(hashes), wheel=None)
 
 
 @contextlib.contextmanager
 def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """Serve as the hub that this process asks."""
+    """Run a hub, and make it the one that this process uses."""
     hub = Hub()
     thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

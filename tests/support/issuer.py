@@ -1,4 +1,4 @@
-"""An OAuth issuer on this machine: its keys, its discovery, and tokens signed by it."""
+"""A local OAuth issuer: keys, discovery document and signed tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AUDIENCE = "https://memory.example.org/mcp"
 
 
 class Issuer(ThreadingHTTPServer):
-    """Publishes `published` keys; what it signs with can be another one."""
+    """Publishes the keys in `published`; it may sign with a key that is not among them."""
 
     daemon_threads = True
 
@@ -32,7 +32,7 @@ class Issuer(ThreadingHTTPServer):
         self.rotate("one")
 
     def rotate(self, kid: str, algorithm: str = "RS256") -> None:
-        """Sign with a new key from now on, and publish that key alone."""
+        """Replace the signing key, and publish only the new one."""
         if algorithm == "ES256":
             key: Any = ec.generate_private_key(ec.SECP256R1())
             public = json.loads(ECAlgorithm.to_jwk(key.public_key()))
@@ -43,7 +43,7 @@ class Issuer(ThreadingHTTPServer):
         self.published = [{**public, "kid": kid, "use": "sig", "alg": algorithm}]
 
     def token(self, **changes: Any) -> str:
-        """Return a valid token with claims changed; None takes a claim out."""
+        """Return a valid token with these claims changed; None removes a claim."""
         claims = {
             "iss": self.url,
             "aud": AUDIENCE,
@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def running_issuer() -> Iterator[Issuer]:
-    """Give an issuer that answers."""
+    """Run an issuer during a `with` block."""
     issuer = Issuer()
     thread = threading.Thread(target=issuer.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -1,7 +1,7 @@
-"""Writes tests/fixtures/schema-1.duckdb: a small database as schema 1 left it.
+"""Writes tests/fixtures/schema-1.duckdb: a small database with schema 1.
 
-Run it only to make the file anew: `python tests/support/make_fixture.py`. What
-is in it is listed here, so that the test can ask for every row.
+Run it only to rebuild the file: `python tests/support/make_fixture.py`. The rows
+stand here, so that the test can look for each of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Programs from npm that tests drive, installed at pinned versions, with a Node new enough."""
+"""Installs npm programs at pinned versions for tests, with a recent enough Node."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from filelock import FileLock
 NODE_VERSION: Final = "24.21.0"
 OLDEST_NODE_MAJOR: Final = 22
 DIRECTORY_VARIABLE: Final = "MCP_MEMORY_TEST_NODE_DIR"
-"""Where packages are kept between runs; whoever sets it wants no test skipped."""
+"""Folder for packages between runs; if it is set, a missing package is a failure, not a skip."""
 
 _INSTALL_SECONDS: Final = 240
+"""By judgement: below the 300 s that a test may take."""
 
 
 class NodeUnavailable(Exception):
-    """The packages can't be had here; the message says why."""
+    """The packages can't be installed; the message says why."""
 
 
 def install(packages: dict[str, str], folder: Path) -> tuple[Path, Path]:
-    """Install packages of exact versions into a folder, those that are there already left alone.
+    """Install packages at exact versions into a folder; those already installed are left alone.
 
     Returns:
-        The node to run them with, and the folder `node_modules`.
+        The Node program to run them with, and the folder `node_modules`.
 
     Raises:
         NodeUnavailable: There is no npm, or it can't install them.

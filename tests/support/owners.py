@@ -1,4 +1,4 @@
-"""An owner as a process of its own, and a client of it, without the thin process between."""
+"""An owner process, and a client that connects to it directly, without a shim."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from mcp_memory.owner.connect import Reached, reach
 from mcp_memory.owner.places import Places
 
 START_SECONDS = 60.0
+"""By judgement: longer than an owner takes to start on a loaded machine."""
 
 
 @contextmanager
 def running_owner(home: Path, **settings: object) -> Iterator[dict[str, Any]]:
-    """Give the address of an owner of the database in `home`; it is killed at the end."""
+    """Start an owner of the database in `home`; yield its address, and kill it at the end."""
     environ = environment(home, **settings)
     places = Places(environ["MCP_MEMORY_DB"])
     process = subprocess.Popen(
@@ -48,7 +49,7 @@ def running_owner(home: Path, **settings: object) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def stopped(address: dict[str, Any]) -> Iterator[None]:
-    """Keep an owner from answering for a while."""
+    """Suspend an owner's process during a `with` block, so that it can't answer."""
     os.kill(address["pid"], signal.SIGSTOP)
     try:
         yield
@@ -57,7 +58,7 @@ def stopped(address: dict[str, Any]) -> Iterator[None]:
 
 
 class OwnersClient:
-    """A connection to the owner, spoken to line by line."""
+    """A line-by-line connection to the owner."""
 
     def __init__(self, home: Path, **settings: object) -> None:
         environ = environment(home, **settings)

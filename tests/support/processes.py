@@ -1,4 +1,4 @@
-"""Starting the product's own server as a process of its own."""
+"""Starts the product's server and commands as processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEAVY = ("duckdb", "onnxruntime", "fastembed", "tiktoken", "numpy")
 
 
 def environment(home: Path, **settings: object) -> dict[str, str]:
-    """Return the environment of a process that touches nothing outside `home`."""
+    """Return environment variables for a process that touches nothing outside `home`."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -32,7 +32,7 @@ def environment(home: Path, **settings: object) -> dict[str, str]:
         "MCP_MEMORY_DB": str(home / "memory.duckdb"),
         "MCP_MEMORY_CACHE_DIR": str(home / "cache"),
         "MCP_MEMORY_OFFLINE": "1",
-        # What is not about the owner runs in one process, and leaves none behind.
+        # Tests that are not about the owner run in one process, and leave none behind.
         "MCP_MEMORY_OWNER": "off",
         **{f"MCP_MEMORY_{name.upper()}": str(value) for name, value in settings.items()},
     }
@@ -40,7 +40,7 @@ def environment(home: Path, **settings: object) -> dict[str, str]:
 
 @asynccontextmanager
 async def stdio(home: Path, mode: str = "auto", **settings: object) -> AsyncIterator[Client]:
-    """Give a client of a server that runs as a process of its own."""
+    """Start a server process, and yield an SDK client that is connected to it."""
     parameters = StdioServerParameters(
         command=COMMAND[0], args=COMMAND[1:], env=environment(home, **settings)
     )
@@ -49,7 +49,7 @@ async def stdio(home: Path, mode: str = "auto", **settings: object) -> AsyncIter
 
 
 class RawServer:
-    """A server process that is spoken to line by line."""
+    """A server process that is driven line by line over stdio."""
 
     def __init__(self, home: Path, *arguments: str, **settings: object) -> None:
         self.process = subprocess.Popen(
@@ -75,7 +75,7 @@ class RawServer:
         return self.answer(number)
 
     def answer(self, number: int) -> dict[str, Any]:
-        """Return the next message with this id; every line must be a message."""
+        """Return the next message with this id; every line must be valid JSON-RPC."""
         assert self.process.stdout is not None
         while line := self.process.stdout.readline():
             message: dict[str, Any] = json.loads(line)
@@ -127,7 +127,7 @@ class RawServer:
 
 @contextmanager
 def raw_server(home: Path, *arguments: str, **settings: object) -> Iterator[RawServer]:
-    """Give a server process that is killed at the end if it still runs."""
+    """Start a server process, and kill it at the end."""
     server = RawServer(home, *arguments, **settings)
     try:
         yield server
@@ -136,7 +136,7 @@ def raw_server(home: Path, *arguments: str, **settings: object) -> Iterator[RawS
 
 
 def listening_url(server: RawServer) -> str:
-    """Return the URL that a server of HTTP says it listens on."""
+    """Wait until an HTTP server reports its URL, and return it."""
     assert server.process.stderr is not None
     while not (found := re.search(r"listens on (\S+)", "".join(server.errors))):
         assert server.process.poll() is None, "".join(server.errors)
@@ -145,7 +145,7 @@ def listening_url(server: RawServer) -> str:
 
 
 def command(home: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run a command of the product to its end."""
+    """Run one of the product's commands to its end."""
     return subprocess.run(
         [*COMMAND, *arguments],
         env=environment(home, **settings),

@@ -1,4 +1,4 @@
-"""The product's HTTP listener on a free port, in the test's own event loop, and its clients."""
+"""Runs the HTTP listener on a free port in the test's event loop, with clients for it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 
 @dataclass(slots=True)
 class Site:
-    """A listener that runs."""
+    """A running listener."""
 
     url: str
     stop: anyio.Event
@@ -49,18 +49,18 @@ class Site:
         return self.url.rpartition("/")[0]
 
     async def op(self, op: str, /, **params: Any) -> dict[str, Any]:
-        """Do what the command line asks of the owner, in the process that listens."""
+        """Run a token operation of the command line in the listener's process."""
         return await anyio.to_thread.run_sync(TOKEN_OPS[op], self.servers, params)
 
     async def token(self, agent: str = "ana", scope: str = "write", **params: Any) -> str:
-        """Return the text of a new token."""
+        """Create an access token and return its text."""
         made = await self.op("token.create", agent=agent, scope=scope, **params)
         text: str = made["token"]
         return text
 
     @asynccontextmanager
     async def client(self, token: str | None = None, mode: str = "auto") -> AsyncIterator[Client]:
-        """Give a client of the SDK."""
+        """Yield a connected SDK client."""
         headers = bearer(token)
         if self.sse:
             async with Client(sse_client(self.url, headers=headers), mode="legacy") as client:
@@ -74,7 +74,7 @@ class Site:
             yield client
 
     def raw(self, token: str | None = None, **headers: str) -> httpx.AsyncClient:
-        """Return a client of plain HTTP."""
+        """Return a plain HTTP client."""
         return httpx.AsyncClient(
             base_url=self.base,
             headers={**ACCEPT, **bearer(token), **headers},
@@ -85,7 +85,7 @@ class Site:
 
 @asynccontextmanager
 async def listening(servers: Servers, **options: Any) -> AsyncIterator[Site]:
-    """Listen while the body runs; the listener must then end by itself."""
+    """Run a listener during a `with` block; afterwards it must end by itself."""
     given = HttpOptions(**{"port": 0, **options})
     stop = anyio.Event()
     async with anyio.create_task_group() as group:
@@ -94,7 +94,7 @@ async def listening(servers: Servers, **options: Any) -> AsyncIterator[Site]:
             yield Site(url, stop, servers, given.transport == "sse")
         finally:
             stop.set()
-            # Bounded: a listener that hangs is a failure, not a test that never ends.
+            # A listener that hangs fails the test instead of blocking it.
             group.cancel_scope.deadline = anyio.current_time() + 20
 
 
@@ -110,7 +110,7 @@ def call(tool: str, number: int = 2, **arguments: Any) -> dict[str, Any]:
 
 
 async def session(http: httpx.AsyncClient, path: str = "/mcp") -> str:
-    """Begin a session of the handshake era; return its id."""
+    """Open a session with the `initialize` handshake; return its id."""
     answer = await http.post(path, json=INITIALIZE)
     assert answer.status_code == 200, answer.text
     number = answer.headers["mcp-session-id"]
@@ -120,7 +120,7 @@ async def session(http: httpx.AsyncClient, path: str = "/mcp") -> str:
 
 
 async def sse_session(http: httpx.AsyncClient, lines: AsyncIterator[str]) -> str:
-    """Begin a session on an SSE stream; return where its messages go."""
+    """Open a session on an SSE stream; return the path to post its messages to."""
     path = await sse_endpoint(lines)
     await http.post(path, json=INITIALIZE)
     done = {"jsonrpc": "2.0", "method": "notifications/initialized"}
@@ -129,7 +129,7 @@ async def sse_session(http: httpx.AsyncClient, lines: AsyncIterator[str]) -> str
 
 
 async def sse_endpoint(lines: AsyncIterator[str]) -> str:
-    """Return where the messages of an SSE stream go, which is its first event."""
+    """Return the path to post messages to, which is the first event of an SSE stream."""
     async for line in lines:
         if line.startswith("data: "):
             return line.removeprefix("data: ")
@@ -137,7 +137,7 @@ async def sse_endpoint(lines: AsyncIterator[str]) -> str:
 
 
 async def insert(client: Client, content: str) -> str:
-    """Keep a text; return its id."""
+    """Insert a memory; return its id."""
     result = await client.call_tool("archival_memory_insert", {"content": content})
     assert not result.is_error, result.content
     key: str = result.structured_content["id"]
@@ -145,7 +145,7 @@ async def insert(client: Client, content: str) -> str:
 
 
 async def found(client: Client, query: str | None = None) -> list[str]:
-    """Return the texts that a search shows."""
+    """Return the texts of a search's hits."""
     arguments = {} if query is None else {"query": query}
     result = await client.call_tool("archival_memory_search", arguments)
     assert not result.is_error, result.content

@@ -1,4 +1,4 @@
-"""What an agent may ask next, made out of numbers: every tool, resource, prompt and completion."""
+"""Makes an agent's next request from random numbers: tools, resources, prompts, completions."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from mcp_memory.server.tools import TOOLS
 
 CONNECTIONS: Final = 2
 TEAM: Final = "team"
-"""A label of everybody's: of an own block, or of a shared one for those who are granted it."""
+"""A label that every agent uses: for its own block, or for a shared one if it is granted."""
 
 UNKNOWN_ID: Final = "0000000000"
 
 Draw = Callable[[int], int]
-"""Gives a number below its argument."""
+"""Returns a number below its argument."""
 
 
 @dataclass(frozen=True)
 class Own:
-    """Stands for the n-th id that an agent was given, whichever it was in this run."""
+    """Placeholder for the n-th id that an agent received; ids differ between runs."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one agent asked on one of its connections; `None` for the method: connect anew."""
+    """One request of an agent on one of its connections; method None means: reconnect."""
 
     connection: int
     method: str | None
@@ -38,13 +38,13 @@ class Step:
 
 @dataclass
 class Actor:
-    """An agent, as far as its next step depends on it."""
+    """The state of an agent that its next step depends on."""
 
     name: str
-    """In the names of its labels, tags and conversations, and those who probe may say it too."""
+    """Part of its labels, tags and conversation names; other agents may use it to probe."""
 
     secret: str
-    """In its texts, and said by nobody else."""
+    """Part of its texts, and of no other agent's."""
 
     ids: list[str] = field(default_factory=list)
     cursors: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -56,19 +56,19 @@ def budget_uri(conversation: str) -> str:
 
 
 def said(role: str, content: str, minute: int) -> dict[str, Any]:
-    # With times of its own, so that no text depends on when the test ran.
+    # With fixed times, so that no text depends on when the test runs.
     at = f"2026-03-{minute // 1440 % 28 + 1:02}T{minute // 60 % 24:02}:{minute % 60:02}:00Z"
     return {"role": role, "content": content, "created_at": at}
 
 
 class Chooser:
-    """Makes the next step of an agent out of numbers."""
+    """Chooses the next step of an agent."""
 
     def __init__(self, parties: Sequence[Actor]) -> None:
         self._parties = parties
 
     def step(self, actor: Actor, draw: Draw) -> Step:
-        """Return a step; `draw(n)` gives a number below n."""
+        """Return a step; `draw(n)` returns a number below n."""
         connection = draw(CONNECTIONS)
         other = self._parties[(self._parties.index(actor) + 1 + draw(2)) % len(self._parties)]
         name = actor.name if draw(4) else other.name
@@ -90,7 +90,7 @@ class Chooser:
         tools = [*TOOLS, "no_such_tool"]
         tool = tools[draw(len(tools))]
         if draw(8) == 0 and (cursors := (actor.cursors if draw(2) else other.cursors)):
-            # One agent's moment is another's past: what follows from that is no leak.
+            # A cursor fixes a moment, which differs between agents: a difference is no leak.
             cursor, call = cursors[draw(len(cursors))]
             arguments = call["arguments"] | {"cursor": cursor}
             return Step(connection, "tools/call", call | {"arguments": arguments}, compared=False)
@@ -160,7 +160,7 @@ class Chooser:
             case "archival_memory_insert":
                 actor.written += 1
                 at = said("user", "", actor.written)["created_at"]
-                # A text too long to be embedded while the caller waits is pending.
+                # A text that is too long to embed while the caller waits stays pending.
                 content = text if draw(12) else f"{text} " * 600
                 return {"content": content, "tags": [f"{name}tag{draw(3)}"], "happened_at": at}
             case "archival_memory_search":
@@ -173,7 +173,7 @@ class Chooser:
                 return {"id": self._id(other, draw)}
 
     def _text(self, actor: Actor, draw: Draw) -> str:
-        # The first are every agent's: that another keeps the very same may not show.
+        # All agents use the first ones: that another has the same text must not show.
         shared = ("the cat sat on the mat", "tea at five, with milk")
         own = (f"{actor.secret} likes cat {draw(4)}", f"{actor.secret} works in room {draw(9)}")
         return (*shared, *own)[draw(4)]

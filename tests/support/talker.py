@@ -1,4 +1,4 @@
-"""Clients on stdio, each a process of its own that shares the owner of its database."""
+"""Stdio clients with a server process each, which share the owner of one database."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ LEGACY: Final = "2025-11-25"
 MODERN: Final = "2026-07-28"
 ERAS: Final = (LEGACY, MODERN)
 PATIENCE_SECONDS: Final = 60.0
+"""By judgement: longer than any step takes on a loaded machine."""
+
 CORE: Final = "memory://core"
 UPDATED: Final = "notifications/resources/updated"
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
@@ -30,7 +32,7 @@ Message = dict[str, Any]
 
 
 def until(check: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until something holds; that it doesn't in time fails the test."""
+    """Wait until `check` returns true; fail the test if it doesn't in time."""
     deadline = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
@@ -38,7 +40,7 @@ def until(check: Callable[[], object], what: str, seconds: float = PATIENCE_SECO
 
 
 def program(module: str, *arguments: str, prelude: str = "") -> list[str]:
-    """Return the command of a module of the product; `prelude` is run before it."""
+    """Return the command that runs a module of the product, after the code in `prelude`."""
     if not prelude:
         return [sys.executable, "-m", module, *arguments]
     run = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
@@ -46,12 +48,12 @@ def program(module: str, *arguments: str, prelude: str = "") -> list[str]:
 
 
 class Talker:
-    """A client that hears all its server says, in the background.
+    """A client that reads its server's messages in the background.
 
     Args:
         home: The folder of the database.
-        era: The protocol it speaks.
-        prelude: What its server's process does before anything else.
+        era: The protocol version it speaks.
+        prelude: Code that its server's process runs first.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Talker:
         self.messages: list[Message] = []
         self.errors: list[str] = []
         self.reading = threading.Event()
-        """Cleared, the client reads nothing more."""
+        """While it is cleared, the client reads nothing."""
         self.reading.set()
         self._era = era
         self._number = 0
@@ -88,7 +90,7 @@ class Talker:
         self.send(json.dumps(self._message(method, params)).encode())
 
     def request(self, method: str, params: Message | None = None) -> int:
-        """Send a request and return its number; nothing is waited for."""
+        """Send a request and return its id, without waiting for the response."""
         self._number += 1
         message = self._message(method, params) | {"id": self._number}
         self.send(json.dumps(message).encode())
@@ -98,7 +100,7 @@ class Talker:
         return self.request("tools/call", {"name": tool, "arguments": arguments})
 
     def answers(self, number: int) -> list[Message]:
-        """Return all answers to a request so far."""
+        """Return all responses to a request so far."""
         with self._news:
             return [
                 message
@@ -118,11 +120,11 @@ class Talker:
         return result
 
     def call(self, tool: str, **arguments: object) -> Message:
-        """Return what a tool call that must succeed gives."""
+        """Return the structured content of a tool call that must succeed."""
         return content_of(self.answer(self.begin(tool, **arguments)))
 
     def greet(self) -> Message:
-        """Do the handshake and return what the server says of itself."""
+        """Do the handshake and return the server's description of itself."""
         if self._era == MODERN:
             return self.ask("server/discover")
         hello = {
@@ -135,7 +137,7 @@ class Talker:
         return answer
 
     def watch(self, uri: str = CORE) -> None:
-        """Subscribe to a resource; the server has it noted when this returns."""
+        """Subscribe to a resource, and wait until the server has confirmed it."""
         if self._era == LEGACY:
             self.ask("resources/subscribe", {"uri": uri})
             return
@@ -144,7 +146,7 @@ class Talker:
         self.wait_for(ACKNOWLEDGED, times=told + 1)
 
     def heard(self, method: str, uri: str | None = None) -> int:
-        """Return how often the server has said something unasked."""
+        """Return how many notifications of a method, and of a resource, have arrived."""
         with self._news:
             return sum(
                 message.get("method") == method
@@ -167,12 +169,12 @@ class Talker:
             self.process.stdin.close()
 
     def end(self) -> int:
-        """Close stdin and return the exit status; all that was said is in `messages` then."""
+        """Close stdin and return the exit status; `messages` is then complete."""
         self.close_stdin()
         return self.status()
 
     def status(self, seconds: float = PATIENCE_SECONDS) -> int:
-        """Wait until the process has ended by itself."""
+        """Wait until the process ends by itself, and return its exit status."""
         status = self.process.wait(timeout=seconds)
         for thread in self._threads:
             thread.join(timeout=10)
@@ -228,7 +230,7 @@ class Talker:
 
 
 def content_of(answer: Message) -> Message:
-    """Return what a tool call has given; it must have succeeded."""
+    """Return the structured content of a tool call's response, which must be a success."""
     assert "result" in answer, answer
     result: Message = answer["result"]
     assert not result.get("isError"), result
@@ -237,7 +239,7 @@ def content_of(answer: Message) -> Message:
 
 
 class Household:
-    """The clients and owners in one folder; none of them outlives the test.
+    """The clients and owners of one folder; none of them outlives the test.
 
     Args:
         home: The folder.
@@ -254,22 +256,22 @@ class Household:
         self._started: list[Talker] = []
         self._owners: list[subprocess.Popen[bytes]] = []
         self.expects_trouble = False
-        """Whether tracebacks may stand in the owners' logs."""
+        """Whether the owners' logs may contain tracebacks."""
 
     def start(self, *, era: str = LEGACY, prelude: str = "", **settings: object) -> Talker:
-        """Return a client that has said nothing yet."""
+        """Start a client that has sent nothing yet."""
         talker = Talker(self.home, era=era, prelude=prelude, **self.settings | settings)
         self._started.append(talker)
         return talker
 
     def client(self, *, era: str = LEGACY, prelude: str = "", **settings: object) -> Talker:
-        """Return a client that has shaken hands."""
+        """Start a client and do its handshake."""
         talker = self.start(era=era, prelude=prelude, **settings)
         talker.greet()
         return talker
 
     def owner(self, prelude: str = "", **settings: object) -> subprocess.Popen[bytes]:
-        """Start an owner by hand and wait until it answers."""
+        """Start an owner without a client, and wait until it answers."""
         process = subprocess.Popen(
             program("mcp_memory.owner", self.places.db, prelude=prelude),
             env=environment(self.home, **self.settings | settings),
@@ -296,33 +298,33 @@ class Household:
         return address
 
     def pid(self) -> int:
-        """Return the process that owns the database."""
+        """Return the process id of the database's owner."""
         pid = self.address()["pid"]
         assert isinstance(pid, int)
         return pid
 
     def kill_owner(self) -> int:
-        """End the owner as a crash would, and return which process it was."""
+        """Kill the owner as a crash would, and return its process id."""
         pid = self.pid()
         psutil.Process(pid).kill()
         return pid
 
     def end_owner(self) -> int:
-        """Tell the owner to end, as the system does, and return which process it was."""
+        """Terminate the owner as the system does, and return its process id."""
         pid = self.pid()
         psutil.Process(pid).terminate()
         return pid
 
     def processes(self) -> list[psutil.Process]:
-        """Return the living processes that work for this folder, clients and owners."""
+        """Return the running processes of this folder, clients and owners."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
 
     def owners(self) -> list[int]:
-        """Return the living owners of any database in this folder."""
+        """Return the process ids of all running owners in this folder."""
         found = []
         for process in self.processes():
             with suppress(psutil.Error):
-                # One that is just ending has no arguments any more.
+                # A process that is ending has no arguments.
                 if "".join(process.cmdline()[-1:]).startswith(str(self.home)):
                     found.append(process.pid)
         return found
@@ -334,7 +336,7 @@ class Household:
             return ""
 
     def clear(self) -> None:
-        """End all that runs here, and look that nothing is left and nothing has failed."""
+        """Kill every process of this folder; check that none is left and no log has a traceback."""
         for talker in self._started:
             talker.kill()
         left = self.processes()

@@ -1,4 +1,4 @@
-"""A connection to a server in memory, spoken to in JSON-RPC: all that it sends is kept."""
+"""An in-memory JSON-RPC connection to a server, which records all that the server sends."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ LEGACY: Final = "2025-11-25"
 MODERN: Final = "2026-07-28"
 ERAS: Final = (LEGACY, MODERN)
 _PATIENCE_SECONDS: Final = 60
-_LISTEN: Final = 1_000_000
+"""By judgement: longer than any step takes on a loaded machine."""
+
+_LISTEN_ID: Final = 1_000_000
+"""Request id of the subscription: higher than the ids that are counted up."""
 
 
 class Wire:
-    """One client's end; `received` are all messages from the server, as their JSON."""
+    """The client's end; `received` holds all messages from the server as JSON."""
 
     def __init__(self, sender: MemoryObjectSendStream[Any], era: str, name: str) -> None:
         self.received: list[str] = []
@@ -41,7 +44,7 @@ class Wire:
         self._news = anyio.Condition()
 
     async def ask(self, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Send a request and return its answer without the id: `{result: …}` or `{error: …}`."""
+        """Send a request; return `{result: …}` or `{error: …}`."""
         self._number += 1
         number = self._number
         await self._send(method, params or {}, number)
@@ -53,17 +56,17 @@ class Wire:
         return {key: answer[key] for key in ("result", "error") if key in answer}
 
     async def watch(self, *uris: str) -> None:
-        """Subscribe to resources; the server has them noted when this returns."""
+        """Subscribe to resources, and wait until the server has confirmed it."""
         if self._era == LEGACY:
             for uri in uris:
                 await self.ask("resources/subscribe", {"uri": uri})
             return
         wanted = {"notifications": {"resourceSubscriptions": list(uris)}}
-        await self._send("subscriptions/listen", wanted, _LISTEN)
+        await self._send("subscriptions/listen", wanted, _LISTEN_ID)
         await self.noticed("notifications/subscriptions/acknowledged")
 
     async def noticed(self, method: str, uri: str | None = None, times: int = 1) -> None:
-        """Wait until notices of this kind, and of this resource, have come."""
+        """Wait until `times` notifications of a method, and of a resource, have arrived."""
         with anyio.fail_after(_PATIENCE_SECONDS):
             async with self._news:
                 while self._count(method, uri) < times:
@@ -113,7 +116,7 @@ class Wire:
 
 
 class OpenServers(Servers):
-    """Servers of a database whose model is there at once and is exact."""
+    """Servers whose database is open, with the hash embedder as its model."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -129,7 +132,7 @@ class OpenServers(Servers):
 
 @asynccontextmanager
 async def wire(server: Server[Any], era: str, name: str = "test") -> AsyncIterator[Wire]:
-    """Connect to a server, the handshake done; its instructions are among what was received."""
+    """Connect to a server and do the handshake; `received` includes its instructions."""
     to_server, from_client = anyio.create_memory_object_stream[Any](64)
     to_client, from_server = anyio.create_memory_object_stream[Any](64)
     connection = Wire(to_server, era, name)

@@ -1,4 +1,4 @@
-"""Ways to leave a process no room to write."""
+"""Two ways to simulate a full disk: a limit on file size, and a file that fills the disk."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def lift(*_):
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 signal.signal(signal.SIGUSR1, lift)
 """
-"""No file of the process grows over 2.5 MB until it gets the signal."""
+"""Code for a process: its files stay below 2.5 MB until it receives SIGUSR1. By judgement."""
 
 
-def fill(folder: Path, left_bytes: int = 0) -> Callable[[], None]:
-    """Take the room of a disk but for so many bytes; return what gives it back."""
+def fill_disk(folder: Path, left_bytes: int = 0) -> Callable[[], None]:
+    """Fill the disk of a folder up to `left_bytes`; return a function that frees it again."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize > left_bytes:
