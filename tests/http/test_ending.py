@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
+from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
@@ -119,6 +121,30 @@ async def test_a_caller_that_is_cancelled_ends_the_listener_too(servers):
             group.cancel_scope.cancel()
 
 
+@asynccontextmanager
+async def half_sent(url, headers, message):
+    """Send the head of a request and wait until the server reads its body.
+
+    Gives a function that sends the body and returns all of the answer.
+    """
+    body = json.dumps(message).encode()
+    place = httpx.URL(url)
+    lines = [f"POST {place.path} HTTP/1.1", f"Host: {place.netloc.decode()}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines += ["Connection: close", "Expect: 100-continue", "", ""]
+    assert place.port is not None
+    async with await anyio.connect_tcp(place.host, place.port) as stream:
+        await stream.send("\r\n".join(lines).encode())
+        assert (await stream.receive()).startswith(b"HTTP/1.1 100 ")
+
+        async def finish():
+            await stream.send(body)
+            return b"".join([part async for part in stream]).decode()
+
+        yield finish
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to handle there")
 @pytest.mark.parametrize("transport", ["http", "sse"])
@@ -133,26 +159,24 @@ async def test_a_signal_ends_the_process_with_status_0(number, transport, tmp_pa
     with raw_server(tmp_path, *arguments) as server:
         url = await anyio.to_thread.run_sync(listening_url, server)
         headers = {**ACCEPT, **bearer(token)}
-        text = "a long text that takes a while to be counted, cut and kept. " * 40_000
-        message = call("archival_memory_insert", content=text)
         base = url.rpartition("/")[0]
         answers = []
-        async with (
-            httpx.AsyncClient(base_url=base, headers=headers, trust_env=False, timeout=60) as http,
-            anyio.create_task_group() as group,
-        ):
+        async with httpx.AsyncClient(
+            base_url=base, headers=headers, trust_env=False, timeout=60
+        ) as http:
             if transport == "http":
                 numbered = {"Mcp-Session-Id": await session(http)}
-
-                async def store():
-                    answers.append((await http.post("/mcp", json=message, headers=numbered)).text)
-
-                async with http.stream("GET", "/mcp", headers=numbered):
-                    group.start_soon(store)
-                    await anyio.sleep(0.3)
+                message = call("archival_memory_insert", content="just in time")
+                async with (
+                    http.stream("GET", "/mcp", headers=numbered),
+                    half_sent(url, headers | numbered, message) as finish,
+                ):
                     server.process.send_signal(number)
+                    answers.append(await finish())
                     status = await anyio.to_thread.run_sync(partial(server.process.wait, 20))
             else:
+                text = "a long text that takes a while to be counted, cut and stored. " * 40_000
+                message = call("archival_memory_insert", content=text)
                 async with http.stream("GET", "/sse") as stream:
                     lines = stream.aiter_lines()
                     path = await sse_session(http, lines)
