@@ -37,7 +37,7 @@ from benchmarks.harness import (
 )
 from benchmarks.metrics import Latency
 from mcp_memory.models.embedding import Embedder, FastEmbedder
-from mcp_memory.models.fetching import ModelFiles, find_model
+from mcp_memory.models.files import ModelFiles, find_model
 from mcp_memory.settings import load_settings
 
 SIZES: Final = (100, 1_000, 10_000)

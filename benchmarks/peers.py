@@ -37,7 +37,7 @@ from benchmarks.peerloss import (
 from benchmarks.peerreport import Loss, Result, show, verdicts
 from benchmarks.servers import Peer
 from benchmarks.starts import time_start
-from mcp_memory.models.fetching import ModelFiles, find_model
+from mcp_memory.models.files import ModelFiles, find_model
 from mcp_memory.settings import load_settings
 
 SIZES: Final = (1_000, 10_000)

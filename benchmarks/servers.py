@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from benchmarks.client import Command
 from benchmarks.harness import SERVER, BenchmarkFault, environment, err
-from mcp_memory.models.fetching import ModelFiles
+from mcp_memory.models.files import ModelFiles
 
 BARE_TOOL: Final = "reply"
 NPM_PACKAGE: Final = "@modelcontextprotocol/server-memory"

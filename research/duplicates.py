@@ -30,7 +30,7 @@ from benchmarks.harness import (
     write_json,
 )
 from mcp_memory.models.embedding import Embedder, FastEmbedder
-from mcp_memory.models.fetching import find_model
+from mcp_memory.models.files import find_model
 from mcp_memory.settings import load_settings
 from mcp_memory.values.kinds import DEFAULTS
 from mcp_memory.values.records import Kind

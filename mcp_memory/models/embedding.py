@@ -1,6 +1,6 @@
-"""Turning texts into vectors, and long texts into the pieces that one vector can stand for.
+"""Computing the vectors of texts and questions, with fastembed and onnxruntime.
 
-The only module that imports fastembed, and not before a model is loaded.
+fastembed is imported only when a model is loaded.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -16,9 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcp_memory.models.chunking import WHOLE_FRAC, Offsets, chunk_ranges, slices
-from mcp_memory.models.fetching import ModelFiles, ModelSpec, use_registry
-from mcp_memory.models.prefixes import PREFIXES, QUESTIONS, Prefixes
-from mcp_memory.models.turns import Turns
+from mcp_memory.models.files import LOCAL_SOURCE, ModelFiles, ModelSpec
 from mcp_memory.values.errors import ModelUnavailable
 
 if TYPE_CHECKING:
@@ -26,34 +25,51 @@ if TYPE_CHECKING:
 
 Vectors = NDArray[np.float32]
 
-# onnxruntime keeps a device id and events for its maker in the user's cache, unless it is
-# told not to before it is loaded; its own call to turn that off comes too late.
+# onnxruntime writes a device id and telemetry events to the user's cache unless this is set
+# before it is loaded; its own call to turn that off comes too late.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 CHUNK_TOKENS: Final = 256
-"""Longest chunk. Whole conversations were found first by their best chunk in 52.9, 53.9, 53.3,
-50.2, 44.0 and 43.4 % of 755 LoCoMo questions with chunks of 64, 128, 192, 256, 384 and 510 tokens:
-a vector of much text stands for little of it, while half the length makes twice the vectors."""
+"""Longest chunk. With chunks of 64, 128, 192, 256, 384 and 510 tokens, the best chunk ranked the
+right conversation first for 52.9, 53.9, 53.3, 50.2, 44.0 and 43.4 % of 755 LoCoMo questions: a
+vector of much text represents little of it, and half the length doubles the vectors."""
 
 _BATCH_TEXTS: Final = 16
+"""By judgement: short texts reach it before `_BATCH_TOKENS`."""
+
 _BATCH_TOKENS: Final = 512
-"""Tokens of a batch, padding included. On a processor larger ones gain nothing (texts of 256
-tokens: 34 a second one by one, 36 by four, 30 by eight) and take memory: the process has 270 MB
-at its peak with 512, 365 with 1,024, 700 with 4,096."""
+"""Tokens of a batch, padding included. On a CPU larger batches are no faster (texts of 256
+tokens: 34 a second one by one, 36 by four, 30 by eight) and take memory: the process peaks at
+270 MB with 512, 365 with 1,024, 700 with 4,096."""
 
 _MAX_BATCHES_AT_ONCE: Final = 4
-_MAX_CHARS_A_TOKEN: Final = 32
+"""By judgement: a memory server should leave processors to the programs it serves."""
 
-_NO_SOURCE: Final = "local/"
+_MAX_CHARS_A_TOKEN: Final = 32
+"""No token of ordinary text is longer. By judgement."""
+
+_QUESTIONS: Final = (
+    "What is my sister's name?",
+    "How do I set up the project on a new machine?",
+    "Why was the plan changed?",
+    "Who asked about the invoice?",
+    "How much did it cost?",
+    "What happened at the meeting last week?",
+    "Which version of the library is in use?",
+    "How does the team work together?",
+)
+"""Questions of any kind, to measure what a prefix does to all of them. Four of these, or
+sixteen, give nearly the same shift (cosine 0.98 and more)."""
+
 _register_lock: Final = threading.Lock()
 
 
 class Embedder(Protocol):
-    """What makes vectors; may be called from several threads at once.
+    """Computes vectors; may be called from several threads at once.
 
     Attributes:
-        name: The model's name, as it is set.
-        fingerprint: sha256 of the file that makes the vectors, in hex: vectors of two
+        name: The model's name, as in the setting.
+        fingerprint: sha256 of the file that computes the vectors, in hex: vectors of two
             fingerprints can't be compared.
         dimension: Numbers in a vector.
         max_tokens: The model's longest input, special tokens included.
@@ -82,43 +98,74 @@ class Embedder(Protocol):
         """Return the vector of a question: (dimension,), unit length.
 
         Args:
-            of_facts: Whether facts are asked, which say the same in other words, and no
-                conversation, in which one answers the other.
+            of_facts: Whether it is asked of facts, which say the same in other words, not of
+                a conversation, in which one turn answers another.
         """
         ...
 
     def chunk(self, text: str, chunk_tokens: int | None = None) -> list[tuple[int, int]]:
-        """Return the character ranges of a text that are to be embedded, in order.
+        """Return the character ranges of a text to embed, in order.
 
         They cover all of it, with overlap; a text that fits is one range.
 
         Args:
-            chunk_tokens: Longest chunk, at most what the model reads; None for its usual one.
+            chunk_tokens: Longest chunk, at most the model's input; None for the default.
         """
         ...
 
 
+class Turns:
+    """A limit on threads at work; the one that has waited longest is next.
+
+    A semaphore lets the thread in again that has just left, before another has woken:
+    during a load of many texts an insert then waits for seconds.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        """Wait for a place."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        """Give the place to the next thread."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+
 class FastEmbedder:
-    """An `Embedder` on fastembed and onnxruntime, on the processor.
+    """An `Embedder` on fastembed and onnxruntime, on the CPU.
 
     One thread computes a batch, and several batches are computed at once: two
     threads in one batch wait for each other, and where another program is busy a
-    text of 40 words takes them 16 ms instead of 8. Queries go past waiting
-    passages. onnxruntime's memory arena is off: it is no faster with
-    batches of this size, and keeps what the largest one took. The model's
-    numbers are rounded by batch, so that a text's vector in one batch and in
-    another have a cosine of 0.994 to 0.998; recall is the same.
+    text of 40 words takes them 16 ms instead of 8. Questions do not wait for
+    passages. onnxruntime's memory arena is off: with batches of this size it is no
+    faster, and it never frees what the largest batch took. The model quantizes by
+    batch, so a text's vectors from two batches have a cosine of 0.994 to 0.998;
+    recall is the same.
 
-    The prefix that the default model wants in front of a question moves all questions the
-    same way, towards answers and away from what only means the same. A question of facts goes
-    without, and is moved a part of that way, which takes a quarter of the time less; see
-    `modelfiles.ARCTIC`.
+    The default model's question prefix shifts all questions the same way, towards
+    answers and away from paraphrases. A question about facts goes without it and is
+    shifted part of that way, which takes a quarter less time; see `files.ARCTIC`.
 
-    `near_duplicate_at` of the default model is 0.95. Measured: the same
-    statement in other words of the same kind 0.98-0.99 ("lives in Lisbon with
-    two cats", "lives in Lisbon and has two cats"), with another value in it
-    0.91-0.99 ("port 5433", "port 5432"), a free paraphrase 0.80-0.93, something
-    else 0.63-0.73. So what it names may also be the old state of what is new.
+    `near_duplicate_at` of the default model is 0.95. Measured: the same statement
+    in similar words 0.98-0.99 ("lives in Lisbon with two cats", "lives in Lisbon
+    and has two cats"), with another value in it 0.91-0.99 ("port 5433", "port
+    5432"), a free paraphrase 0.80-0.93, something else 0.63-0.73. So a near
+    duplicate may also be the old state of what is new.
     """
 
     def __init__(
@@ -128,11 +175,12 @@ class FastEmbedder:
         tokenizer: tokenizers.Tokenizer,
         batches_at_once: int = 1,
     ) -> None:
-        """Use `load`; this takes what it has loaded.
+        """Wrap a loaded model; see `load`.
 
         Args:
             model: fastembed's TextEmbedding.
             tokenizer: The model's own, without truncation and padding.
+            batches_at_once: Batches of passages that are computed at once.
         """
         spec = files.spec
         self.name = spec.name
@@ -146,17 +194,17 @@ class FastEmbedder:
         self._passages = Turns(batches_at_once)
         self._workers = ThreadPoolExecutor(batches_at_once, thread_name_prefix="embedding")
         prefix_tokens = len(tokenizer.encode(spec.passage_prefix).ids)
-        # A piece that is cut out may count a few tokens more than it did in its place.
+        # A chunk may count a few tokens more by itself than it did within its text.
         self._room_tokens = int((self.max_tokens - prefix_tokens) / WHOLE_FRAC)
         self._towards_answers = self._measured_prefix()
 
     @classmethod
     def load(cls, files: ModelFiles, *, threads: int | None) -> FastEmbedder:
-        """Load a model whose files are there; takes about half a second with the imports.
+        """Load a model from its files, in about half a second with the imports.
 
         Args:
-            threads: Batches that are computed at once; None for one a processor, four
-                at most.
+            threads: Batches that are computed at once; None for one per processor, at
+                most four.
 
         Raises:
             ModelUnavailable: The files can't be loaded.
@@ -196,8 +244,8 @@ class FastEmbedder:
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of texts to be found; see `Embedder`.
 
-        They are embedded in small batches of texts of like length, so that
-        little is spent on padding and nobody waits long for a turn.
+        They are embedded in small batches of texts of similar length, to spend
+        little on padding and to make no other thread wait long.
         """
         vectors = np.empty((len(texts), self.dimension), np.float32)
         prefixed = [self._clipped(self._spec.passage_prefix + text) for text in texts]
@@ -229,31 +277,31 @@ class FastEmbedder:
         A text up to a quarter longer than that is one range. 10 MB take 5 s.
 
         Args:
-            chunk_tokens: Another length, as far as the model's input takes it.
+            chunk_tokens: Another longest chunk, at most the model's input.
         """
         longest = min(chunk_tokens or CHUNK_TOKENS, self._room_tokens)
-        # No token of such a text has less than a character, but for one in front.
+        # Every token of ASCII text has a character or more, but for one in front.
         if text.isascii() and len(text) < int(longest * WHOLE_FRAC):
             return [(0, len(text))]
         starts, ends = self._offsets(text)
         return chunk_ranges(text, starts, ends, longest)
 
     def _asked(self, text: str) -> Vectors:
-        """Return the vector of a question as it stands (dimension,), unit length."""
+        """Return the vector of a text as a question (dimension,), unit length."""
         vector: Vectors = _units(self._model.query_embed(self._clipped(text)))[0]
         return vector
 
     def _measured_prefix(self) -> Vectors | None:
-        """Return what is added to a question of facts in place of the prefix (dimension,)."""
+        """Return the shift of a question about facts, in place of the prefix (dimension,)."""
         spec = self._spec
         if spec.facts_prefix_frac is None:
             return None
-        added = [self._asked(spec.query_prefix + text) - self._asked(text) for text in QUESTIONS]
+        added = [self._asked(spec.query_prefix + text) - self._asked(text) for text in _QUESTIONS]
         towards: Vectors = np.float32(spec.facts_prefix_frac) * np.mean(added, axis=0)
         return towards
 
     def _batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
-        """Yield the places of the texts, each once, those of like length together."""
+        """Yield the indexes of the texts in batches, those of similar length together."""
         lengths = [
             min(len(encoding.ids), self.max_tokens)
             for encoding in self._tokenizer.encode_batch(list(texts))
@@ -270,7 +318,7 @@ class FastEmbedder:
             yield batch
 
     def _clipped(self, text: str) -> str:
-        """Leave out what lies beyond the model's input for certain, before it costs time."""
+        """Cut off what is certainly beyond the model's input, before it is tokenized."""
         return text[: self.max_tokens * _MAX_CHARS_A_TOKEN]
 
     def _offsets(self, text: str) -> tuple[Offsets, Offsets]:
@@ -284,51 +332,8 @@ class FastEmbedder:
         return offsets[:, 0], offsets[:, 1]
 
 
-def registry_spec(name: str) -> ModelSpec | None:
-    """Return what fastembed knows of a model; None if it has none of that name.
-
-    Its files are pinned by nothing but the hub's listing when they are first
-    fetched; from then on they are held against what came.
-    """
-    for spec in supported_models():
-        if spec.name.lower() == name.lower():
-            return spec
-    return None
-
-
-def supported_models() -> list[ModelSpec]:
-    """Return the models that fastembed can fetch from the hub, in its order."""
-    from fastembed import TextEmbedding
-
-    return [
-        _spec(entry)
-        for entry in TextEmbedding.list_supported_models()
-        if entry["sources"]["hf"] and not entry["sources"]["hf"].startswith(_NO_SOURCE)
-    ]
-
-
-def _spec(entry: dict[str, Any]) -> ModelSpec:
-    name = entry["model"]
-    needed = ["config.json", "special_tokens_map.json", "tokenizer_config.json", "tokenizer.json"]
-    files = [*needed, *entry["additional_files"], entry["model_file"]]
-    prefixes = next(
-        (found for family, found in PREFIXES.items() if name.startswith(family)), Prefixes("")
-    )
-    return ModelSpec(
-        name=name,
-        dimension=entry["dim"],
-        max_tokens=512,
-        repository=entry["sources"]["hf"],
-        revision="main",
-        model_file=entry["model_file"],
-        files=dict.fromkeys(files),
-        query_prefix=prefixes.query,
-        passage_prefix=prefixes.passage,
-    )
-
-
 def _register(spec: ModelSpec) -> None:
-    """Make fastembed know a model that it doesn't list."""
+    """Add a model to fastembed's list if it isn't there."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 
@@ -339,22 +344,22 @@ def _register(spec: ModelSpec) -> None:
         spec.name,
         pooling=PoolingType.CLS,
         normalization=True,
-        # It insists on a source, and never asks it: the files are given when it is loaded.
-        sources=ModelSource(hf=_NO_SOURCE + spec.name.rpartition("/")[2]),
+        # It requires a source, but does not use it: `load` passes it the folder.
+        sources=ModelSource(hf=LOCAL_SOURCE + spec.name.rpartition("/")[2]),
         dim=spec.dimension,
         model_file=spec.model_file,
     )
 
 
 def _max_tokens(files: ModelFiles) -> int:
-    """Return the model's longest input, as its tokenizer's settings tell it."""
+    """Return the model's longest input, as its tokenizer's settings give it."""
     try:
         settings = json.loads((files.directory / "tokenizer_config.json").read_text("utf-8"))
     except (OSError, ValueError):
         return files.spec.max_tokens
-    told = [settings.get(key) for key in ("model_max_length", "max_length")]
-    # Some say 10**30 where they know of no limit.
-    valid = [tokens for tokens in told if isinstance(tokens, int) and 0 < tokens < 10**6]
+    found = [settings.get(key) for key in ("model_max_length", "max_length")]
+    # Some have 10**30 for no limit.
+    valid = [tokens for tokens in found if isinstance(tokens, int) and 0 < tokens < 10**6]
     return min(valid, default=files.spec.max_tokens)
 
 
@@ -371,6 +376,3 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-use_registry(registry_spec)

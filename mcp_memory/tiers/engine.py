@@ -367,7 +367,8 @@ class Engine:
 
     def _load_model(self) -> None:
         from mcp_memory.models.embedding import FastEmbedder
-        from mcp_memory.models.fetching import Progress, fetch_model, find_model
+        from mcp_memory.models.fetching import Progress, fetch_model
+        from mcp_memory.models.files import find_model
 
         settings = self.settings
 

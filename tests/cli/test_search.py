@@ -19,7 +19,7 @@ from talker import Household
 from mcp_memory.agent import AgentMemory
 from mcp_memory.cli.explain import explain
 from mcp_memory.cli.search import highlighted, search
-from mcp_memory.models.fetching import find_model
+from mcp_memory.models.files import find_model
 from mcp_memory.search.signals import (
     MEANING,
     MEANING_NEAR,

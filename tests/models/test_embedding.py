@@ -13,10 +13,9 @@ import pytest
 import tokenizers
 from hub import small_model
 
-from mcp_memory.models import embedding
-from mcp_memory.models import files as modelfiles
 from mcp_memory.models.embedding import Embedder, FastEmbedder, Vectors
-from mcp_memory.models.fetching import ModelFiles, fetch_model, model_spec
+from mcp_memory.models.fetching import fetch_model
+from mcp_memory.models.files import ARCTIC, ModelFiles, listed_by_fastembed, model_spec
 from mcp_memory.settings import DEFAULT_MODEL, load_settings
 from mcp_memory.values.errors import ModelUnavailable
 
@@ -250,9 +249,9 @@ def test_a_question_of_facts_gets_so_much_of_what_the_prefix_adds_to_every_quest
 @pytest.mark.slow
 def test_the_real_model_says_what_it_is(real: FastEmbedder) -> None:
     assert (real.dimension, real.max_tokens) == (384, 512)
-    assert real.fingerprint == modelfiles.ARCTIC.files["onnx/model_int8.onnx"]
+    assert real.fingerprint == ARCTIC.files["onnx/model_int8.onnx"]
     assert "snowflake/snowflake-arctic-embed-s-int8" not in {
-        spec.name for spec in embedding.supported_models()
+        spec.name for spec in listed_by_fastembed()
     }
 
 

@@ -4,7 +4,7 @@ import threading
 
 from talker import until
 
-from mcp_memory.models.turns import Turns
+from mcp_memory.models.embedding import Turns
 
 
 def test_whoever_has_left_waits_behind_those_who_came_before():

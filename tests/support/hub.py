@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from mcp_memory.models import files as modelfiles
-from mcp_memory.models.fetching import ModelSpec
+from mcp_memory.models.files import ModelSpec
 from mcp_memory.settings import DEFAULT_MODEL
 
 NAME = DEFAULT_MODEL
@@ -42,23 +42,38 @@ class Hub(ThreadingHTTPServer):
         """Cut the next response that is longer than this number of bytes, once."""
         self.hang_at: int | None = None
         """Send this number of bytes of a response, then nothing until the test ends."""
+        self.hanging = threading.Event()
         self.redirect = False
-        self.ignores_ranges = False
+        """Send files from another address, as the hub does with large ones."""
         self.ended = threading.Event()
 
     @property
     def paths(self) -> list[str]:
+        """What was asked with GET."""
         return [path for path, _ in self.ranges]
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: Hub
 
+    def do_HEAD(self) -> None:
+        content = self._content()
+        if content is None:
+            self.send_error(404)
+            return
+        if self._is_redirected():
+            self.send_header("X-Linked-Etag", f'"{sha256(content)}"')
+            self.send_header("X-Linked-Size", str(len(content)))
+        else:
+            self.send_response(200)
+            self.send_header("ETag", f'"{sha256(content)}"')
+            self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Repo-Commit", self.path.split("/")[4])
+        self.end_headers()
+
     def do_GET(self) -> None:
         hub = self.server
-        if hub.redirect and "/resolve/" in self.path:
-            self.send_response(302)
-            self.send_header("Location", self.path.replace("/resolve/", "/cdn/"))
+        if self._is_redirected():
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -68,11 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         start = 0
-        if self.headers["Range"] and not hub.ignores_ranges:
+        if self.headers["Range"]:
             start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-            if start >= len(content):
-                self.send_error(416)
-                return
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         else:
@@ -86,9 +98,17 @@ class _Handler(BaseHTTPRequestHandler):
         if hub.hang_at is not None and len(body) > hub.hang_at:
             self.wfile.write(body[: hub.hang_at])
             self.wfile.flush()
+            hub.hanging.set()
             hub.ended.wait()
             return
         self.wfile.write(body)
+
+    def _is_redirected(self) -> bool:
+        if not self.server.redirect or "/resolve/" not in self.path:
+            return False
+        self.send_response(302)
+        self.send_header("Location", self.server.url + self.path.replace("/resolve/", "/cdn/"))
+        return True
 
     def _content(self) -> bytes | None:
         if self.path.startswith("/api/"):
@@ -114,6 +134,9 @@ def running_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     monkeypatch.setenv("NO_PROXY", "*")
+    # It is imported already, and no longer reads what `mcp_memory.models.fetching` sets.
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"

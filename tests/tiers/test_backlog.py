@@ -92,7 +92,7 @@ def test_what_a_crash_has_lost_is_pending_before_the_model_is_said_to_be_ready(
 
     use = Engine.use
     monkeypatch.setattr(Engine, "use", used)
-    monkeypatch.setattr("mcp_memory.models.fetching.find_model", lambda *_: "found")
+    monkeypatch.setattr("mcp_memory.models.files.find_model", lambda *_: "found")
     monkeypatch.setattr("mcp_memory.models.embedding.FastEmbedder.load", lambda *_, **__: embedder)
     again = Engine(settings)
     again.start()

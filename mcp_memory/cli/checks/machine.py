@@ -103,7 +103,7 @@ def check_disk(settings: Settings) -> Checks:
 
 def check_model(settings: Settings) -> Checks:
     """Look whether the embedding model's files are there and unharmed; nothing is fetched."""
-    from mcp_memory.models.files import find_in, model_directory
+    from mcp_memory.models.files import find_model, model_directory
 
     name = settings.embedding_model
     try:
@@ -111,7 +111,7 @@ def check_model(settings: Settings) -> Checks:
     except ModelUnavailable as fault:
         yield Check("model", "problem", fault.message, fault.hint)
         return
-    files = find_in(name, directory, warn=False)
+    files = find_model(name, settings.cache_dir, warn=False)
     if files is not None:
         size = f"{files.size_bytes / 1e6:.1f} MB"
         yield Check("model", "ok", f"{name}: {size}, checksums verified")
