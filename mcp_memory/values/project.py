@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 DISTRIBUTION = "mcp-virtual-memory"
-"""`mcp-memory` is a command of it, and on the package index the name of another project."""
+"""On the package index `mcp-memory` is another project."""
+
+COMMANDS = (DISTRIBUTION, "mcp-memory")
+"""Both start the same program."""
 
 GIT_URL = "https://git.example.org/mcp-virtual-memory.git"
 """A placeholder until there is a public repository. Nobody can register example.org (RFC 2606)."""

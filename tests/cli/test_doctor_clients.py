@@ -44,6 +44,28 @@ def test_an_entry_is_looked_at(entry: dict[str, Any], level: str, text: str) -> 
     assert bool(found[0].hint) is (level != "ok")
 
 
+@pytest.mark.parametrize(
+    ("command", "is_foreign"),
+    [
+        ("uvx mcp-memory", True),
+        ("uvx mcp-memory@0.1.0 serve", True),
+        ("uvx --from mcp-memory[x]==0.1 mcp-memory", True),
+        ("cmd /c pipx run mcp-memory", True),
+        ("uv tool run mcp-memory", True),
+        ("uvx --from git+https://git.example.org/a.git mcp-memory", False),
+        ("uvx --from=/src/clone mcp-memory", False),
+        ("uvx mcp-virtual-memory", False),
+        ("uv --directory /src/clone run mcp-memory", False),
+        ("bash -lc mcp-memory", False),
+    ],
+)
+def test_a_command_that_installs_another_project_is_a_problem(
+    command: str, is_foreign: bool
+) -> None:
+    found = entry_checks(command=tuple(command.split()))
+    assert any("is another project" in check.text for check in found) is is_foreign
+
+
 def test_clients_that_do_not_share_one_memory_are_named(settings: Settings) -> None:
     found = [
         Configuration(
@@ -59,7 +81,7 @@ def test_clients_that_do_not_share_one_memory_are_named(settings: Settings) -> N
     assert "do not share one memory" in apart.text
     assert "Zed: " in apart.text
     (else_,) = [check for check in check_clients(found[1:], settings) if check.subject == "clients"]
-    assert "another database than the one that was looked at" in else_.text
+    assert "another database than the one that was checked" in else_.text
     assert [c for c in check_clients(found[:1], settings) if c.subject == "clients"] == []
 
 

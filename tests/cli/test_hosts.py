@@ -159,6 +159,8 @@ def test_zeds_older_form_of_a_command_is_read(tmp_path: Path) -> None:
         ["/home/ana/.venv/bin/mcp-memory"],
         [r"C:\Tools\mcp-memory.exe", "serve"],
         ["uvx", "mcp-memory@0.1.0"],
+        ["uvx", "--from", "git+https://git.example.org/mcp-virtual-memory.git", "mcp-memory"],
+        ["/opt/venv/bin/mcp-virtual-memory"],
         ["uvx", "--from", "mcp-memory[x]==0.1", "mcp-memory"],
         ["uv", "--directory", "/src/checkout", "run", "mcp-memory"],
         ["/usr/bin/python3.12", "-m", "mcp_memory"],
@@ -235,7 +237,7 @@ def test_comments_and_last_commas_are_read_over(tmp_path: Path) -> None:
 def test_a_client_that_takes_no_comments_is_told_of_them(tmp_path: Path) -> None:
     path = write(tmp_path / "mcp.json", COMMENTED)
     found = read_configuration(Client("Claude Desktop", reads="json"), path)
-    assert found.error == "has comments or a comma too many, which Claude Desktop does not take"
+    assert found.error == "has comments or a trailing comma, which Claude Desktop does not accept"
     assert found.entries
 
 
@@ -265,7 +267,7 @@ def test_a_file_without_an_end_is_read_once(endless: str, tmp_path: Path) -> Non
     [
         (b'{"mcpServers": {', "malformed"),
         (b'{"mcpServers": {"a": secret-word}}', "malformed"),
-        (b'"only a text"', "holds no object"),
+        (b'"only a text"', "contains no object"),
         (b'{"mcpServers": ["mcp-memory"]}', "'mcpServers' is no object"),
         (b"\xff\xfe\x00", "not UTF-8"),
         (b"[" * 100_000, "malformed"),

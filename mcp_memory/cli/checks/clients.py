@@ -1,4 +1,4 @@
-"""The MCP clients of this machine: how each is set up to start this program."""
+"""Checks how each MCP client on this machine is set up to start this program."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from pathlib import Path
 from typing import Final
 
 from mcp_memory.cli.checks import Check, Checks
-from mcp_memory.cli.checks.hosts import Configuration, Entry
+from mcp_memory.cli.checks.hosts import Configuration, Entry, program_name
 from mcp_memory.cli.checks.machine import unknown_settings
 from mcp_memory.settings import Settings, settings_of
 from mcp_memory.values.errors import SettingsFault
 from mcp_memory.values.locations import PREFIX
+from mcp_memory.values.project import install_hint
 
 _DB: Final = f"{PREFIX}DB"
 _AGENT: Final = f"{PREFIX}AGENT"
 _SAME_FOR_ALL: Final = ("embedding_model", "tokenizer")
 _SETUP: Final = 'See the README, "Add it to your client"'
 _VARIABLE: Final = re.compile(r"\$\{|\{env:|\$\w|%\w+%")
-"""What a client replaces before it starts the program; what with is not known here."""
+"""A variable that the client replaces before it starts the program; its value is unknown here."""
 
 
 def check_clients(found: Sequence[Configuration], settings: Settings | None) -> Checks:
-    """Look at every configuration that was found.
+    """Check every configuration that was found.
 
     Args:
-        settings: Those of this process, None if they can't be taken.
+        settings: Those of this process, None if they are wrong.
     """
     entries = 0
     for configuration in found:
@@ -38,7 +39,7 @@ def check_clients(found: Sequence[Configuration], settings: Settings | None) -> 
                 subject,
                 "warning",
                 f"{configuration.path} {configuration.error}",
-                f"Correct the file; {subject} may not start any server meanwhile",
+                f"Correct the file; until then {subject} may start no server at all",
             )
         if not configuration.entries and configuration.error is None:
             yield Check(subject, "ok", f"{configuration.path} has no entry for mcp-memory")
@@ -82,6 +83,9 @@ def _check_command(subject: str, where: str, entry: Entry) -> Checks:
     if not entry.command:
         yield Check(subject, "problem", f"{where}: it has no command", hint)
         return
+    if _is_from_index(entry.command):
+        text = f"{where}: `mcp-memory` on the package index is another project"
+        yield Check(subject, "problem", text, f"{install_hint()}. {hint}")
     program = entry.command[0]
     if _VARIABLE.search(program):
         return
@@ -108,6 +112,16 @@ def _check_command(subject: str, where: str, entry: Entry) -> Checks:
         yield Check(subject, "problem", f"{where}: {reason}", hint)
 
 
+def _is_from_index(command: Sequence[str]) -> bool:
+    """Return whether a command downloads the package that is called `mcp-memory`."""
+    names = {program_name(word) for word in command}
+    if not ({"uvx", "pipx"} & names or {"uv", "tool"} <= names):
+        return False
+    text = " ".join(command)
+    sources = re.findall(r"--(?:from|spec)[ =](\S+)", text) or text.split()
+    return any(re.fullmatch(r"mcp-memory(?:[\[=@<>~!](?!.*://).*)?", word) for word in sources)
+
+
 def _check_environment(subject: str, where: str, entry: Entry) -> list[Check]:
     found = [
         Check(
@@ -126,7 +140,7 @@ def _check_environment(subject: str, where: str, entry: Entry) -> list[Check]:
 
 
 def _check_databases(found: Sequence[Configuration], settings: Settings) -> Checks:
-    """Say so if what one client remembers is not seen by another."""
+    """Report clients that do not see each other's memories."""
     names: dict[Path, set[str]] = {}
     for configuration in found:
         for entry in configuration.entries:
@@ -144,13 +158,13 @@ def _check_databases(found: Sequence[Configuration], settings: Settings) -> Chec
         yield Check(
             "clients",
             "warning",
-            f"they use another database than the one that was looked at here: {shown}",
+            f"they use another database than the one that was checked here: {shown}",
             f"Run it again with {_DB}={next(iter(names))}",
         )
 
 
 def _check_same(found: Sequence[Configuration]) -> Checks:
-    """Say so if clients of one database differ in what must be the same for all of them."""
+    """Report clients of one database that differ in a setting that must be the same for all."""
     for name in _SAME_FOR_ALL:
         values: dict[Path, dict[str, set[str]]] = {}
         for configuration in found:
@@ -165,7 +179,7 @@ def _check_same(found: Sequence[Configuration]) -> Checks:
                     "clients",
                     "problem",
                     f"they share {db}, each with its own {PREFIX}{name.upper()}: {shown}",
-                    "Set the same in every client: the owner refuses whoever differs",
+                    "Set the same in every client: the owner refuses a client that differs",
                 )
 
 
@@ -173,19 +187,19 @@ def _settings(entry: Entry) -> Settings | None:
     try:
         return settings_of(_given(entry.environment))
     except SettingsFault:
-        return None  # Said of the entry itself.
+        return None  # Reported for the entry itself.
 
 
 def _database(entry: Entry) -> Path:
     try:
-        # What is set in this process is not what a client gives to its own.
+        # The settings of this process do not apply to one that a client starts.
         return settings_of({_DB: entry.environment[_DB]} if _DB in entry.environment else {}).db
     except SettingsFault:
         return Path(entry.environment[_DB])
 
 
 def _given(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of an entry, without those that the client fills in itself."""
+    """Return the settings of an entry, without those that have a variable of the client."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     return {
         name: value

@@ -1,8 +1,7 @@
-"""Where each MCP client keeps its configuration, and what our entry in it says.
+"""Finds the configurations of the MCP clients on this machine, and our entries in them.
 
-Reads only; a file that can't be read or understood is reported, never raised.
-Of entries that are not ours nothing leaves this module: they hold the secrets
-of other programs.
+Reads only. A file that can't be read or parsed is reported, not raised. Of the entries
+of other programs nothing leaves this module: they contain secrets.
 """
 
 from __future__ import annotations
@@ -15,17 +14,16 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-Reads = Literal["json", "jsonc", "toml"]
+from mcp_memory.values.locations import PREFIX
+from mcp_memory.values.project import COMMANDS
 
-MAX_BYTES: Final = 64 * 1024 * 1024
-"""Claude Code keeps much else in its file; one that is larger is not read."""
-
-_PROGRAM: Final = "mcp-memory"
-_RUNNERS: Final = frozenset({"uv", "uvx", "pipx", "docker", "podman"})
+_CONTAINERS: Final = frozenset({"docker", "podman"})
+_RUNNERS: Final = frozenset({"uv", "uvx", "pipx"})
 _WRAPPERS: Final = frozenset(
     {"bash", "cmd", "env", "nice", "powershell", "pwsh", "sh", "wsl", "zsh"}
 )
@@ -33,11 +31,11 @@ _KEYS: Final = ("mcpServers", "servers", "mcp", "context_servers", "mcp_servers"
 _URLS: Final = ("url", "httpUrl", "serverUrl")
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
-# Each of them fits whatever comes, or a file without an end would be read again from each place.
+# A string, a comment, and a comma before a closing bracket. Each matches without an end too;
+# otherwise a file without one would be scanned again from every position.
 _STRING: Final = r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"?'
 _COMMENTS: Final = re.compile(_STRING + r"|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _LAST_COMMAS: Final = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
-"""Strings, which stay, and what JSON knows not: a comment, a comma before a closing bracket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +52,19 @@ class Machine:
     platform: str = sys.platform
     folder: Path = field(default_factory=Path.cwd)
 
-    @property
-    def config(self) -> Path:
-        """Where programs of the desktop keep their settings."""
+    def folders(self, named: Mapping[str, tuple[str, str]]) -> dict[str, Path]:
+        """Return the folders by the names that hosts.toml has for them."""
+        found = {name: self._folder(*where) for name, where in named.items()}
+        config = found["xdg"]
         if self.platform == "darwin":
-            return self.home / "Library" / "Application Support"
-        if self.platform == "win32":
-            return self._folder("APPDATA", self.home / "AppData" / "Roaming")
-        return self.xdg
+            config = self.home / "Library" / "Application Support"
+        elif self.platform == "win32":
+            config = self._folder("APPDATA", "AppData/Roaming")
+        return found | {"home": self.home, "project": self.folder, "config": config}
 
-    @property
-    def xdg(self) -> Path:
-        """Where programs that follow XDG keep them, on every platform."""
-        return self._folder("XDG_CONFIG_HOME", self.home / ".config")
-
-    def own(self, variable: str, name: str) -> Path:
-        """Return the folder that a variable names, or the one of that name at home."""
-        return self._folder(variable, self.home / name)
-
-    def _folder(self, variable: str, default: Path) -> Path:
+    def _folder(self, variable: str, default: str) -> Path:
         named = self.environment.get(variable, "")
-        return Path(named) if os.path.isabs(named) else default
+        return Path(named) if os.path.isabs(named) else self.home / default
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +72,13 @@ class Client:
     """A program that starts MCP servers.
 
     Attributes:
-        key: Under which its file has the servers; dots go down.
-        reads: What its parser takes; of `json` it is known that comments break it.
+        key: Where its file has the servers; dots go down.
+        reads: What its parser accepts; comments break `json`.
     """
 
     name: str
     key: str = "mcpServers"
-    reads: Reads = "jsonc"
+    reads: Literal["json", "jsonc", "toml"] = "jsonc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +103,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What one file says of us; `error` is why it can't be read, or what its client will trip on.
+    """Our entries in one file.
 
-    `servers` is how many servers it has in all.
+    Attributes:
+        servers: How many servers the file has in all.
+        error: Why it can't be read, or what its client will not accept.
     """
 
     client: Client
@@ -126,105 +118,50 @@ class Configuration:
 
 
 def configurations(machine: Machine | None = None) -> list[Configuration]:
-    """Return what the configuration files say that are on this machine, client by client."""
-    seen: set[Path] = set()
-    found = []
-    for client, path in _places(machine or Machine()):
-        if path not in seen and os.path.exists(path):
-            seen.add(path)
-            found.append(read_configuration(client, path))
-    return found
+    """Return the configurations that exist on this machine, client by client."""
+    machine = machine or Machine()
+    table = tomllib.loads(resources.files(__package__).joinpath("hosts.toml").read_text("utf-8"))
+    folders = machine.folders(table["folders"])
+    found: dict[Path, Configuration] = {}
+    for row in table["client"]:
+        files = row.pop("files") + row.pop("windows", [])[: machine.platform == "win32"]
+        client = Client(**row)
+        for file in files:
+            folder, _, pattern = file.partition("/")
+            for path in sorted(folders[folder].glob(pattern)):
+                if path not in found and os.path.exists(path):
+                    found[path] = read_configuration(client, path)
+    return list(found.values())
 
 
 def read_configuration(client: Client, path: Path) -> Configuration:
-    """Return what one file says of us."""
+    """Return our entries in one file."""
     error = None
     try:
         if not path.is_file():
             return Configuration(client, path, error="is no file")
-        if path.stat().st_size > MAX_BYTES:
-            return Configuration(client, path, error="is too large to be a configuration")
-        text = path.read_bytes().decode("utf-8-sig")
-        content, is_strict = _parsed(text, client.reads)
+        content, is_strict = _parsed(path.read_bytes().decode("utf-8-sig"), client.reads)
         if not is_strict and client.reads == "json":
-            error = f"has comments or a comma too many, which {client.name} does not take"
-        named = list(_servers(content, client))
+            error = f"has comments or a trailing comma, which {client.name} does not accept"
+        servers = list(_servers(content, client))
     except OSError as failure:
         return Configuration(client, path, error=f"can't be read: {failure.strerror}")
     except UnicodeDecodeError:
         return Configuration(client, path, error="is not UTF-8 text")
     except (ValueError, RecursionError) as failure:
-        # The message has a place and what was missed there, nothing of the text.
+        # The message names a place and what was expected there, nothing of the text.
         return Configuration(client, path, error=f"is malformed: {failure}")
     entries = [
         entry
-        for key, project, name, server in named
-        if (entry := _entry(client, key, project, name, server)) is not None
+        for key, project, name, server in servers
+        if (entry := _entry(name, server, project, None if key == client.key else key)) is not None
     ]
-    count = sum(1 for key, *_ in named if _is_key(client, key))
+    count = sum(key == client.key for key, *_ in servers)
     return Configuration(client, path, tuple(entries), count, error)
 
 
-def _places(machine: Machine) -> Iterator[tuple[Client, Path]]:
-    """Give every file that a client may read, its users' before those of the project."""
-    home, config, folder = machine.home, machine.config, machine.folder
-    desktop = Client("Claude Desktop", reads="json")
-    yield desktop, config / "Claude" / "claude_desktop_config.json"
-    if machine.platform == "win32":
-        # As an app of the store it lives in a folder of its own.
-        packages = machine.own("LOCALAPPDATA", "AppData/Local") / "Packages"
-        roaming = Path("LocalCache", "Roaming", "Claude", "claude_desktop_config.json")
-        for package in sorted(packages.glob("Claude_*")):
-            yield desktop, package / roaming
-    code = Client("Claude Code", reads="json")
-    yield code, machine.own("CLAUDE_CONFIG_DIR", "") / ".claude.json"
-    yield code, folder / ".mcp.json"
-    cursor = Client("Cursor")
-    yield cursor, home / ".cursor" / "mcp.json"
-    yield cursor, folder / ".cursor" / "mcp.json"
-    for name in ("Code", "Code - Insiders", "VSCodium"):
-        user = config / name / "User"
-        vscode = Client({"Code": "VS Code", "Code - Insiders": "VS Code Insiders"}.get(name, name))
-        vscode = Client(vscode.name, "servers")
-        yield vscode, user / "mcp.json"
-        yield Client(vscode.name, "mcp.servers"), user / "settings.json"
-        for profile in sorted((user / "profiles").glob("*/mcp.json")):
-            yield vscode, profile
-        storage = user / "globalStorage"
-        yield (
-            Client("Cline"),
-            storage / "saoudrizwan.claude-dev" / "settings" / "cline_mcp_settings.json",
-        )
-        yield (
-            Client("Roo Code"),
-            storage / "rooveterinaryinc.roo-cline" / "settings" / "mcp_settings.json",
-        )
-    yield Client("VS Code", "servers"), folder / ".vscode" / "mcp.json"
-    yield Client("Windsurf"), home / ".codeium" / "windsurf" / "mcp_config.json"
-    codex = Client("Codex", "mcp_servers", "toml")
-    yield codex, machine.own("CODEX_HOME", ".codex") / "config.toml"
-    yield codex, folder / ".codex" / "config.toml"
-    gemini = Client("Gemini CLI")
-    yield gemini, home / ".gemini" / "settings.json"
-    yield gemini, folder / ".gemini" / "settings.json"
-    opencode = Client("opencode", "mcp")
-    for place in (machine.xdg / "opencode", folder):
-        yield opencode, place / "opencode.json"
-        yield opencode, place / "opencode.jsonc"
-    zed = Client("Zed", "context_servers")
-    yield (
-        zed,
-        (config / "Zed" if machine.platform == "win32" else machine.xdg / "zed")
-        / ("settings.json"),
-    )
-    yield zed, folder / ".zed" / "settings.json"
-    yield Client("Copilot CLI"), home / ".copilot" / "mcp-config.json"
-    yield Client("Kiro"), home / ".kiro" / "settings" / "mcp.json"
-    yield Client("LM Studio"), home / ".lmstudio" / "mcp.json"
-
-
-def _parsed(text: str, reads: Reads) -> tuple[Any, bool]:
-    """Return the content, and whether it needed no leniency."""
+def _parsed(text: str, reads: str) -> tuple[Any, bool]:
+    """Return the content, and whether it is strictly of its format."""
     if reads == "toml":
         return tomllib.loads(text), True
     if not text.strip():
@@ -232,12 +169,11 @@ def _parsed(text: str, reads: Reads) -> tuple[Any, bool]:
     try:
         return json.loads(text), True
     except ValueError:
-        bare = _LAST_COMMAS.sub(_kept, _COMMENTS.sub(_kept, text))
-    return json.loads(bare), False
+        return json.loads(_LAST_COMMAS.sub(_blanked, _COMMENTS.sub(_blanked, text))), False
 
 
-def _kept(found: re.Match[str]) -> str:
-    # Lines stay, so that an error that is still there is named by its place.
+def _blanked(found: re.Match[str]) -> str:
+    # Lines stay, so that the position in a remaining error is right.
     part = found[0]
     return part if part.startswith('"') else re.sub(r"[^\n]", " ", part)
 
@@ -245,16 +181,16 @@ def _kept(found: re.Match[str]) -> str:
 def _servers(content: Any, client: Client) -> Iterator[tuple[str, str | None, str, Any]]:
     """Give key, project, name and content of every server, also under the keys of others."""
     if not isinstance(content, dict):
-        raise ValueError("it holds no object")
+        raise ValueError("it contains no object")
     if not isinstance(_under(content, client.key) or {}, dict):
         raise ValueError(f"{client.key!r} is no object")
     for key in dict.fromkeys((client.key, *_KEYS)):
         for name, server in _items(_under(content, key)):
             yield key, None, name, server
-    if client.name == "Claude Code":
-        for project, settings in _items(content.get("projects")):
-            for name, server in _items(_under(settings, client.key)):
-                yield client.key, project, name, server
+    # Claude Code has the servers of a folder below the folder's path.
+    for project, settings in _items(content.get("projects")):
+        for name, server in _items(_under(settings, client.key)):
+            yield client.key, project, name, server
 
 
 def _under(content: Any, key: str) -> Any:
@@ -268,69 +204,58 @@ def _items(content: Any) -> Iterator[tuple[str, Any]]:
         yield from content.items()
 
 
-def _is_key(client: Client, key: str) -> bool:
-    return key == client.key
-
-
-def _entry(client: Client, key: str, project: str | None, name: str, server: Any) -> Entry | None:
+def _entry(name: str, server: Any, project: str | None, misplaced: str | None) -> Entry | None:
     """Return a server of a configuration if it is ours."""
     if not isinstance(server, dict):
         return None
-    # Zed has had its command as an object of its own.
+    # Older versions of Zed have the command as an object of its own, opencode as a list.
     nested = server.get("command")
     source = nested if isinstance(nested, dict) else server
-    program = source.get("path", source.get("command"))
-    arguments = source.get("args")
-    parts = [program] if isinstance(program, str) else program
+    program, arguments = source.get("path", source.get("command")), source.get("args")
     words: tuple[str, ...] = ()
-    if isinstance(parts, list):
-        words = tuple(map(str, [*parts, *(arguments if isinstance(arguments, list) else [])]))
-    variables = {
-        name: str(value) for name, value in _items(source.get("env", source.get("environment")))
-    }
+    if isinstance(program, (str, list)):
+        parts = program if isinstance(program, list) else [program]
+        words = tuple(map(str, parts + (arguments if isinstance(arguments, list) else [])))
+    variables = {key: str(v) for key, v in _items(source.get("env", source.get("environment")))}
     url = next((server[key] for key in _URLS if isinstance(server.get(key), str)), None)
+    if words:
+        url = None
     if not (
         _runs_us(words)
-        or any(variable.startswith("MCP_MEMORY_") for variable in variables)
-        or (not words and url is not None and _is_ours(name, url))
+        or any(variable.startswith(PREFIX) for variable in variables)
+        or (url is not None and _is_ours(name, url))
     ):
         return None
-    enabled = not server.get("disabled", False) and server.get("enabled", True) is not False
     return Entry(
         name,
         words,
         variables,
-        None if words or url is None else _shown(url),
-        enabled,
+        None if url is None else _shown(url),
+        not server.get("disabled", False) and server.get("enabled", True) is not False,
         project,
-        None if _is_key(client, key) else key,
+        misplaced,
     )
 
 
 def _runs_us(words: tuple[str, ...]) -> bool:
-    if not words:
-        return False
-    program = _base(words[0])
-    rest = words[1:]
-    if program == _PROGRAM:
+    program, rest = program_name(words[0]) if words else "", words[1:]
+    if program in COMMANDS:
         return True
     if re.fullmatch(r"py|pythonw?[\d.]*", program):
-        return any(_base(word) in {_PROGRAM, "mcp_memory"} for word in rest)
+        return any(program_name(word) in {*COMMANDS, "mcp_memory"} for word in rest)
+    if program in _CONTAINERS:
+        return any(program_name(word) in COMMANDS for word in rest)
     if program in _RUNNERS:
-        # Their own paths may have any name; an image is a path and ours all the same.
-        is_image = program in {"docker", "podman"}
-        return any(
-            _base(word) == _PROGRAM and (is_image or not re.search(r"[\\/]", word)) for word in rest
-        )
+        # A path among their arguments may have any name.
+        return any(program_name(w) in COMMANDS for w in rest if not re.search(r"[\\/]", w))
     if program in _WRAPPERS:
-        return any(_base(part) == _PROGRAM for word in rest for part in _split(word))
+        return any(program_name(part) in COMMANDS for word in rest for part in _split(word))
     return False
 
 
-def _base(word: str) -> str:
+def program_name(word: str) -> str:
     """Return the name of a program, package or image without folder, version and suffix."""
-    name = re.split(r"[\\/]", word)[-1].lower()
-    name = name.removesuffix(".exe").removesuffix(".cmd")
+    name = re.split(r"[\\/]", word)[-1].lower().removesuffix(".exe").removesuffix(".cmd")
     return re.split(r"[\[=@:<>~!]", name)[0]
 
 
@@ -346,15 +271,12 @@ def _is_ours(name: str, url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    return (
-        "memory" in name.lower()
-        and parts.hostname in _LOOPBACK
-        and parts.path.rstrip("/") in {"/mcp", "/sse"}
-    )
+    is_local = parts.hostname in _LOOPBACK and parts.path.rstrip("/") in {"/mcp", "/sse"}
+    return is_local and "memory" in name.lower()
 
 
 def _shown(url: str) -> str:
-    """Return an address without what may be secret in it."""
+    """Return an address without its parts that may be secret."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
