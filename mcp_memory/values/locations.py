@@ -36,10 +36,13 @@ def default_db(directories: Callable[..., PlatformDirsABC] | None = None) -> str
     Args:
         directories: The conventions of a platform; this platform's by default.
     """
-    new, former = (
-        os.path.join(platform.user_data_dir, DB_NAME) for platform in _platforms(directories)
-    )
+    new, former = _databases(directories)
     return former if os.path.exists(former) and not os.path.exists(new) else new
+
+
+def former_db(directories: Callable[..., PlatformDirsABC] | None = None) -> str:
+    """Return the path that 0.1.0 used if none was set."""
+    return _databases(directories)[1]
 
 
 def default_cache(directories: Callable[..., PlatformDirsABC] | None = None) -> str:
@@ -68,6 +71,10 @@ def expanded(path: str) -> str:
     if whole.startswith("~"):
         raise ValueError("names the home of a user who does not exist")
     return os.path.abspath(whole)
+
+
+def _databases(directories: Callable[..., PlatformDirsABC] | None) -> list[str]:
+    return [os.path.join(each.user_data_dir, DB_NAME) for each in _platforms(directories)]
 
 
 def _platforms(directories: Callable[..., PlatformDirsABC] | None) -> list[PlatformDirsABC]:

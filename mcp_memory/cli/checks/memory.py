@@ -1,4 +1,4 @@
-"""The database and whoever holds it."""
+"""Checks of the database and of the process that owns it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mcp_memory.owner.places import Places
 from mcp_memory.settings import Settings
 from mcp_memory.values.errors import DatabaseLocked, MemoryFault
 
-_UNCHECKED = "the database was not looked at"
+_UNCHECKED = "the database was not checked"
 
 
 def check_owner(settings: Settings, seconds: float) -> tuple[list[Check], Look]:
-    """Look at the owner, and return also what was seen.
+    """Check the owner; return also its state, for `check_database`.
 
     Args:
         seconds: How long it may take to answer.
@@ -25,10 +25,10 @@ def check_owner(settings: Settings, seconds: float) -> tuple[list[Check], Look]:
     seen = look(places, seconds=seconds)
     checks = list(_owner(places, seen, seconds))
     if settings.owner == "off" and seen.state is State.RUNNING:
-        text = "MCP_MEMORY_OWNER is off here: a client started so is refused while an owner runs"
+        text = "MCP_MEMORY_OWNER is off here: such a client is refused while an owner runs"
         checks.append(Check("owner", "warning", text, "Leave it out, or set it in every client"))
     elif settings.owner == "off":
-        text = "MCP_MEMORY_OWNER is off: one client at a time can have the database"
+        text = "MCP_MEMORY_OWNER is off: one client at a time can use the database"
         checks.append(Check("owner", "ok", text))
     version = (seen.address or {}).get("version")
     if seen.state is State.RUNNING and version != __version__:
@@ -36,19 +36,19 @@ def check_owner(settings: Settings, seconds: float) -> tuple[list[Check], Look]:
             Check(
                 "owner",
                 "warning",
-                f"it is version {version}, and this is {__version__}",
-                "The next client of the newer version takes its place"
+                f"the owner is version {version}, this command is {__version__}",
+                "The next client of the newer version replaces it"
                 if (seen.address or {}).get("kind") == "detached"
-                else "Start `mcp-memory serve` anew",
+                else "Restart `mcp-memory serve`",
             )
         )
     return checks, seen
 
 
 def check_database(settings: Settings, seen: Look, seconds: float) -> Checks:
-    """Look whether the database fits together: through the owner if there is one."""
+    """Check the consistency of the database: through the owner if one runs."""
     if not os.path.exists(settings.db):
-        text = f"{settings.db} is not there yet; the first call makes it"
+        text = f"{settings.db} does not exist yet; the first call creates it"
         yield Check("database", "ok", text)
     elif seen.state is State.RUNNING:
         yield from _through_owner(settings, seconds)
@@ -56,8 +56,8 @@ def check_database(settings: Settings, seen: Look, seconds: float) -> Checks:
         yield Check(
             "database",
             "warning",
-            f"{_UNCHECKED}: {seen.holder or 'the owner'} has it",
-            "Run it again when the owner answers, or when there is none",
+            f"{_UNCHECKED}: {seen.holder or 'the owner'} has it open",
+            "Run this again when the owner answers or has ended",
         )
     else:
         yield from _directly(settings, seconds)
@@ -72,21 +72,21 @@ def _owner(places: Places, seen: Look, seconds: float) -> Checks:
         yield Check(
             "owner",
             "ok",
-            f"none is running; process {pid} has died and left its address, which does no harm",
+            f"none is running; process {pid} has died and left its address, which is harmless",
         )
     elif seen.state is State.BUSY:
         yield Check(
             "owner",
             "warning",
-            f"{seen.holder} has its place and takes no clients",
-            f"Wait a moment and run it again; if it stays so, see {places.log}",
+            f"{seen.holder} has the lock of the owner and accepts no clients",
+            f"Wait a moment and run this again; if nothing changes, see {places.log}",
         )
     elif seen.state is State.SILENT:
         detached = address.get("kind") == "detached"
         yield Check(
             "owner",
             "problem",
-            f"process {pid} does not answer within {seconds:g} s",
+            f"process {pid} did not answer within {seconds:g} s",
             f"End it with {_kill(pid)}: nothing that was acknowledged is lost, and "
             + ("the next call starts another" if detached else "start `mcp-memory serve` again"),
         )
@@ -105,7 +105,7 @@ def _through_owner(settings: Settings, seconds: float) -> Checks:
         yield Check(
             "database",
             "warning",
-            f"{_UNCHECKED}: the owner was not through with it in {seconds:g} s",
+            f"{_UNCHECKED}: the owner took longer than {seconds:g} s",
             "Give it more time with --timeout",
         )
     elif seen.state is not State.RUNNING:
@@ -132,8 +132,8 @@ def _directly(settings: Settings, seconds: float) -> Checks:
         yield Check(
             "database",
             "warning",
-            f"{_UNCHECKED}: {fault.message}, which is no owner",
-            "It may be a server with MCP_MEMORY_OWNER=off: others can't share the database with it",
+            f"{_UNCHECKED}: {fault.message}, which is not an owner",
+            "It may be a server with MCP_MEMORY_OWNER=off, which shares the database with no other",
         )
     except MemoryFault as fault:
         yield Check("database", "problem", fault.message, fault.hint)
@@ -148,19 +148,19 @@ def _findings(findings: Any) -> Checks:
 
 
 def _embedding(settings: Settings, state: Any) -> Checks:
-    told: dict[str, Any] = state if isinstance(state, dict) else {}
-    if told.get("state") == "unavailable":
+    shown: dict[str, Any] = state if isinstance(state, dict) else {}
+    if shown.get("state") == "unavailable":
         yield Check(
             "model",
             "warning",
-            f"the owner goes by words alone: {told.get('detail')}",
-            "Correct it and end the owner: the next call starts another",
+            f"the owner searches by words alone: {shown.get('detail')}",
+            "Correct it and end the owner; the next call starts another",
         )
-    if told.get("model") not in {None, settings.embedding_model}:
+    if shown.get("model") not in {None, settings.embedding_model}:
         yield Check(
             "model",
             "warning",
-            f"the owner uses {told['model']}, and {settings.embedding_model} is set here",
+            f"the owner uses {shown['model']}, and {settings.embedding_model} is set here",
             "Set MCP_MEMORY_EMBEDDING_MODEL the same everywhere: a client with another is refused",
         )
 
