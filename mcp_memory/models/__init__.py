@@ -1,1 +1,1 @@
-"""The embedding model and the tokenizer: their files, and what they make of texts."""
+"""The embedding model and the tokenizer, and fetching their files."""

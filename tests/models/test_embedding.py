@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import tokenizers
 from hub import small_model
+from talker import until
 
-from mcp_memory.models.embedding import Embedder, FastEmbedder, Vectors
+from mcp_memory.models.embedding import Embedder, FastEmbedder, Turns, Vectors
 from mcp_memory.models.fetching import fetch_model
 from mcp_memory.models.files import ARCTIC, ModelFiles, listed_by_fastembed, model_spec
 from mcp_memory.settings import DEFAULT_MODEL, load_settings
@@ -162,6 +163,37 @@ def test_a_query_does_not_wait_for_passages(
     go_on.set()
     for thread in threads:
         thread.join()
+
+
+def test_a_thread_that_has_left_waits_behind_those_that_came_before() -> None:
+    turns = Turns(1)
+    order: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def go_in(name: str) -> None:
+        with turns:
+            order.append(name)
+
+    with turns:
+        for name in "abc":
+            thread = threading.Thread(target=go_in, args=(name,))
+            threads.append(thread)
+            thread.start()
+            until(lambda: len(turns._waiting) == len(threads), f"{name} to wait")
+    go_in("again")
+    for thread in threads:
+        thread.join()
+    assert order == ["a", "b", "c", "again"]
+
+
+def test_as_many_threads_are_inside_as_there_are_places() -> None:
+    turns = Turns(2)
+    with turns, turns:
+        late = threading.Thread(target=lambda: turns.__enter__())
+        late.start()
+        until(lambda: turns._waiting, "the third to wait")
+    late.join()
+    assert turns._free == 1
 
 
 @pytest.mark.parametrize(

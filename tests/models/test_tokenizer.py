@@ -122,17 +122,17 @@ def test_a_long_text_is_clipped_to_the_token(tokenizer: Tokenizer) -> None:
 def test_ranks_come_from_the_package_and_never_from_the_network(tmp_path: Path, name: str) -> None:
     assert Tokenizer(name, cache_dir=tmp_path).count("hello world") == 2
     ranks = tokens._RANK_FILES[name]
-    kept = tmp_path / "tiktoken" / ranks.cache_name
-    assert hashlib.sha256(kept.read_bytes()).hexdigest() == ranks.sha256
+    cached = tmp_path / "tiktoken" / ranks.cache_name
+    assert hashlib.sha256(cached.read_bytes()).hexdigest() == ranks.sha256
 
 
 @pytest.mark.usefixtures("_unloaded")
 def test_damaged_ranks_are_replaced(tmp_path: Path) -> None:
-    kept = tmp_path / "tiktoken" / tokens._RANK_FILES["o200k_base"].cache_name
-    kept.parent.mkdir()
-    kept.write_bytes(b"half")
+    cached = tmp_path / "tiktoken" / tokens._RANK_FILES["o200k_base"].cache_name
+    cached.parent.mkdir()
+    cached.write_bytes(b"half")
     assert Tokenizer(cache_dir=tmp_path).count("hello world") == 2
-    assert len(kept.read_bytes()) > 1_000_000
+    assert len(cached.read_bytes()) > 1_000_000
 
 
 @pytest.mark.usefixtures("_unloaded")

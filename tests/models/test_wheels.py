@@ -26,7 +26,7 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_wheel(folder: Path, contents: dict[str, bytes]) -> Wheel:
-    """A wheel that pip takes, as the index would give it."""
+    """Build a wheel that pip accepts, as an index would serve it."""
     path = folder / "tiny_model-1.0-py3-none-any.whl"
     folder.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
