@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from mcp_memory import __version__
-from mcp_memory.values.errors import MemoryFault, SettingsFault
+from mcp_memory.values.errors import MemoryFault, SettingsFault, report
 
 _COMMANDS: Final = {
     "serve": "Serve memory over stdio, streamable HTTP or SSE. The default.",
@@ -71,17 +71,12 @@ def main() -> None:
     try:
         status = cli.main(prog_name="mcp-memory", standalone_mode=False)
     except SettingsFault as fault:
-        status = _said(str(fault), 2)
+        status = report(str(fault), 2)
     except MemoryFault as fault:
-        status = _said(str(fault), 1)
+        status = report(str(fault), 1)
     except click.ClickException as error:
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        status = _said("stopped", 130)
+        status = report("stopped", 130)
     sys.exit(status if isinstance(status, int) else 0)
-
-
-def _said(line: str, status: int) -> int:
-    click.echo(f"mcp-memory: {line}", err=True)
-    return status

@@ -1,48 +1,58 @@
-"""Lines out of a stream of bytes."""
+"""Lines out of a stream of bytes, for a client's process and for the owner alike."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-
-from mcp_memory.owner.wire import MAX_LINE_BYTES
+_KEPT_BYTES = 4_000
+"""Of each end of a line that is too long: by judgement more than what stands around the text."""
 
 
-def lines(read, refuse=None) -> Iterator[bytes]:  # type: ignore[no-untyped-def]  # see the package
-    """Give the lines that `read` brings, without their ends.
+class TooLong:
+    """Stands for a line that was longer than the limit; `ends` are its first and last bytes."""
+
+    def __init__(self, ends: bytes) -> None:
+        self.ends = ends
+
+
+class Lines:
+    """Splits a stream into lines; one that is too long takes no memory.
 
     Args:
-        read: Gives the next bytes, none at the end.
-        refuse: For a client's lines: is given the beginning of one that is too long, in its
-            place. Without it what comes after the last end of a line is dropped: an owner has
-            died in the middle of it.
+        max_bytes: The longest line that is given whole; without it there is no limit.
     """
-    parts: list[bytes] = []
-    size = 0
-    head: bytes | None = None
-    while chunk := read():
-        *whole, rest = chunk.split(b"\n")
-        for piece in whole:
-            if head is not None:
-                refuse(head)
-                head = None
-            else:
-                yield b"".join((*parts, piece)) if parts else piece
-            parts, size = [], 0
-        if head is None and rest:
-            parts.append(rest)
-            size += len(rest)
-            if refuse is not None and size > MAX_LINE_BYTES:
-                head = b"".join(parts)[:4_000]
-                parts, size = [], 0
-    if parts and refuse is not None:
-        yield b"".join(parts)
 
+    def __init__(self, max_bytes: int | None = None) -> None:
+        self.max_bytes = max_bytes
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._head: bytes | None = None
 
-def parsed(line: bytes) -> dict[str, object]:
-    """Return the message of a line; nothing if the owner is to say what is wrong with it."""
-    try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return message if isinstance(message, dict) else {}
+    def feed(self, chunk: bytes) -> list[bytes | TooLong]:
+        """Return the lines that end in the next bytes of the stream, with their ends."""
+        *pieces, rest = chunk.split(b"\n")
+        lines: list[bytes | TooLong] = []
+        for piece in pieces:
+            self._add(piece + b"\n")
+            lines.append(self._take())
+        if rest:
+            self._add(rest)
+        return lines
+
+    def rest(self) -> bytes:
+        """Return what came after the last end of a line."""
+        rest = self._take()
+        return rest if isinstance(rest, bytes) else b""
+
+    def _add(self, piece: bytes) -> None:
+        self._parts.append(piece)
+        self._size += len(piece)
+        if self._head is not None:
+            self._parts = [b"".join(self._parts)[-_KEPT_BYTES:]]
+        elif self.max_bytes is not None and self._size > self.max_bytes:
+            whole = b"".join(self._parts)
+            self._head, self._parts = whole[:_KEPT_BYTES], [whole[_KEPT_BYTES:][-_KEPT_BYTES:]]
+
+    def _take(self) -> bytes | TooLong:
+        line = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        head, self._head = self._head, None
+        self._parts, self._size = [], 0
+        return line if head is None else TooLong(head + line)

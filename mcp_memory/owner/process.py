@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -18,13 +17,12 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 
 from mcp_memory import __version__
-from mcp_memory.owner.connection import Connection, LineReader
-from mcp_memory.owner.seat import Seat, error_message
-from mcp_memory.owner.wire import MAX_HELLO_BYTES, PROTOCOL
+from mcp_memory.owner.connection import ClientStream, Connection
+from mcp_memory.owner.seat import BACKLOG, Seat, error_message
+from mcp_memory.owner.wire import PROTOCOL
 from mcp_memory.server.servers import ConnectionInfo, Servers
 from mcp_memory.server.tools import TOOLS
 from mcp_memory.settings import Settings, load_settings, settings_of
@@ -111,11 +109,15 @@ class Owner:
         """Serve until the idle time is over or the process is told to leave."""
         if self._seat.listener is None:
             raise OwnerFault("the owner's place was not taken")
-        asyncio.get_running_loop().set_exception_handler(log_failure)
-        listener = await _listener(self._seat.listener)
-        async with listener, anyio.create_task_group() as group:
+        async with anyio.create_task_group() as group:
+
+            def accept(stream: ClientStream) -> None:
+                group.start_soon(self._serve, stream)
+
             group.start_soon(self._leave_on_signal)
-            group.start_soon(listener.serve, self._serve)
+            listening = await asyncio.get_running_loop().create_server(
+                lambda: ClientStream(accept), sock=self._seat.listener, backlog=BACKLOG
+            )
             if self._listen is not None:
                 await group.start(partial(self._listen, self.servers, stop=self._stop))
             else:
@@ -123,6 +125,7 @@ class Owner:
             self._seat.ready()
             await self._stop.wait()
             _leave_in_any_case()
+            listening.close()
             self._seat.stop_listening()
             async with anyio.create_task_group() as settling:
                 for connection in self._open:
@@ -150,12 +153,11 @@ class Owner:
                 self._stop.set()
                 return
 
-    async def _serve(self, stream: anyio.abc.SocketStream) -> None:
+    async def _serve(self, stream: ClientStream) -> None:
         """Greet a client and serve it; nothing that it does ends the owner."""
-        async with stream:
-            reader = LineReader(stream)
+        with contextlib.closing(stream):
             try:
-                hello = await self._hello(reader)
+                hello = await self._hello(stream)
                 if hello is None:
                     return
                 if "op" in hello:
@@ -163,7 +165,7 @@ class Owner:
                     return
                 settings = self._settings_of(hello)
                 since = _moment(hello.get("since"))
-                connection = Connection(stream, reader)
+                connection = Connection(stream)
                 self._open.add(connection)
                 self._news.set()
             except MemoryFault as fault:
@@ -178,7 +180,7 @@ class Owner:
 
     async def _serve_client(
         self,
-        stream: anyio.abc.SocketStream,
+        stream: ClientStream,
         connection: Connection,
         settings: Settings,
         info: ConnectionInfo,
@@ -206,11 +208,11 @@ class Owner:
             server.close()
             self._news.set()
 
-    async def _hello(self, reader: LineReader) -> dict[str, Any] | None:
-        line: bytes | None = None
-        with anyio.move_on_after(_HELLO_SECONDS), contextlib.suppress(ValueError):
-            line = await reader.line(MAX_HELLO_BYTES)
-        if line is None:
+    async def _hello(self, stream: ClientStream) -> dict[str, Any] | None:
+        line = None
+        with anyio.move_on_after(_HELLO_SECONDS):
+            line = await stream.line()
+        if not isinstance(line, bytes):
             return None
         try:
             hello = json.loads(line)
@@ -259,19 +261,6 @@ class Owner:
         return settings
 
 
-def log_failure(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what failed in the loop itself, but for a wait for a socket that was just cancelled.
-
-    anyio lets the loop set the result of such a wait. If the socket is readable in the very
-    turn in which the wait is cancelled, the loop finds it done: nobody waits, nothing is lost.
-    """
-    waits = context["message"].startswith("Exception in callback Future.set_result(")
-    if waits and isinstance(context.get("exception"), asyncio.InvalidStateError):
-        logger.debug("a wait for a socket was cancelled as it was over")
-    else:
-        loop.default_exception_handler(context)
-
-
 def _leave_in_any_case() -> None:
     """End the process before long, even if a call that can't be cut holds everything up."""
     timer = threading.Timer(_CLOSE_SECONDS, os._exit, (0,))
@@ -293,11 +282,5 @@ def _fault_in(error: BaseException) -> MemoryFault | None:
     return error if isinstance(error, MemoryFault) else None
 
 
-async def _listener(bound: socket.socket) -> anyio.abc.SocketListener:
-    bound.setblocking(False)
-    return await anyio.abc.SocketListener.from_socket(bound)
-
-
-async def _say(stream: anyio.abc.SocketStream, answer: dict[str, Any]) -> None:
-    with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-        await stream.send(json.dumps(answer).encode() + b"\n")
+async def _say(stream: ClientStream, answer: dict[str, Any]) -> None:
+    await stream.send(json.dumps(answer).encode() + b"\n")

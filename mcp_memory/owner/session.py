@@ -1,43 +1,40 @@
 """What a shim remembers of its client's conversation, to go on with another owner.
 
-The handshake, what was subscribed, and which requests have no answer yet. The
-shim holds its lock around every call.
+The handshake, what was subscribed, and which requests have no answer yet.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import time
 
-from mcp_memory.owner.lines import parsed
-
-Id = str | int
+from mcp_memory.server.parsing import Id, Message, envelope, parsed
 
 HANDSHAKE = "initialize"
 _ENDLESS = "subscriptions/listen"
-_NEVER_REPEATED = frozenset({"tools/call"})
-"""Everything else asks and changes nothing; of the tools the owner tells which can be repeated."""
-
-_ANSWER = re.compile(rb'\{"jsonrpc":"2\.0","id":("(?:[^"\\]|\\.)*"|-?\d+),"(?:result|error)":')
+_CALL = "tools/call"
+"""Every other request changes nothing; the owner says which tools can be called again."""
 
 
-class Request:
+class Pending:
     """A request of the client that has no answer yet."""
 
-    def __init__(self, line: bytes, method: str, tool: str | None) -> None:
+    def __init__(self, line: bytes, method: str) -> None:
         self.line = line
         self.method = method
-        self.tool = tool
         self.since = time.monotonic()
         self.sent = False
+
+    def tool(self) -> str | None:
+        """Return which tool is called; this parses the whole line."""
+        name = _params(parsed(self.line)).get("name")
+        return name if isinstance(name, str) else None
 
 
 class Session:
     """The state of one client's conversation."""
 
     def __init__(self) -> None:
-        self.pending: dict[Id, Request] = {}
+        self.pending: dict[Id, Pending] = {}
         self.initialized: bytes | None = None
         self.repeatable: frozenset[str] = frozenset()
         """The tools that can be called twice for once."""
@@ -45,38 +42,40 @@ class Session:
         self._level: bytes | None = None
         self._subscribed: dict[str, bytes] = {}
 
-    def note(self, line: bytes) -> Request | None:
-        """Remember what another owner would have to be told of a line of the client."""
-        message = parsed(line)
-        method, number = message.get("method"), message.get("id")
-        params = message.get("params")
-        params = params if isinstance(params, dict) else {}
-        if not isinstance(method, str):
+    def note(self, line: bytes) -> Pending | None:
+        """Remember what another owner would have to know of a line of the client.
+
+        Returns:
+            The request, if it is one.
+        """
+        method, number = envelope(line)
+        if method is None:
             return None
-        if isinstance(number, (str, int)):
+        if number is not None:
             if method == HANDSHAKE:
                 self._handshake = line
             elif method == "logging/setLevel":
                 self._level = line
             elif method == "resources/subscribe":
-                self._subscribed[str(params.get("uri"))] = line
+                self._subscribed[str(_params(parsed(line)).get("uri"))] = line
             elif method == "resources/unsubscribe":
-                self._subscribed.pop(str(params.get("uri")), None)
-            tool = params.get("name") if method == "tools/call" else None
-            request = Request(line, method, tool if isinstance(tool, str) else None)
+                self._subscribed.pop(str(_params(parsed(line)).get("uri")), None)
+            request = Pending(line, method)
             self.pending[number] = request
             return request
         if method == "notifications/initialized":
             self.initialized = line
         elif method == "notifications/cancelled":
-            cancelled = params.get("requestId")
+            cancelled = _params(parsed(line)).get("requestId")
             if isinstance(cancelled, (str, int)):
                 self.pending.pop(cancelled, None)
         return None
 
-    def answered(self, number: Id) -> None:
-        """Forget a request."""
-        self.pending.pop(number, None)
+    def answered(self, line: bytes) -> None:
+        """Forget the request that a line of the owner answers; nothing if it answers none."""
+        method, number = envelope(line)
+        if method is None and number is not None:
+            self.pending.pop(number, None)
 
     def waits_since(self) -> float | None:
         """Return since when the oldest request waits, None if there is none; monotonic time."""
@@ -88,9 +87,7 @@ class Session:
         lost = [
             number
             for number, request in self.pending.items()
-            if request.sent
-            and request.method in _NEVER_REPEATED
-            and request.tool not in self.repeatable
+            if request.sent and request.method == _CALL and request.tool() not in self.repeatable
         ]
         for number in lost:
             del self.pending[number]
@@ -109,13 +106,6 @@ class Session:
         return [line for line in lines if line is not None and id(line) not in waiting]
 
 
-def answered_id(line: bytes) -> Id | None:
-    """Return which request a line of the owner answers, None if it is no answer."""
-    found = _ANSWER.match(line)
-    if found is not None:
-        number: object = json.loads(found[1])
-    elif b'"method"' in line[:200]:
-        return None
-    else:
-        number = parsed(line).get("id")
-    return number if isinstance(number, (str, int)) else None
+def _params(message: Message) -> Message:
+    params = message.get("params")
+    return params if isinstance(params, dict) else {}

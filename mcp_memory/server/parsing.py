@@ -1,49 +1,155 @@
-"""Answers to lines that are no message: the SDK would drop them, and the client would wait."""
+"""What a line of JSON-RPC is, read from its first and last bytes, and the answers to bad lines.
+
+Only `json` and `re` are imported: the process that a client starts uses this too.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
 
-from mcp_types import PARSE_ERROR, ErrorData, JSONRPCError
+Id = str | int
+Message = dict[str, object]
 
-_ID: Final = re.compile(rb'"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d+)')
+PARSE_ERROR = -32_700
+"""JSON-RPC 2.0, section 5.1."""
+
+_TAIL_BYTES = 300
+"""By judgement: `"jsonrpc":"2.0","id":"<a UUID>"}` takes 70."""
+
+# JSON's own white space; `\s` has two characters more.
+_SPACE = rb"[ \t\r\n]*"
+_START = re.compile(_SPACE + rb"\{")
+_MEMBER = re.compile(
+    _SPACE
+    + rb'"([^"\\]{0,100})"'
+    + _SPACE
+    + rb":"
+    + _SPACE
+    # Nothing of this for an array, an object or a long string.
+    + rb'(?:("(?:[^"\\]|\\.){0,500}"|[-+.\w]{1,100})'
+    + _SPACE
+    + rb"([,}]))?"
+)
+_TAIL = re.compile(
+    rb"(?:,"
+    + _SPACE
+    + rb'"[^"\\]{0,100}"'
+    + _SPACE
+    + rb":"
+    + _SPACE
+    + rb'(?:"[^"\\]{0,100}"|[-+.\w]{1,100})'
+    + _SPACE
+    + rb"){1,9}\}"
+    + _SPACE
+    + rb"\Z"
+)
 
 
-def parse_error(error: Exception) -> JSONRPCError:
-    """Return the answer to a line that can't be read, with its id if that can be."""
-    request: str | int | None = None
-    details: list[dict[str, Any]] = getattr(error, "errors", list)()
-    line = details[0].get("input") if details else None
-    if isinstance(line, (str, bytes)):
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            message = None
-        if isinstance(message, dict) and isinstance(message.get("id"), (str, int)):
-            request = message["id"]
-    reason = str(details[0].get("msg", "")) if details else "it can't be read"
-    return JSONRPCError(
-        jsonrpc="2.0",
-        id=request,
-        error=ErrorData(
-            code=PARSE_ERROR,
-            message=f"the message is not valid JSON-RPC: {reason}."
-            " Send it as UTF-8 without halves of surrogate pairs",
-        ),
+def envelope(line: bytes, *, parse: bool = True) -> tuple[str | None, Id | None]:
+    """Return the method and the id of a message; None for each that it doesn't have.
+
+    A message without a method is an answer. The top-level members before the
+    first nested value are read, and those after the last one. Only if that
+    doesn't decide it is the whole line parsed.
+
+    The last members can be read backwards: in valid JSON the last brace closes
+    the message. A run of members without a backslash up to it has an even
+    number of quotes, so it can't have begun inside a string; and it has no
+    other brace outside of strings, so it is not nested.
+
+    If a key is there twice, which no valid message has, the first one counts.
+
+    Args:
+        line: One message. Of a line that is no message, anything may be returned.
+        parse: Whether the whole line may be parsed; without it, None is returned instead.
+    """
+    found: dict[bytes, bytes] = {}
+    start = _START.match(line)
+    if start is not None:
+        complete, at = _members(line, start.end(), found)
+        if not complete and not _decides(found):
+            # A slice, as `^` and `\Z` of the pattern look at no more than that.
+            tail = line[max(at, len(line) - _TAIL_BYTES) :]
+            last = _TAIL.search(tail)
+            if last is not None:
+                _members(tail, last.start() + 1, found)
+        if complete or _decides(found):
+            is_answer = b"result" in found or b"error" in found
+            method = None if is_answer else _scalar(found.get(b"method"))
+            return method if isinstance(method, str) else None, _scalar(found.get(b"id"))
+    if not parse:
+        return None, None
+    message = parsed(line)
+    named = message.get("method")
+    return named if isinstance(named, str) else None, _id(message.get("id"))
+
+
+def parsed(line: bytes) -> Message:
+    """Return the message of a line; an empty one if it can't be read."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def error(number: Id | None, code: int, message: str, **data: object) -> Message:
+    """Return a JSON-RPC error; `data` goes with it if there is any."""
+    details: dict[str, object] = {"code": code, "message": message}
+    if data:
+        details["data"] = data
+    return {"jsonrpc": "2.0", "id": number, "error": details}
+
+
+def unreadable(line: bytes, reason: str) -> Message:
+    """Return the answer to a line that is no message, with its id if that can be read."""
+    return error(
+        envelope(line)[1],
+        PARSE_ERROR,
+        f"the message is not valid JSON-RPC: {reason or 'it cannot be read'}."
+        " Send it as UTF-8 without halves of surrogate pairs",
     )
 
 
-def too_long(head: bytes, max_bytes: int) -> JSONRPCError:
-    """Return the answer to a line that was not read to its end, with its id if `head` has it."""
-    found = _ID.search(head)
-    return JSONRPCError(
-        jsonrpc="2.0",
-        id=json.loads(found[1]) if found else None,
-        error=ErrorData(
-            code=PARSE_ERROR,
-            message=f"the message is longer than {max_bytes // 2**20} MB and was not read:"
-            " send it in parts",
-        ),
+def too_long(ends: bytes, max_bytes: int) -> Message:
+    """Return the answer to a line of which only the first and last bytes were kept."""
+    return error(
+        envelope(ends, parse=False)[1],
+        PARSE_ERROR,
+        f"the message is longer than {max_bytes // 2**20} MB and was not read: send it in parts",
     )
+
+
+def _members(line: bytes, at: int, found: dict[bytes, bytes]) -> tuple[bool, int]:
+    """Note the members from `at` up to the first nested value; return whether that is all."""
+    while (member := _MEMBER.match(line, at)) is not None:
+        key, value, end = member.groups()
+        if value is None:
+            if key in {b"result", b"error"}:
+                found.setdefault(key, b"")
+            return False, at
+        found.setdefault(key, value)
+        at = member.end()
+        if end == b"}":
+            return True, at
+    return False, at
+
+
+def _decides(found: dict[bytes, bytes]) -> bool:
+    return b"id" in found and not found.keys().isdisjoint({b"method", b"result", b"error"})
+
+
+def _scalar(value: bytes | None) -> Id | None:
+    """Return a string or an integer; None if it is something else."""
+    if value is None:
+        return None
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return None
+    return _id(found)
+
+
+def _id(value: object) -> Id | None:
+    return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None

@@ -12,8 +12,10 @@ import anyio
 import anyio.to_thread
 from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCError
+from pydantic import ValidationError
 
-from mcp_memory.server.parsing import parse_error
+from mcp_memory.server.parsing import unreadable
 from mcp_memory.server.servers import Servers
 
 
@@ -22,7 +24,7 @@ async def serve_stdio(servers: Servers) -> None:
     server = servers.server()
     async with anyio.create_task_group() as group, stdio_server() as (read, write):
         group.start_soon(_leave_on_signal, servers)
-        messages = _Messages(read, write)
+        messages = _Checked(read, write)
         await server.run(messages, write, server.create_initialization_options())
         group.cancel_scope.cancel()
 
@@ -41,11 +43,42 @@ async def _leave_on_signal(servers: Servers) -> None:
             os._exit(0)
 
 
-class _Messages:
-    """The messages of a stream; what is none is answered, not dropped.
+class Messages:
+    """Messages for the SDK, one `receive` a message: a stream that needs no task of its own."""
 
-    A task between the two would do as well, and cost each call two more switches.
-    """
+    async def receive(self) -> SessionMessage:
+        """Return the next message.
+
+        Raises:
+            EndOfStream: The client has closed its end.
+        """
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Do nothing: the stream is closed where it was opened."""
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> SessionMessage:
+        """Return the next message."""
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+        await self.aclose()
+
+
+class _Checked(Messages):
+    """The messages of a stream of the SDK; a line that is no message is answered, not dropped."""
 
     def __init__(self, read: Any, write: Any) -> None:
         self._read = read
@@ -59,24 +92,18 @@ class _Messages:
 
     async def receive(self) -> SessionMessage:
         while isinstance(item := await self._read.receive(), Exception):
-            await self._write.send(SessionMessage(parse_error(item)))
+            await self._write.send(SessionMessage(_answer_to(item)))
         message: SessionMessage = item
         return message
 
     async def aclose(self) -> None:
         await self._read.aclose()
 
-    def __aiter__(self) -> Self:
-        return self
 
-    async def __anext__(self) -> SessionMessage:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+def _answer_to(error: Exception) -> JSONRPCError:
+    """Return the answer to a line that the SDK could not read."""
+    line, reason = "", ""
+    if isinstance(error, ValidationError):
+        details = error.errors()[0]
+        line, reason = str(details["input"]), details["msg"]
+    return JSONRPCError.model_validate(unreadable(line.encode("utf-8", "replace"), reason))

@@ -24,6 +24,8 @@ MemoryFault
 
 from __future__ import annotations
 
+import sys
+
 
 class MemoryFault(Exception):
     """Anything this program refuses or fails to do, said so that a model or a person can act.
@@ -251,3 +253,10 @@ class SettingsFault(MemoryFault):
     def __init__(self, setting: str, message: str, *, hint: str = "") -> None:
         super().__init__(f"{setting}: {message}", hint=hint)
         self.setting = setting
+
+
+def report(message: str, status: int) -> int:
+    """Write one line to stderr, for the person who runs the program; return the exit status."""
+    sys.stderr.write(f"mcp-memory: {message}\n")
+    sys.stderr.flush()
+    return status
