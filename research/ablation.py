@@ -37,9 +37,9 @@ from benchmarks.latency import load_embedder
 from benchmarks.locomo import DataFault
 from benchmarks.metrics import Quality, quality
 from benchmarks.talks import Question, Talk, spread, together
+from mcp_memory.search import fusion
 from mcp_memory.search import index as search_index
-from mcp_memory.search import signals
-from mcp_memory.search.embedded import EmbeddedDocuments
+from mcp_memory.search.semantic import DocumentVectors
 from research import boards
 from research.longtexts import Crowded, crowded
 from research.talkindex import Indexed, pieces, texts_of
@@ -65,15 +65,15 @@ AS_SET: Final = Variant("as it is set")
 VARIANTS: Final = (
     AS_SET,
     Variant("without words", by_words=False),
-    Variant("without words within 3", frozenset({signals.WORDS_NEAR})),
-    Variant("without words within 5", frozenset({signals.WORDS_AROUND})),
+    Variant("without words within 3", frozenset({fusion.WORDS_NEAR})),
+    Variant("without words within 5", frozenset({fusion.WORDS_AROUND})),
     Variant("without meaning", by_meaning=False),
-    Variant("without meaning within 3", frozenset({signals.MEANING_NEAR})),
-    Variant("without meaning within 5", frozenset({signals.MEANING_AROUND})),
+    Variant("without meaning within 3", frozenset({fusion.MEANING_NEAR})),
+    Variant("without meaning within 5", frozenset({fusion.MEANING_AROUND})),
     Variant("without surroundings", boards.NEAR),
-    Variant("surroundings alone", frozenset({signals.WORDS, signals.MEANING})),
-    Variant("without the speaker", frozenset({signals.SPEAKER})),
-    Variant("without the time", frozenset({signals.TIME})),
+    Variant("surroundings alone", frozenset({fusion.WORDS, fusion.MEANING})),
+    Variant("without the speaker", frozenset({fusion.SPEAKER})),
+    Variant("without the time", frozenset({fusion.TIME})),
     Variant("without crowding", crowding=False),
     Variant("without closeness of all texts", apart=False),
     Variant("without day and name in front", prefixed=False),
@@ -120,10 +120,10 @@ def varied(variant: Variant) -> Iterator[None]:
     """Let the search in this process be as a variant has it."""
     same_at = search_index.SAME_AT if variant.crowding else 2.0
     with (
-        _weighing(signals.WEIGHTS, variant.without),
-        _weighing(signals.BONUS, variant.without),
+        _weighing(fusion.WEIGHTS, variant.without),
+        _weighing(fusion.BONUS, variant.without),
         patch.object(search_index, "SAME_AT", same_at),
-        nullcontext() if variant.apart else patch.object(EmbeddedDocuments, "apart", 1.0),
+        nullcontext() if variant.apart else patch.object(DocumentVectors, "apart", 1.0),
     ):
         yield
 
@@ -314,7 +314,7 @@ def _benchmark(talks: Sequence[Talk], options: argparse.Namespace) -> None:
             "talks": len(talks),
             "questions": sum(len(asked(talk)) for talk in talks),
             "duration_seconds": round(time.perf_counter() - began, 1),
-            "weights": {**signals.WEIGHTS, **signals.BONUS},
+            "weights": {**fusion.WEIGHTS, **fusion.BONUS},
             **report.as_dict(),
         },
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.harness import BenchmarkFault
 from benchmarks.metrics import CUTS
 from benchmarks.talks import Question
-from mcp_memory.search import signals
+from mcp_memory.search import fusion
 from mcp_memory.search.queries import Filter
 from research.talkindex import Indexed
 
@@ -29,14 +29,14 @@ FACTORS: Final = (0.0, 0.5, 1.0, 2.0)
 """Each group of weights is tried at these parts of what it is set to."""
 
 NEAR: Final = frozenset(
-    {signals.WORDS_NEAR, signals.WORDS_AROUND, signals.MEANING_NEAR, signals.MEANING_AROUND}
+    {fusion.WORDS_NEAR, fusion.WORDS_AROUND, fusion.MEANING_NEAR, fusion.MEANING_AROUND}
 )
-BY_WORDS: Final = frozenset({signals.WORDS, signals.WORDS_NEAR, signals.WORDS_AROUND})
+BY_WORDS: Final = frozenset({fusion.WORDS, fusion.WORDS_NEAR, fusion.WORDS_AROUND})
 GROUPS: Final[Mapping[str, frozenset[str]]] = {
     "words": BY_WORDS,
     "surroundings": NEAR,
-    "speaker": frozenset({signals.SPEAKER}),
-    "time": frozenset({signals.TIME}),
+    "speaker": frozenset({fusion.SPEAKER}),
+    "time": frozenset({fusion.TIME}),
 }
 
 METRICS: Final = (*(f"R@{k}" for k in CUTS), "MRR")
@@ -100,7 +100,7 @@ def board(number: int, indexed: Indexed, question: Question) -> Board:
 
 def grid() -> list[dict[str, float]]:
     """Return sets of weights with every group of them at every part of what is set."""
-    usual = {**signals.WEIGHTS, **signals.BONUS}
+    usual = {**fusion.WEIGHTS, **fusion.BONUS}
     made = []
     for factors in itertools.product(FACTORS, repeat=len(GROUPS)):
         parts = dict(zip(GROUPS, factors, strict=True))
@@ -205,6 +205,6 @@ def _factor(name: str, parts: Mapping[str, float]) -> float:
 
 def _worth(name: str, present: Sequence[str], weights: Mapping[str, float]) -> float:
     """Return what a standing adds by these weights: a bonus counts beside all signals at once."""
-    if name in signals.BONUS:
-        return weights[name] * sum(weights[other] for other in present if other in signals.WEIGHTS)
+    if name in fusion.BONUS:
+        return weights[name] * sum(weights[other] for other in present if other in fusion.WEIGHTS)
     return weights[name]

@@ -10,11 +10,9 @@ from zoneinfo import ZoneInfo
 
 from benchmarks.talks import Question, Talk, Turn
 from mcp_memory.models.embedding import Embedder
-from mcp_memory.search.asking import ask
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.neighbours import SITTING_SECONDS
-from mcp_memory.search.queries import Filter
-from mcp_memory.search.queries import Question as Asked
+from mcp_memory.search.queries import Filter, Query, parse_query
 from mcp_memory.tiers.recall import WINDOW_MESSAGES
 from mcp_memory.values.records import Message, Role
 from mcp_memory.values.render import render_window, speaker_prefix
@@ -118,13 +116,13 @@ class Indexed:
         add(index, list(pieces(talk.turns, vectors.embedder, prefixed=prefixed)), vectors)
         return cls(talk, index, vectors)
 
-    def ask(self, question: Question) -> tuple[Asked, Vectors]:
+    def ask(self, question: Question) -> tuple[Query, Vectors]:
         """Return a question as the index takes it, asked on its own date, and its vector."""
-        asked = ask(question.text, self.index.speakers, question.asked_at or _NOW, _ZONE)
+        asked = parse_query(question.text, self.index.speakers, question.asked_at or _NOW, _ZONE)
         return asked, self.vectors.query(question.text)
 
     def search(
-        self, asked: Asked, vector: Vectors | None, limit: int, *, lexical: bool = True
+        self, asked: Query, vector: Vectors | None, limit: int, *, lexical: bool = True
     ) -> list[str]:
         """Return the places of the best turns, best first.
 

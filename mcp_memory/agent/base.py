@@ -8,9 +8,8 @@ from typing import Final, TypeVar
 
 from mcp_memory.agent.readers import Readers
 from mcp_memory.paging import Pager
-from mcp_memory.search.asking import ask
 from mcp_memory.search.index import SearchIndex
-from mcp_memory.search.queries import Filter, Ranking
+from mcp_memory.search.queries import Filter, Ranking, parse_query
 from mcp_memory.settings import Settings
 from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.engine import Engine
@@ -98,7 +97,7 @@ class Part:
         vector = engine.questions.vector(query, of_facts=of_facts)
         with engine.lock:
             asked = index(agent)
-            question = ask(query, asked.speakers, where.as_of or now(), self._settings.zone)
+            question = parse_query(query, asked.speakers, where.as_of or now(), self._settings.zone)
             prepared = asked.prepare(question, where)
             ranking = asked.search(prepared, vector, offset=offset, limit=limit)
             kind: SearchKind = "lexical" if vector is None else "hybrid"

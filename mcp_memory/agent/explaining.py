@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Final, Literal
 
 from mcp_memory.agent.base import Part, check_limit
-from mcp_memory.search.asking import ask
-from mcp_memory.search.index import SearchIndex
+from mcp_memory.search.arrays import Vectors
+from mcp_memory.search.fusion import counted, weight_of
+from mcp_memory.search.index import Prepared, SearchIndex
 from mcp_memory.search.language.analysis import query_weights
-from mcp_memory.search.queries import Filter, Found, Key, Prepared
-from mcp_memory.search.signals import counted, weight_of
+from mcp_memory.search.queries import Filter, Found, Key, parse_query
 from mcp_memory.search.times.spans import spans
-from mcp_memory.search.vectors import Vectors
 from mcp_memory.values.dates import now
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import Passage, SearchKind
@@ -119,14 +118,14 @@ class Explanations(Part):
         read: Callable[[Sequence[Key]], dict[Key, tuple[str, str]]],
     ) -> Explanation:
         moment, zone = now(), self._settings.zone
-        question = ask(text, index.speakers, moment, zone)
+        question = parse_query(text, index.speakers, moment, zone)
         words = index.prepare(question, Filter())
         meaning = index.prepare(question, Filter(), lexical=False)
         ranking = index.search(words, vector, offset=0, limit=limit)
         by_words = _ranks(index, words, None)
         by_meaning = {} if vector is None else _ranks(index, meaning, vector)
         texts = read([found.key for found in ranking.found])
-        idf = words.asked.idf if words.asked is not None else {}
+        idf = words.words.idf if words.words is not None else {}
         return Explanation(
             terms={term: idf.get(term) for term in query_weights(text)},
             speakers=tuple(sorted(question.speakers)),

@@ -25,13 +25,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.search.select import best
+from mcp_memory.search.arrays import Mask, Vectors, best
 
 logger = logging.getLogger(__name__)
 
-Vectors = NDArray[np.float32]
-Mask = NDArray[np.bool_]
-Words = NDArray[np.int16]
+_Rows16 = NDArray[np.int16]
 
 PIECE_ROWS: Final = 16_384
 """Vectors are kept in pieces of so many rows, so that growing never copies any."""
@@ -179,7 +177,7 @@ class WordRows:
     def __init__(self, dimension: int, folder: Path | None) -> None:
         self._dimension = dimension
         self._folder = folder
-        self._pieces: list[Words] = []
+        self._pieces: list[_Rows16] = []
         self._used = 0
         self.mapped_bytes = 0
 
@@ -227,7 +225,7 @@ class WordRows:
             np.vecdot(unpacked[: len(words)], query, out=scores[block])
         return scores
 
-    def _blocks(self, rows: NDArray[np.intp]) -> Iterator[tuple[slice, Words]]:
+    def _blocks(self, rows: NDArray[np.intp]) -> Iterator[tuple[slice, _Rows16]]:
         """Give rows block by block, so that what is unpacked stays in the processor's cache."""
         cuts = np.searchsorted(rows, PIECE_ROWS * np.arange(len(self._pieces) + 1))
         for number, piece in enumerate(self._pieces):
@@ -239,7 +237,7 @@ class WordRows:
                 whole = high - low == len(wanted)
                 yield slice(first, end), piece[low:high] if whole else piece[wanted]
 
-    def _piece(self) -> Words:
+    def _piece(self) -> _Rows16:
         shape = (PIECE_ROWS, self._dimension)
         if self._folder is not None:
             try:

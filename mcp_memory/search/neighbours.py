@@ -8,15 +8,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mcp_memory.search.columns import Column
+from mcp_memory.search.arrays import NONE, Column, Rows, Scores
 
-Rows = NDArray[np.int32]
-Values = NDArray[np.float32]
-
-Near = tuple[NDArray[np.intp], Values]
+_Near = tuple[NDArray[np.intp], Scores]
 """Rows, and a value of each."""
-
-NONE: Final = -1
 
 SITTING_SECONDS: Final = 6 * 3_600.0
 """What comes so long after the last message begins a conversation anew: it answers nothing."""
@@ -120,9 +115,9 @@ class Neighbours:
         """Return what stands so many places after each, `NONE` where nothing does."""
         return _follow(self._after.values, rows, steps)
 
-    def summed(self, values: Values, rows: NDArray[np.integer], steps: int) -> Values:
+    def summed(self, values: Scores, rows: NDArray[np.integer], steps: int) -> Scores:
         """Return for each row the sum of its value and those of up to so many on each side."""
-        total: Values = values[rows].copy()
+        total: Scores = values[rows].copy()
         for step in range(1, steps + 1):
             for places in (self.before(rows, step), self.after(rows, step)):
                 total += np.where(places == NONE, np.float32(0), values[places])
@@ -137,7 +132,7 @@ class Around:
         # One more: the place of those that have no neighbour, which is found as -1.
         self._counts = np.zeros(total + 1, dtype=np.float32)
 
-    def nearby(self, rows: NDArray[np.intp], counts: Values) -> tuple[Near, Near]:
+    def nearby(self, rows: NDArray[np.intp], counts: Scores) -> tuple[_Near, _Near]:
         """Return rows with their sums: with the ones beside each, and with two on each side.
 
         These are all rows that have the term among theirs; some stand there twice.
@@ -149,7 +144,7 @@ class Around:
         held = self._counts
         held[rows] = counts
         touched, ends = [rows], [(rows, counts), (rows, counts)]
-        found: list[Near] = []
+        found: list[_Near] = []
         for _ in range(2):
             for side, links in enumerate(self._links):
                 at, own = ends[side]
@@ -164,7 +159,7 @@ class Around:
         held[every] = 0.0
         return found[0], found[1]
 
-    def everywhere(self, rows: NDArray[np.intp], counts: Values) -> tuple[Values, Values]:
+    def everywhere(self, rows: NDArray[np.intp], counts: Scores) -> tuple[Scores, Scores]:
         """Return the sums of all rows: with the ones beside each, with two on each side."""
         held = self._counts
         held[rows] = counts

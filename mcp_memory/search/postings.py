@@ -18,9 +18,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int32]
-Counts = NDArray[np.float32]
-Posting = tuple[Rows, Counts]
+from mcp_memory.search.arrays import Rows, Scores
+
+Posting = tuple[Rows, Scores]
 """The rows that have a term, and how often each has it."""
 
 FOLD_ROWS: Final = 16_384
@@ -58,7 +58,7 @@ class Folded:
     rows: Rows
     counts: NDArray[np.uint8]
     large: NDArray[np.int64]
-    large_counts: Counts
+    large_counts: Scores
 
     @classmethod
     def empty(cls) -> Folded:
@@ -159,7 +159,7 @@ class Unfolded:
 
     folded: Folded
     terms: list[str]
-    numbers: NDArray[np.int32]
+    numbers: Rows
     """The terms of the new rows one after the other, by their places in `terms`."""
     first: int
     """The first of the new rows."""
@@ -289,9 +289,7 @@ def hash_of(term: str) -> int:
     return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
 
 
-def _fold(
-    terms: list[str], numbers: NDArray[np.int32], first: int, lengths: NDArray[Any]
-) -> Folded:
+def _fold(terms: list[str], numbers: Rows, first: int, lengths: NDArray[Any]) -> Folded:
     """Return the postings of rows from `first` on.
 
     Args:

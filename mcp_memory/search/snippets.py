@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
+from mcp_memory.search.arrays import Range
 from mcp_memory.search.language.analysis import matches, query_terms, terms
 from mcp_memory.values.text import sentence_ranges
 
@@ -13,8 +14,6 @@ _CLOSE_CHARS: Final = 120
 _WORD_CHARS: Final = 24
 _REFUSALS: Final = 8
 """How many sentences may be too long to be added before no more are tried."""
-
-Range = tuple[int, int]
 
 
 def snippet(text: str, query: str, fits: Callable[[str], bool]) -> str:

@@ -8,11 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mcp_memory.search.arrays import Mask, Vectors, best
 from mcp_memory.search.compressed import CompressedVectors, faiss
-from mcp_memory.search.select import best
-
-Vectors = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 EXACT_ROWS: Final = 8_192
 """Up to so many rows are kept and compared exactly."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from mcp_memory.search.documents import Ageing
+from mcp_memory.search.index import Ageing
 from mcp_memory.store.duckdb.database import Row
 from mcp_memory.tiers.keeping import Document, Texts, moment
 from mcp_memory.values.kinds import Policies

@@ -23,8 +23,7 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from mcp_memory.search.caches import Indexes
-from mcp_memory.search.documents import Ageing
-from mcp_memory.search.index import SearchIndex
+from mcp_memory.search.index import Ageing, SearchIndex
 from mcp_memory.search.kept import KeptIndex
 from mcp_memory.search.packing import Packer, unpack
 from mcp_memory.store.duckdb import Database
@@ -52,13 +51,13 @@ _SOURCES: Final = (
     "tiers.findable",
     "tiers.keeping",
     "values.render",
-    "search.language.analysis",
-    "search.documents",
+    "search.index",
     "search.kept",
+    "search.language.analysis",
     "search.language.languages",
+    "search.lexical",
     "search.neighbours",
     "search.packing",
-    "search.passages",
     "search.postings",
 )
 

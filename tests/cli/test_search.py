@@ -20,7 +20,7 @@ from mcp_memory.agent import AgentMemory
 from mcp_memory.cli.explain import explain
 from mcp_memory.cli.search import highlighted, search
 from mcp_memory.models.files import find_model
-from mcp_memory.search.signals import (
+from mcp_memory.search.fusion import (
     MEANING,
     MEANING_NEAR,
     SPEAKER,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_memory.search.index import SearchIndex
-from mcp_memory.search.passages import PASSAGE_CHARS, PASSAGE_OVERLAP_CHARS, passages
-from mcp_memory.search.queries import Filter, Question
+from mcp_memory.search.lexical import PASSAGE_CHARS, PASSAGE_OVERLAP_CHARS, passages
+from mcp_memory.search.queries import Filter, Query
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 EVERYTHING = Filter()
@@ -49,7 +49,7 @@ def ask(
     speakers=(),
     closeness=None,
 ):
-    question = Question(query, MOMENT, frozenset(speakers), closeness)
+    question = Query(query, MOMENT, frozenset(speakers), closeness)
     prepared = index.prepare(question, where, lexical=lexical)
     return index.search(prepared, vector, offset=offset, limit=limit)
 
@@ -105,7 +105,7 @@ def test_a_chinese_word_is_found_in_another_that_shares_a_character(index):
 def test_what_a_term_counts_in_a_query_is_beside_how_rare_it_is(index):
     put(index, "cat", "我的猫和 teapot")
     put(index, "dog", "狗")
-    idf = index.prepare(Question("我的猫在哪 teapot", MOMENT), EVERYTHING).asked.idf
+    idf = index.prepare(Query("我的猫在哪 teapot", MOMENT), EVERYTHING).words.idf
     assert idf["的猫"] == pytest.approx(idf["teapot"] / 2)
 
 
@@ -359,7 +359,7 @@ def test_what_surrounds_a_long_message_counts_the_less_the_longer_it_is(index, m
         return {key: found[key].signals["words within 3"] for key in ("question", "answer")}
 
     scaled = near()
-    monkeypatch.setattr("mcp_memory.search.signals.WHOLE_CHARS", 10**9)
+    monkeypatch.setattr("mcp_memory.search.fusion.WHOLE_CHARS", 10**9)
     whole = near()
     assert scaled["question"] == whole["question"]
     assert scaled["answer"] == pytest.approx(whole["answer"] * 600 / len(text))

@@ -6,7 +6,7 @@ import pytest
 
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.kept import KeptIndex
-from mcp_memory.search.queries import Filter, Question
+from mcp_memory.search.queries import Filter, Query
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -40,7 +40,7 @@ def again(index, keys):
 
 
 def found(index, query="kettle", **where):
-    prepared = index.prepare(Question(query, MOMENT, frozenset(), None), Filter(**where))
+    prepared = index.prepare(Query(query, MOMENT, frozenset(), None), Filter(**where))
     return {hit.key for hit in index.search(prepared, None, offset=0, limit=50).found}
 
 

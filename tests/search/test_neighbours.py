@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_memory.search import lexical
+from mcp_memory.search.arrays import NONE
 from mcp_memory.search.lexical import K1, B, LexicalIndex
-from mcp_memory.search.neighbours import NONE, SITTING_SECONDS, Neighbours
+from mcp_memory.search.neighbours import SITTING_SECONDS, Neighbours
 
 words = st.sampled_from(["tea", "cup", "咖啡"])
 turns = st.lists(
@@ -69,7 +70,7 @@ def index_of(said, asked_after=()):
         index.add(terms)
         neighbours.add(thread, when)
         if number in asked_after:
-            index.weigh(index.idf(["tea"]), neighbours)
+            index.scores_around(index.idf(["tea"]), neighbours)
     return index, neighbours
 
 
@@ -78,8 +79,8 @@ def test_windows_score_as_if_each_were_one_text(said, query, asked_after, common
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lexical, "COMMON_PART", 1_000 if common else 0)
         index, neighbours = index_of(said, asked_after)
-        weighed = index.weigh(index.idf(query), neighbours)
-        again = index.weigh(index.idf(query), neighbours)
+        weighed = index.scores_around(index.idf(query), neighbours)
+        again = index.scores_around(index.idf(query), neighbours)
     if not neighbours.any:
         assert weighed.three is None
         return

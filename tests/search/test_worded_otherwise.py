@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from fakes import HashEmbedder
 
-from mcp_memory.search import asking
 from mcp_memory.search.index import SearchIndex
-from mcp_memory.search.queries import Filter, Question
+from mcp_memory.search.queries import Filter, Query, parse_query
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 embedder = HashEmbedder(dimension=32)
@@ -21,7 +20,7 @@ def index():
 
 
 def ask(index, query, vector, limit):
-    prepared = index.prepare(Question(query, MOMENT), Filter())
+    prepared = index.prepare(Query(query, MOMENT), Filter())
     return index.search(prepared, vector, offset=0, limit=limit)
 
 
@@ -87,7 +86,7 @@ def test_a_question_that_says_nothing_besides_a_time_finds_what_was_said_then(in
         month = (0, 35, 100, 150)[number % 4]
         put(index, number, said, embedder.embed_passages([said])[0], day=month + number // 4)
     now = MOMENT + timedelta(days=200)
-    question = asking.ask("2026年2月她说了什么？", (), now, ZoneInfo("UTC"))
+    question = parse_query("2026年2月她说了什么？", (), now, ZoneInfo("UTC"))
     prepared = index.prepare(question, Filter())
     vector = embedder.embed_query("年 月 2")
     found = index.search(prepared, vector, offset=0, limit=15).found

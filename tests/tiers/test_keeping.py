@@ -271,7 +271,7 @@ def test_an_index_made_by_another_analysis_is_not_used(live, monkeypatch):
 def test_the_stamp_changes_with_any_source_that_an_index_is_made_by(monkeypatch):
     plain = keeping.stamp()
     assert plain == keeping.stamp.__wrapped__()
-    for source in ("search.language.analysis", "search.passages", "findable"):
+    for source in ("search.language.analysis", "search.lexical", "findable"):
         monkeypatch.setattr(keeping, "_SOURCES", tuple(set(keeping._SOURCES) - {source}))
         assert keeping.stamp.__wrapped__() != plain
     monkeypatch.setattr(keeping, "_SOURCES", ("no_such_module",))

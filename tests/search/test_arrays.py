@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mcp_memory.search.select import POSITIVE, best
+from mcp_memory.search.arrays import POSITIVE, best
 
 
 def by_sorting(scores, limit):

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from mcp_memory.search.asking import ask
+from mcp_memory.search.queries import parse_query
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
     ],
 )
 def test_a_question_for_all_that_was_said_at_a_time_says_nothing_besides(question: str) -> None:
-    assert ask(question, ["Ana Lopez", "Ben"], NOW, ZoneInfo("UTC")).only_times
+    assert parse_query(question, ["Ana Lopez", "Ben"], NOW, ZoneInfo("UTC")).only_times
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_a_question_for_all_that_was_said_at_a_time_says_nothing_besides(questio
     ],
 )
 def test_a_question_that_says_more_or_names_no_time_is_not_for_a_time_alone(question: str) -> None:
-    assert not ask(question, ["Ana Lopez", "Ben"], NOW, ZoneInfo("UTC")).only_times
+    assert not parse_query(question, ["Ana Lopez", "Ben"], NOW, ZoneInfo("UTC")).only_times

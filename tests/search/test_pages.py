@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from fakes import HashEmbedder
 
-from mcp_memory.search.index import SearchIndex
-from mcp_memory.search.orders import Order, Orders
-from mcp_memory.search.queries import Filter, Question
+from mcp_memory.search.index import Order, Orders, SearchIndex
+from mcp_memory.search.queries import Filter, Query
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
@@ -22,16 +21,15 @@ def put(index, key, text, recorded=MOMENT):
 
 
 def page(index, offset, *, semantic):
-    prepared = index.prepare(Question("green tea", MOMENT), Filter(as_of=MOMENT))
+    prepared = index.prepare(Query("green tea", MOMENT), Filter(as_of=MOMENT))
     vector = embedder.embed_query("green tea") if semantic else None
     return index.search(prepared, vector, offset=offset, limit=4)
 
 
 @pytest.mark.parametrize("semantic", [True, False])
 @pytest.mark.parametrize("pinned", [3, 10, 1_000])
-def test_every_page_goes_on_where_the_last_one_ended(monkeypatch, semantic, pinned):
-    monkeypatch.setattr("mcp_memory.search.index.PINNED", pinned)
-    index: SearchIndex[int | str] = SearchIndex()
+def test_every_page_continues_where_the_last_one_ended(semantic, pinned):
+    index: SearchIndex[int | str] = SearchIndex(pinned=pinned)
     for number in range(30):
         put(index, number, "tea " * (number % 5 + 1) + "green " * (number % 3) + f"cup{number}")
     ranking = page(index, 0, semantic=semantic)
@@ -50,13 +48,12 @@ def test_every_page_goes_on_where_the_last_one_ended(monkeypatch, semantic, pinn
     assert sorted(seen) == [n for n in range(30) if n in shown or n not in gone]
 
 
-def test_orders_that_were_not_used_for_long_are_dropped(monkeypatch):
-    monkeypatch.setattr("mcp_memory.search.orders._KEPT", 2)
-    orders = Orders()
+def test_orders_that_were_used_longest_ago_are_dropped():
+    orders = Orders(most=2)
     kept = [Order(documents=None, scores=None, total=n) for n in range(3)]  # type: ignore[arg-type]  # unread
-    orders.keep("a", kept[0])
-    orders.keep("b", kept[1])
+    orders.add("a", kept[0])
+    orders.add("b", kept[1])
     assert orders.get("a") is kept[0]
-    orders.keep("c", kept[2])
+    orders.add("c", kept[2])
     assert orders.get("b") is None
     assert (orders.get("a"), orders.get("c")) == (kept[0], kept[2])
