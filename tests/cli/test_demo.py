@@ -1,4 +1,4 @@
-"""The demonstration: its conversation, its script, and one run against the real server."""
+"""The demo: its conversation, its script, and one run against the real server."""
 
 import io
 import itertools
@@ -182,7 +182,7 @@ def run_demo(*arguments, **settings):
 
 
 @pytest.mark.slow
-def test_the_demonstration_finds_everything_it_asks_for_and_leaves_nothing_behind(tmp_path):
+def test_the_demo_finds_everything_it_asks_for_and_leaves_nothing_behind(tmp_path):
     result = run_demo("--fast", TMPDIR=str(tmp_path), TEMP=str(tmp_path), TMP=str(tmp_path))
     assert result.returncode == 0, result.stdout + result.stderr
     shown = " ".join(result.stdout.split())
@@ -192,7 +192,7 @@ def test_the_demonstration_finds_everything_it_asks_for_and_leaves_nothing_behin
         "the window was full",
         "written by: extractive",
         "written by: client",
-        "both are there with their dates",
+        "both are found with their dates",
     ):
         assert line in shown
     total = len(QUESTIONS) + len(RECOLLECTIONS)

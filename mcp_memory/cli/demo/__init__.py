@@ -1,4 +1,4 @@
-"""`mcp-memory demo`: a long conversation in a small window, played against a real server."""
+"""`mcp-memory demo`: a long conversation in a small context window, with a real server."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from io import TextIOWrapper
 
 import click
 
-# Long enough to read a line, short enough for the whole to stay under a minute.
+# Long enough to read a line, short enough for the demo to stay under a minute.
 PAUSE_SECONDS = 0.25
+# The width without a terminal: most lines fit; by judgement.
 PLAIN_COLUMNS = 110
+# What a shell reports for a process that SIGINT ended: 128 + 2.
 INTERRUPTED = 130
 
 
@@ -21,19 +23,19 @@ INTERRUPTED = 130
     default=6000,
     show_default=True,
     metavar="TOKENS",
-    help="Size of the context window to play with. A small one overflows more often.",
+    help="Size of the context window. A smaller one overflows more often.",
 )
 @click.option("--fast", is_flag=True, help="Don't pause between the lines.")
 def demo(window_tokens: int, *, fast: bool) -> None:
-    """Show in a minute what paging is.
+    """Show in a minute what memory and paging do.
 
-    Starts a server on a temporary database, feeds it a conversation of half a year that is
-    larger than its window, lets a scripted agent save what matters when the server warns, and
-    then asks about details that left the window long ago. Nothing of yours is read or changed.
+    Starts a server on a temporary database and feeds it a conversation of half a year that is
+    larger than its context window. A scripted agent saves what matters when the server warns.
+    Then it asks about details that left the window long ago. Your data is not touched.
 
     Exit status 1: a question was not answered by the first five hits.
     """
-    # Other commands must not wait for the SDK, nor the SDK for a `--help`.
+    # Imported here, so that other commands and `--help` don't wait for the SDK.
     import anyio
     from rich.console import Console
 
@@ -41,7 +43,7 @@ def demo(window_tokens: int, *, fast: bool) -> None:
     from mcp_memory.cli.demo.show import Show
 
     for stream in (sys.stdout, sys.stderr):
-        # The conversation has Chinese in it, and not every console has.
+        # The conversation contains Chinese, which not every console can show.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     terminal = sys.stdout.isatty()
@@ -50,7 +52,7 @@ def demo(window_tokens: int, *, fast: bool) -> None:
     try:
         answered = anyio.run(play, show, window_tokens)
     except KeyboardInterrupt:
-        click.echo("stopped; the temporary database is removed", err=True)
+        click.echo("stopped; the temporary database was deleted", err=True)
         sys.exit(INTERRUPTED)
     if not answered:
         sys.exit(1)

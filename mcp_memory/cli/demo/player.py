@@ -1,8 +1,7 @@
-"""Plays the conversation against a real server over stdio, and asks it about it afterwards.
+"""Plays the conversation to a real server over stdio, then asks questions about it.
 
-The agent's side is scripted (script.py). Everything that is shown as a reply came over the
-wire, and what counts as found is decided by the ids that the server gave when it took the
-messages.
+The agent's side is scripted (script.py). Every reply that is shown came over the wire.
+An answer counts as found by the id that the server assigned to the message.
 """
 
 from __future__ import annotations
@@ -32,16 +31,19 @@ from mcp_memory.models.tokenizer import Tokenizer
 from mcp_memory.settings import load_settings
 
 CONVERSATION = "main"
+# What a model reads without asking for a second page.
 FIRST_HITS = 5
-MODEL_SECONDS = 120.0
+# Downloading 34 MB and computing all vectors takes this long at most; by judgement.
+MODEL_SECONDS = 300.0
 POLL_SECONDS = 0.5
+# Small enough that the window fills up in several steps.
 BATCH_MESSAGES = 8
-# Messages further apart than this belong to two visits of the user.
+# Messages further apart than this belong to two visits of the user; the search uses the same.
 VISIT_GAP = timedelta(hours=6)
 
 
 def batches(messages: Sequence[Mapping[str, Any]]) -> Iterator[range]:
-    """Yield the indexes of whole visits, as many together as make a batch."""
+    """Yield the indexes of whole visits, several together until they fill a batch."""
     start = 0
     for index in range(1, len(messages)):
         gap = _at(messages[index]) - _at(messages[index - 1])
@@ -60,7 +62,7 @@ def _span(indexes: range) -> str:
 
 
 async def play(show: Show, window_tokens: int) -> bool:
-    """Play the whole demonstration on a temporary database.
+    """Play the whole demo on a temporary database.
 
     Returns:
         Whether every question was answered among the first hits.
@@ -82,11 +84,11 @@ class Demo:
 
     Attributes:
         messages: The conversation, oldest first.
-        tokens: Those of its texts.
-        ids: What the server called the messages, in their order.
-        due: The agent's calls that are still to be made.
-        saved: The ids of what was kept, by the name of the save.
-        evicted: How many messages left, by the author of the summary they went into.
+        tokens: The tokens of all texts.
+        ids: The ids that the server assigned to the messages, in their order.
+        due: The calls that the agent still has to make.
+        saved: The ids of stored memories, by the name of the save.
+        evicted: How many messages were evicted, by the author of their summary.
         windows: After each flush, the index of the oldest message in the window.
         alerts: The levels of the alerts that the server sent.
         budget: The server's budget before the first message.
@@ -117,20 +119,20 @@ class Demo:
         await self._close()
         await self._wait_for_model()
         asked = [await self._ask(question) for question in QUESTIONS]
-        self.show.heading("What the agent kept, asked of archival memory")
+        self.show.heading("Questions about what the agent stored (archival_memory_search)")
         asked += [await self._recollect(recollection) for recollection in RECOLLECTIONS]
         await self._sum_up(asked)
         return all(asked)
 
     async def rest(self) -> None:
-        """Give a person the time to read the last line."""
+        """Pause so that a person can read the last line."""
         await anyio.sleep(self.show.pause_seconds)
 
     async def _open(self) -> None:
         show, messages = self.show, self.messages
         self.budget = await self.wire.call("context_budget", {"conversation": CONVERSATION})
         limits, parts = self.budget["thresholds"], self.budget["parts"]
-        taken = ", ".join(f"{name} {tokens:,}" for name, tokens in parts.items() if tokens)
+        used = ", ".join(f"{name} {tokens:,}" for name, tokens in parts.items() if tokens)
         show.heading("A long conversation, a limited window")
         first, last = messages[0]["created_at"][:10], messages[-1]["created_at"][:10]
         show.say(
@@ -141,14 +143,14 @@ class Demo:
             f"{last}."
         )
         show.say(
-            f"The window has {self.budget['window_tokens']:,} tokens. Taken before the first "
-            f"message: {taken}."
+            f"The window has {self.budget['window_tokens']:,} tokens. In use before the first "
+            f"message: {used}."
         )
         show.say(
             f"At {limits['warn_at']:.0%} the server warns (| in the bar). At "
             f"{limits['flush_at']:.0%} the oldest messages leave until "
-            f"{limits['keep_after_flush']:.0%} is used: they go into a summary, and stay "
-            "searchable for ever. #7 is the message with index 7."
+            f"{limits['keep_after_flush']:.0%} is used: a summary replaces them, and search still "
+            "finds them. #7 is the message with index 7."
         )
         show.heading("The conversation comes in (conversation_append)")
 
@@ -171,23 +173,25 @@ class Demo:
                 await self._save()
 
     def _show_alert(self, alert: str, level: str) -> None:
-        """Show the first alert of a level as it was sent, and of the later ones a line."""
+        """Show the first alert of each level in full, and later ones as one line."""
         if level in self.alerts:
             self.show.line(f"alert: {clip(alert, 200)}")
         else:
             self.show.quote("the server's alert", alert)
         if not self.alerts:
-            self.show.say("  So the agent keeps what matters, as its script says:")
+            self.show.say("  So the agent saves what matters (this is scripted):")
         self.alerts.add(level)
 
     async def _save(self) -> None:
-        """Make every call of the script that is due."""
+        """Make the scripted calls that are due."""
         while self.due and self.due[0].places[-1][0] < len(self.ids):
             save = self.due.pop(0)
             reply = await self._shown(save.tool, self._arguments(save))
             chunks = save.arguments.get("chunks", ())
             if self.windows and any(chunk["start_index"] < self.windows[-1] for chunk in chunks):
-                self.show.line("  (they had left the window already; recall memory has them)")
+                self.show.line(
+                    "  (these had left the window already; recall memory still has them)"
+                )
             if save.name:
                 self.saved[save.name] = reply["ids"] if "ids" in reply else [reply["id"]]
             await self.rest()
@@ -205,7 +209,7 @@ class Demo:
         return reply
 
     async def _show_flush(self, why: str, flush: Mapping[str, Any]) -> None:
-        """Show what left, and the summary: whole-ish when its author is new, else a line."""
+        """Show what left and the summary: mostly in full if its author is new, else one line."""
         author = flush["author"]
         known = author in self.evicted
         self.evicted[author] += flush["evicted"]
@@ -224,27 +228,27 @@ class Demo:
         await self.rest()
 
     async def _explain(self, reply: Mapping[str, Any]) -> None:
-        """Say once why a small window stays fuller than its target."""
+        """Say once why a small window remains fuller than its target."""
         target = self.budget["thresholds"]["keep_after_flush"]
         if reply["pressure"] <= target or len(self.windows) > 1:
             return
         budget = await self.wire.call("context_budget", {"conversation": CONVERSATION})
         fixed = budget["used_tokens"] - budget["parts"]["queue"]
         self.show.line(
-            f"over {target:.0%} still: tools, core and summary alone take {fixed:,} tokens"
+            f"still over {target:.0%}: tools, core and summary alone use {fixed:,} tokens"
         )
 
     async def _close(self) -> None:
-        """Let the agent save the rest and flush once by itself, with a summary of its own."""
-        self.show.heading("The conversation pauses: the agent makes room by itself")
+        """Let the agent save the rest and flush once, with a summary of its own."""
+        self.show.heading("The conversation pauses: the agent makes room (conversation_flush)")
         await self._save()
         flush = await self._shown(
             "conversation_flush", {"conversation": CONVERSATION, "summary": SUMMARY}
         )
-        await self._show_flush("asked for by the agent, with a summary of its own", flush)
+        await self._show_flush("by the agent, with its own summary", flush)
 
     async def _wait_for_model(self) -> None:
-        self.show.heading("Questions, asked of the whole history (conversation_search)")
+        self.show.heading("Questions about the whole history (conversation_search)")
         state = await self._embedding()
         if state in {"downloading", "loading"}:
             with self.show.wait(f"The embedding model is {state}; waiting for it …"):
@@ -259,14 +263,14 @@ class Demo:
             )
 
     async def _embedding(self) -> str:
-        """Return the model's state; `loading` as long as texts wait for their vectors."""
+        """Return the model's state; `loading` while texts wait for their vectors."""
         embedding = json.loads(await self.wire.read("memory://status"))["embedding"]
         state = str(embedding["state"])
         waiting = embedding["pending"] + embedding["windows_pending"]
         return "loading" if state == "ready" and waiting else state
 
     async def _hits(self, tool: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the first hits of a search, over as many pages as its replies have."""
+        """Return the first hits of a search, from several pages if needed."""
         self.show.call(tool, arguments)
         reply = await self.wire.call(tool, arguments)
         hits = list(reply["results"])
@@ -294,7 +298,7 @@ class Demo:
             where = f"#{hit['index']}, {hit['at'][:10]}, {self._left(hit['index'])}"
             self.show.found(rank, where, around(hit["text"], words, self._columns()))
         if len(found) > 1 and None not in found:
-            self.show.line("  both are there with their dates: the later one holds")
+            self.show.line("  both are found with their dates: the later one is true")
         self._note(question.text, question.kind, found)
         await self.rest()
         return None not in found
@@ -354,8 +358,8 @@ class Demo:
         budget = await self.wire.call("context_budget", {"conversation": CONVERSATION})
         counts, window = budget["counts"], budget["window_tokens"]
         rows = (
-            ("messages taken in", f"{len(self.ids)}"),
-            ("tokens of their text", f"{self.tokens:,}, counted here"),
+            ("messages received", f"{len(self.ids)}"),
+            ("tokens of their text", f"{self.tokens:,}"),
             ("tokens of the window", f"{window:,}"),
             ("tokens in use now", f"{budget['used_tokens']:,}, {budget['pressure']:.0%}"),
             ("messages evicted", f"{self.evicted.total()}; into a summary: {by}"),
@@ -365,8 +369,8 @@ class Demo:
         )
         self.show.table("In numbers", rows)
         self.show.say(
-            "The questions were written together with the conversation: this shows how it works, "
-            "not how often."
+            "The questions were written for this conversation: they show how search works, not how "
+            "well it works in general."
         )
 
 

@@ -1,7 +1,7 @@
-"""What the demonstration plays: the conversation, what its agent keeps, and the questions.
+"""The script of the demo: the conversation, what its agent saves, and the questions.
 
-The server knows nothing of it. Every place in the conversation is named by its index and by
-words that stand there, so that a test can hold the one against the other.
+The server knows nothing of it. A place in the conversation has an index and words that
+occur there, so that a test can check one against the other.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-# A message's 0-based index, and words that stand in it.
+# A message's 0-based index, and words that occur in it.
 Place = tuple[int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """One call the agent makes when it is told that messages will soon leave.
+    """One call that the agent makes when the server warns.
 
     Attributes:
-        places: What the call builds on, the last place last: it is made at the first occasion
-            after that one.
+        places: The messages that the call is based on, the last one last: the call is made
+            at the first opportunity after it.
         tool: The tool's name.
         arguments: The tool's arguments.
-        name: What to remember the stored ids by, if anything asks for them later.
-        of: The name whose id goes into the arguments as `id`.
+        name: The name under which the stored ids are remembered for later steps.
+        of: The name whose id becomes the argument `id`.
     """
 
     places: tuple[Place, ...]
@@ -40,8 +40,8 @@ class Save:
 class Question:
     """A question about the conversation, and the messages that answer it.
 
-    `answers` stand in the order in which they were said. With two of them the fact has changed:
-    both must be found, and the later one holds.
+    `answers` are in the order in which they were said. Two of them mean that the fact changed:
+    both must be found, and the later one is true.
     """
 
     text: str
@@ -51,9 +51,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Recollection:
-    """A question about what the agent kept; `name` is the name of the save that answers it.
+    """A question about what the agent stored; `name` is the save that answers it.
 
-    The hit has to contain `must_say`, and must not contain `must_not_say`, the superseded text.
+    The hit must contain `must_say` and must not contain `must_not_say`, the replaced text.
     """
 
     text: str
@@ -68,7 +68,7 @@ def load_conversation() -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _keep(start: Place, end: Place, *, kind: str, context: str, name: str = "") -> Save:
+def _store(start: Place, end: Place, *, kind: str, context: str, name: str = "") -> Save:
     chunk = {"start_index": start[0], "end_index": end[0], "context": context, "kind": kind}
     return Save((start, end), "store_memories", {"chunks": [chunk]}, name=name)
 
@@ -83,7 +83,7 @@ SAVES: tuple[Save, ...] = (
             "(partner, from Ghent) and Pekoe (dog, 11, terrier mix, heart murmur).",
         },
     ),
-    _keep(
+    _store(
         (13, "ultrasound done"),
         (16, "alibi"),
         kind="episode",
@@ -101,13 +101,13 @@ SAVES: tuple[Save, ...] = (
         },
         name="staging",
     ),
-    _keep(
+    _store(
         (23, "HRN-4417"),
         (26, "impossibility alarm"),
         kind="technical",
         context="heron's error codes and what each of them means.",
     ),
-    _keep(
+    _store(
         (45, "Redis Streams or just a table"),
         (50, "XAUTOCLAIM"),
         kind="project",
@@ -123,7 +123,7 @@ SAVES: tuple[Save, ...] = (
             "iron every other day.",
         },
     ),
-    _keep(
+    _store(
         (98, "Flights: 1 August"),
         (102, "Q7XR2M"),
         kind="episode",
@@ -138,7 +138,7 @@ SAVES: tuple[Save, ...] = (
         },
         of="staging",
     ),
-    _keep(
+    _store(
         (121, "retro of shadow mode"),
         (126, "Then this is the state"),
         kind="project",
@@ -161,7 +161,7 @@ SAVES: tuple[Save, ...] = (
     ),
     Save(((171, "2.5 mg"),), "finish_rethinking_memory", {}),
 )
-"""In the order in which they are made; the last places ascend."""
+"""In the order of the calls, by their last place."""
 
 SUMMARY = """\
 Goals: keep track of Hanna's year: the move, heron at work, Pekoe's health, family.
@@ -173,7 +173,7 @@ Details: staging database stg-heron.internal:6543. Pekoe: pimobendan 2.5 mg twic
 16 June. No pistachio, no cashew.
 Next: heron in the second cold store, Halle, by 1 October; a zone and a lane parser per site.
 To look up: search "error codes", "flights", "Pekoe checkup", "notice letter", "first truck"."""
-"""The agent's own summary, passed to the one flush that it asks for at the end."""
+"""The agent's own summary, passed to its flush at the end."""
 
 QUESTIONS: tuple[Question, ...] = (
     Question(
@@ -208,9 +208,8 @@ QUESTIONS: tuple[Question, ...] = (
         ((13, "pimobendan, 1.25 mg twice a day"), (170, "2.5 mg twice a day from tonight")),
     ),
 )
-
-"""Written together with the conversation; a phrasing that missed ("Which dishes gave me an
-allergic reaction?", rank 7) was replaced. They show how search works and measure nothing."""
+"""Written for this conversation. One wording that missed the first five hits ("Which dishes gave
+me an allergic reaction?", rank 7) was replaced: they show how search works and measure nothing."""
 
 RECOLLECTIONS: tuple[Recollection, ...] = (
     Recollection(

@@ -1,6 +1,6 @@
-"""How the demonstration looks: bars, calls and tables, on a terminal and in a plain file alike.
+"""The output of the demo: bars, calls and tables, on a terminal or in a plain file.
 
-Whatever came from the server or the conversation is printed as text, never as markup.
+Texts of the server and the conversation are printed as they are, never as markup.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def around(text: str, words: str, chars: int = 150) -> str:
 
 
 def bar(pressure: float, warn_at: float) -> str:
-    """Return a bar of fixed width; `|` marks the threshold of the warning."""
+    """Return a bar of fixed width; `|` marks the warning threshold."""
     filled = min(BAR_CELLS, round(pressure * BAR_CELLS))
     cells = ["█"] * filled + ["·"] * (BAR_CELLS - filled)
     if filled <= (mark := min(BAR_CELLS - 1, round(warn_at * BAR_CELLS))):
@@ -56,11 +56,11 @@ def call_line(tool: str, arguments: Mapping[str, Any], chars: int = 96) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """The reader's view of the demonstration.
+    """Prints the demo for a reader.
 
     Attributes:
-        console: Where it is printed.
-        pause_seconds: How long to rest after a line, so that a person can follow.
+        console: Where to print.
+        pause_seconds: How long to pause after a line, so that a person can follow.
     """
 
     console: Console
@@ -72,11 +72,11 @@ class Show:
         self.console.print(Rule(Text(text, style="bold"), align="left"))
 
     def say(self, text: str) -> None:
-        """Say something in the demonstration's own voice."""
+        """Print a comment of the demo itself."""
         self.console.print(Text(text))
 
     def append(self, reply: Mapping[str, Any], span: str, dates: str, warn_at: float) -> None:
-        """Show a batch that came in, and how full the window is after it."""
+        """Show a batch of messages, and how full the window is after it."""
         level = reply["level"]
         line = Text(f"{span:<10} {dates:<14} ")
         line.append(bar(reply["pressure"], warn_at), style=STYLES.get(level, ""))
@@ -86,26 +86,26 @@ class Show:
         self.console.print(line)
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> None:
-        """Show a call of a tool, before its reply."""
+        """Show a tool call, before its reply."""
         line = Text("  → ", style="cyan")
         line.append(clip(call_line(tool, arguments), self.console.width - 4), style="bold")
         self.console.print(line)
 
     def reply(self, text: str) -> None:
-        """Show in a line what came back."""
+        """Show a reply in one line."""
         self.line(f"  ← {text}", style="cyan")
 
     def line(self, text: str, *, style: str = "dim") -> None:
-        """Show one indented line, cut where the console ends."""
+        """Show one indented line, cut at the width of the console."""
         self.console.print(Text("  " + text, style=style), no_wrap=True, overflow="ellipsis")
 
     def quote(self, title: str, text: str) -> None:
-        """Show a text as the server sent it."""
+        """Show a text exactly as the server sent it."""
         panel = Panel(Text(text.strip()), title=Text(title), title_align="left", padding=(0, 1))
         self.console.print(Padding(panel, (0, 0, 0, 2)))
 
     def found(self, rank: int | None, where: str, text: str) -> None:
-        """Show a hit that answers the question, or with no rank that there is none."""
+        """Show the hit that answers a question; without a rank, that it wasn't found."""
         line = Text("    ")
         if rank is None:
             line.append("not found", style="bold red")
@@ -115,13 +115,13 @@ class Show:
         self.line(f"    {text}", style="bold")
 
     def wait(self, text: str) -> Status:
-        """Return a context that shows that something is being waited for."""
+        """Return a context manager that shows what the demo is waiting for."""
         if not self.console.is_terminal:
             self.say(text)
         return self.console.status(Text(text))
 
     def table(self, title: str, rows: Iterable[Sequence[str]], columns: Sequence[str] = ()) -> None:
-        """Show a table, with a header if it is given."""
+        """Show a table, with a header if there are columns."""
         table = Table(
             *columns,
             title=Text(title, style="bold"),

@@ -1,4 +1,4 @@
-"""A real server of its own for the demonstration, and a client's connection to it over stdio."""
+"""A real server for the demo, and a client connected to it over stdio."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from mcp.client.stdio import stdio_client
 
 from mcp_memory.values.errors import MemoryFault
 
+# No call takes this long unless the server hangs; by judgement.
 REPLY_SECONDS = 60.0
 SERVER_ARGUMENTS = ("-m", "mcp_memory")
 _TRACEBACK = "Traceback "
-# They say which model it is and where its files are. Any other setting would change the
-# story, or call a summarizer that costs money.
-KEPT_SETTINGS = ("MCP_MEMORY_CACHE_DIR", "MCP_MEMORY_EMBEDDING_MODEL", "MCP_MEMORY_OFFLINE")
+# Which model, and where its files are. Any other setting would change the story, or call a
+# summarizer that costs money.
+PASSED_SETTINGS = ("MCP_MEMORY_CACHE_DIR", "MCP_MEMORY_EMBEDDING_MODEL", "MCP_MEMORY_OFFLINE")
 
 
 def server_environment(folder: Path, window_tokens: int) -> dict[str, str]:
-    """Return the environment of the server: ours, with a database and a window of its own."""
+    """Return the server's environment: ours, with another database and window."""
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.upper().startswith("MCP_MEMORY_") or name.upper() in KEPT_SETTINGS
+        if not name.upper().startswith("MCP_MEMORY_") or name.upper() in PASSED_SETTINGS
     }
     return inherited | {
         "MCP_MEMORY_DB": str(folder / "demo.duckdb"),
@@ -40,7 +41,7 @@ def server_environment(folder: Path, window_tokens: int) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """The calls of a client; what they return came from the server, unchanged."""
+    """The calls of a client, returning the server's replies unchanged."""
 
     client: Client
 
@@ -66,14 +67,14 @@ class Wire:
 async def temporary_server(
     window_tokens: int, *, arguments: Sequence[str] = SERVER_ARGUMENTS
 ) -> AsyncIterator[Wire]:
-    """Start a server on a temporary database; both are gone when the block is left.
+    """Start a server on a temporary database; both are removed at the end of the block.
 
     Args:
-        window_tokens: The context window that the server is told to manage.
-        arguments: What this Python runs as the server.
+        window_tokens: The context window that the server manages.
+        arguments: The arguments of this Python that start the server.
 
     Raises:
-        MemoryFault: If the server does not start, stops on the way or refuses a call.
+        MemoryFault: If the server does not start, stops early or refuses a call.
     """
     with TemporaryDirectory(prefix="mcp-memory-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -83,7 +84,7 @@ async def temporary_server(
             args=list(arguments),
             env=server_environment(folder, window_tokens),
         )
-        # Its log would run into what is shown; it is read when the server dies.
+        # Its log would mix with the output; it is read if the server dies.
         with log.open("w", encoding="utf-8") as errors:
             try:
                 async with Client(
@@ -96,7 +97,7 @@ async def temporary_server(
             except (MCPError, MemoryFault, OSError) as error:
                 raise _fault(error, log) from error
             except ExceptionGroup as group:
-                # The SDK runs the connection in a task group, which wraps what comes out of it.
+                # The SDK runs the connection in a task group, which wraps exceptions.
                 for leaf in _leaves(group):
                     if isinstance(leaf, (MCPError, MemoryFault, OSError)):
                         raise _fault(leaf, log) from group
@@ -113,15 +114,15 @@ def _leaves(group: ExceptionGroup[Exception]) -> Iterator[Exception]:
 
 def _fault(error: Exception, log: Path) -> MemoryFault:
     said = _last_words(log.read_text(encoding="utf-8", errors="replace"))
-    what = str(error) if isinstance(error, MemoryFault) else f"its server is gone ({error})"
-    return MemoryFault(f"the demonstration can't go on: {what}{said}")
+    what = str(error) if isinstance(error, MemoryFault) else f"the server has stopped ({error})"
+    return MemoryFault(f"the demo stopped: {what}{said}")
 
 
 def _last_words(log: str) -> str:
-    """Return what a server's log says at its end: its last traceback, or its last line."""
+    """Return the end of a server's log: its last traceback or its last line."""
     lines = [line.rstrip() for line in log.splitlines() if line.strip()]
     if not lines:
         return ""
-    last = f"; the last line of the server's log: {lines[-1].strip()}"
+    last = f"; last line of the server's log: {lines[-1].strip()}"
     traced = [number for number, line in enumerate(lines) if line.startswith(_TRACEBACK)]
     return "\n".join([last, *lines[traced[-1] : -1]]) if traced else last
