@@ -8,51 +8,54 @@ are timed in turn with a bare server of the SDK and with the reference server.
 from __future__ import annotations
 
 import argparse
-import random
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from rich.table import Table
-
-from benchmarks import starts, texts
+from benchmarks import BenchmarkFault, harness, servers
 from benchmarks.client import Clients, Command, RawClient
-from benchmarks.harness import (
-    SERVER,
-    BenchmarkFault,
-    environment,
-    err,
-    machine,
-    out,
-    positive,
-    run_blocking,
-    write_json,
-)
+from benchmarks.harness import database, err, kill_owner, owner_pid
+from benchmarks.latency import FLOOR_TOOL, REFUSED_TOOL
 from benchmarks.metrics import Latency
-from benchmarks.procfs import Usage, kill_owner, owner_pid, usage
+from benchmarks.procfs import Usage, usage
 
 CLIENTS: Final = (1, 4, 16)
 CALLS: Final = 50
 STARTS: Final = 10
-SEED: Final = 20_231_012
+ROUNDS: Final = 8
+BLOCK_CALLS: Final = 55
+SETTLING_CALLS: Final = 5
 LOAD_SECONDS: Final = 600.0
-EMBEDDING_SECONDS: Final = 120.0
 READY_SECONDS: Final = 60.0
 OWNER_IDLE_SECONDS: Final = 5
-"""An owner that the benchmark couldn't end goes by itself soon after."""
+"""An owner that the benchmark couldn't end exits by itself soon after."""
 
+# Set by judgement: a host starts its servers one after the other, and a warm start should not
+# be noticed; a cold one and a trivial call may cost what any server of the SDK costs.
 GOAL_WARM: Final = 0.1
 GOAL_COLD: Final = 1.3
 GOAL_TRIVIAL: Final = 1.0
 GOAL_SHIM_MB: Final = 16.0
+
+WARM: Final = "warm"
+COLD: Final = "cold"
+BARE: Final = "bare"
+REFERENCE: Final = "reference"
+LABELS: Final = {
+    WARM: "ours, the owner runs",
+    COLD: "ours, no owner",
+    BARE: "a bare server of the SDK",
+    REFERENCE: f"{servers.NPM_PACKAGE} {servers.NPM_VERSION}",
+}
+
+Call = tuple[RawClient, str]
+"""A connection and the tool that is called without arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One load: so many clients at the same time, and what was left of what they stored.
+    """Clients that work at the same time, and what was left of what they stored.
 
-    `kept` of the `acknowledged` were read back, `total` stood in the database.
+    `kept` of the `acknowledged` were read back, `total` were in the database.
     """
 
     clients: int
@@ -115,23 +118,6 @@ class Load:
         }
 
 
-def our_server(db: Path) -> Command:
-    """Return how our server is started on a database."""
-    settings = environment(db, owner_idle_seconds=OWNER_IDLE_SECONDS)
-    return Command(SERVER, settings, db.parent)
-
-
-@contextmanager
-def database(folder: Path, name: str) -> Iterator[Path]:
-    """Give the path of a new database; its owner is ended with the block."""
-    db = folder / name / "memory.duckdb"
-    db.parent.mkdir()
-    try:
-        yield db
-    finally:
-        kill_owner(db)
-
-
 def work(client: RawClient, contents: Sequence[str], queries: Sequence[str]) -> Work:
     """Store and search in turn; what is refused is noted, and the client goes on."""
     done = Work()
@@ -155,15 +141,15 @@ def put_load(db: Path, count: int, calls: int) -> Load:
     Raises:
         BenchmarkFault: A client can't connect, or nothing was answered.
     """
-    jobs = plan(count, calls)
-    command = our_server(db)
+    texts = harness.Texts()
+    command = harness.server(db, owner_idle_seconds=OWNER_IDLE_SECONDS)
     with ThreadPoolExecutor(count) as threads, Clients(LOAD_SECONDS) as clients:
         connected = [clients.start(command) for _ in range(count)]
         for client in connected:
             client.initialize()
-        connected[0].wait_until_embedded(timeout_seconds=EMBEDDING_SECONDS)
+        connected[0].wait_until_embedded()
         for client in connected:
-            client.tool("core_memory_view", {})  # The first call of a connection opens its memory.
+            client.tool(FLOOR_TOOL, {})  # The first call of a connection opens its memory.
 
         ready = threading.Barrier(count + 1)
 
@@ -172,14 +158,13 @@ def put_load(db: Path, count: int, calls: int) -> Load:
             return work(client, contents, queries)
 
         futures = [
-            threads.submit(job, client, *texts_of)
-            for client, texts_of in zip(connected, jobs, strict=True)
+            threads.submit(job, client, texts.contents(calls), texts.queries(calls))
+            for client in connected
         ]
         ready.wait(READY_SECONDS)
         began = time.perf_counter()
         done = [future.result() for future in futures]
         seconds = time.perf_counter() - began
-
         shims = tuple(filter(None, (usage(client.pid) for client in connected)))
         owner = owner_pid(db)
         owner_usage = None if owner is None else usage(owner)
@@ -201,7 +186,7 @@ def _summed(
     stored: dict[str, str] = {}
     for part in done:
         stored |= part.stored
-    acknowledged = sum(len(part.store_seconds) for part in done)
+    stores = list(chain.from_iterable(part.store_seconds for part in done))
     searches = list(chain.from_iterable(part.search_seconds for part in done))
     if not searches:
         raise BenchmarkFault("no call was answered")
@@ -209,10 +194,10 @@ def _summed(
     return Load(
         clients=len(done),
         seconds=seconds,
-        store=Latency.of(list(chain.from_iterable(part.store_seconds for part in done))),
+        store=Latency.of(stores),
         search=Latency.of(searches),
         refused=len(refusals),
-        acknowledged=acknowledged,
+        acknowledged=len(stores),
         kept=kept,
         total=total,
         shims=shims,
@@ -238,123 +223,255 @@ def _is_there(client: RawClient, memory: str, content: str) -> bool:
         return False
 
 
-def plan(count: int, calls: int) -> list[tuple[list[str], list[str]]]:
-    """Return the texts and questions of each client: all different, the same in every run."""
-    rng = random.Random(SEED)
-    contents = texts.distinct(partial(texts.memory, rng), count * calls)
-    queries = texts.distinct(partial(texts.query, rng), count * calls)
-    return [
-        (contents[start : start + calls], queries[start : start + calls])
-        for start in range(0, count * calls, calls)
-    ]
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """From the start of a process to its answer to `initialize`, by the keys of `LABELS`."""
+
+    kinds: Mapping[str, Latency]
+
+    def ratio(self, kind: str) -> float:
+        """Return the median start of a kind, the bare server's being 1."""
+        return self.kinds[kind].p50_ms / self.kinds[BARE].p50_ms
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as they stand in the JSON."""
+        return {
+            kind: {**latency.as_dict(), "ratio": round(self.ratio(kind), 4)}
+            for kind, latency in self.kinds.items()
+        }
 
 
-def verdicts(loads: Sequence[Load], started: starts.Starts, trivial: starts.Trivial) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Trivial:
+    """Calls that do next to nothing: `view` one that replies, `refused` one to no tool.
+
+    The bare server's tool gives the same reply as ours.
+    """
+
+    view: Latency
+    bare_view: Latency
+    refused: Latency
+    bare_refused: Latency
+
+    @property
+    def ratio(self) -> float:
+        """The median of `view`, the bare server's being 1."""
+        return self.view.p50_ms / self.bare_view.p50_ms
+
+    @property
+    def refused_ratio(self) -> float:
+        """The median of `refused`, the bare server's being 1."""
+        return self.refused.p50_ms / self.bare_refused.p50_ms
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as they stand in the JSON."""
+        return {
+            "view": self.view.as_dict(),
+            "bare_view": self.bare_view.as_dict(),
+            "refused": self.refused.as_dict(),
+            "bare_refused": self.bare_refused.as_dict(),
+            "ratio": round(self.ratio, 4),
+            "refused_ratio": round(self.refused_ratio, 4),
+        }
+
+
+def measure_beside(folder: Path, times: int) -> tuple[Starts, Trivial]:
+    """Time starts and trivial calls of our server, and of others beside it.
+
+    Args:
+        folder: For databases and the other servers.
+        times: How many starts of each kind.
+
+    Raises:
+        BenchmarkFault: A server fails.
+    """
+    with (
+        database(folder, WARM) as warm_db,
+        database(folder, COLD) as cold_db,
+        Clients(LOAD_SECONDS + times * LOAD_SECONDS) as clients,
+    ):
+        warm, cold = (
+            harness.server(db, owner_idle_seconds=OWNER_IDLE_SECONDS) for db in (warm_db, cold_db)
+        )
+        ours = clients.start(warm)
+        ours.initialize()
+        ours.wait_until_embedded()
+        reply = ours.ask("tools/call", {"name": FLOOR_TOOL, "arguments": {}})
+        time_start(cold)  # It makes the database, so that a start finds one.
+        commands = {
+            WARM: warm,
+            COLD: cold,
+            BARE: servers.bare_server(folder, reply, warm.environment),
+        }
+        reference = servers.reference_server(folder / "npm", warm.environment)
+        if reference is not None:
+            commands[REFERENCE] = reference
+        started = time_starts(commands, partial(kill_owner, cold_db), times)
+        bare = clients.start(commands[BARE])
+        bare.initialize()
+        seconds = time_calls(
+            {
+                "view": (ours, FLOOR_TOOL),
+                "bare_view": (bare, servers.BARE_TOOL),
+                "refused": (ours, REFUSED_TOOL),
+                "bare_refused": (bare, REFUSED_TOOL),
+            }
+        )
+        return started, Trivial(**{name: Latency.of(taken) for name, taken in seconds.items()})
+
+
+def time_starts(
+    commands: Mapping[str, Command], end_cold: Callable[[], None], times: int
+) -> Starts:
+    """Start each server in turn, `times` times; the first round is not counted."""
+    seconds: dict[str, list[float]] = {kind: [] for kind in commands}
+    with harness.progress() as bar:
+        task = bar.add_task("starts", total=(times + 1) * len(commands))
+        for number in range(times + 1):
+            for kind, command in commands.items():
+                if kind == COLD:
+                    end_cold()
+                taken = time_start(command)
+                if number:
+                    seconds[kind].append(taken)
+                bar.advance(task)
+    return Starts({kind: Latency.of(taken) for kind, taken in seconds.items()})
+
+
+def time_start(command: Command) -> float:
+    """Return the seconds from the start of a server to its answer to `initialize`."""
+    with Clients(LOAD_SECONDS) as clients:
+        began = time.perf_counter()
+        client = clients.start(command)
+        client.initialize()
+        seconds = time.perf_counter() - began
+        client.close()
+    return seconds
+
+
+def time_calls(calls: Mapping[str, Call], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Time calls of several servers by the same client, in blocks of one kind, in turn.
+
+    Returns:
+        The seconds of each call by the names in `calls`, without the first of each block.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds):
+        # From round to round the order is reversed: each follows each.
+        for name, (client, tool) in list(calls.items())[:: -1 if number % 2 else 1]:
+            for call in range(BLOCK_CALLS):
+                began = time.perf_counter()
+                client.answer("tools/call", {"name": tool, "arguments": {}})
+                if call >= SETTLING_CALLS:
+                    seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def verdicts(loads: Sequence[Load], started: Starts, trivial: Trivial) -> list[str]:
     """Return a line for each goal; ratios are of medians, to the bare server of the same run."""
     lines = [
-        f"kept with {load.clients} clients: {load.kept} of {load.acknowledged} acknowledged, "
-        f"{load.total} stored, {load.refused} refused: {'met' if load.is_whole else 'MISSED'}"
+        harness.verdict(
+            f"kept with {load.clients} clients",
+            f"{load.kept} of {load.acknowledged} acknowledged, {load.total} stored, "
+            f"{load.refused} refused",
+            "all once",
+            met=load.is_whole,
+        )
         for load in loads
     ]
-    for name, value, goal in (
-        ("warm start / bare start", started.ratio("warm"), GOAL_WARM),
-        ("cold start / bare start", started.ratio("cold"), GOAL_COLD),
-        ("core_memory_view / the same reply of the bare server", trivial.ratio, GOAL_TRIVIAL),
-    ):
-        lines.append(f"{name}: {value:.2f}, goal {goal:g}: {_met(value <= goal)}")
-    sizes = [load.shim_mb for load in loads if load.shim_mb is not None]
-    if sizes:
-        lines.append(
-            f"memory of a shim: {max(sizes):.1f} MB, goal {GOAL_SHIM_MB:g} MB: "
-            f"{_met(max(sizes) <= GOAL_SHIM_MB)}"
+    lines += [
+        harness.verdict(name, f"{value:.2f}", f"{goal:g}", met=value <= goal)
+        for name, value, goal in (
+            ("warm start / bare start", started.ratio(WARM), GOAL_WARM),
+            ("cold start / bare start", started.ratio(COLD), GOAL_COLD),
+            ("core_memory_view / the same reply of the bare server", trivial.ratio, GOAL_TRIVIAL),
         )
-    else:
-        lines.append("memory of a shim: no verdict, there is no /proc here")
-    return lines
+    ]
+    sizes = [load.shim_mb for load in loads if load.shim_mb is not None]
+    if not sizes:
+        return [*lines, "memory of a shim: no verdict, there is no /proc here"]
+    return [
+        *lines,
+        harness.verdict(
+            "memory of a shim",
+            f"{max(sizes):.1f} MB",
+            f"{GOAL_SHIM_MB:g} MB",
+            met=max(sizes) <= GOAL_SHIM_MB,
+        ),
+    ]
 
 
-def _met(reached: bool) -> str:
-    return "met" if reached else "MISSED"
-
-
-def show(loads: Sequence[Load]) -> None:
-    """Print the table of the loads."""
-    table = Table(title="Clients at the same time; milliseconds, p50 / p95 / p99")
-    table.add_column("clients")
-    for load in loads:
-        table.add_column(str(load.clients), justify="right")
-    for label, cell in (
-        ("store", lambda load: _triple(load.store)),
-        ("search", lambda load: _triple(load.search)),
+def show(loads: Sequence[Load], started: Starts, trivial: Trivial) -> None:
+    """Print the tables."""
+    rows: list[tuple[str, Callable[[Load], object]]] = [
+        ("store", lambda load: load.store),
+        ("search", lambda load: load.search),
         ("calls a second", lambda load: f"{load.calls_per_second:.1f}"),
         ("kept / acknowledged", lambda load: f"{load.kept} / {load.acknowledged}"),
         ("shim, MB resident", lambda load: _mb([shim.rss_kb for shim in load.shims])),
         ("shim, MB by its share", lambda load: _mb([shim.pss_kb for shim in load.shims])),
         ("owner, MB resident", lambda load: _mb([load.owner.rss_kb] if load.owner else [])),
-    ):
-        table.add_row(label, *map(cell, loads))
-    out.print(table)
-
-
-def _mb(kilobytes: Sequence[int]) -> str:
-    return f"{max(kilobytes) / 1_024:.1f}" if kilobytes else "-"
-
-
-def _triple(latency: Latency) -> str:
-    values = (latency.p50_ms, latency.p95_ms, latency.p99_ms)
-    return " / ".join(f"{value:.1f}" if value < 100 else f"{value:.0f}" for value in values)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    return tuple(sorted({positive(part) for part in text.split(",")}))
-
-
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks clients", description=__doc__, allow_abbrev=False
+    ]
+    harness.table(
+        "Clients at the same time; milliseconds, p50 / p95",
+        ["clients", *(str(load.clients) for load in loads)],
+        [(label, *map(cell, loads)) for label, cell in rows],
     )
-    parser.add_argument("--clients", type=_counts, default=CLIENTS, help="default: 1,4,16")
-    parser.add_argument("--calls", type=positive, default=CALLS, help="stores each; default: 50")
-    parser.add_argument("--starts", type=positive, default=STARTS, help="default: 10 of each kind")
-    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
-    return parser.parse_args(argv)
+    harness.table(
+        "Start to the answer to initialize, milliseconds",
+        ["", "p50 / p95", "x bare"],
+        [
+            (LABELS[kind], latency, f"{started.ratio(kind):.3f}")
+            for kind, latency in started.kinds.items()
+        ],
+    )
+    harness.table(
+        "A trivial call, milliseconds, p50 / p95",
+        ["", "ours", "bare", "x bare"],
+        [
+            (FLOOR_TOOL, trivial.view, trivial.bare_view, f"{trivial.ratio:.2f}"),
+            (
+                "a refused call",
+                trivial.refused,
+                trivial.bare_refused,
+                f"{trivial.refused_ratio:.2f}",
+            ),
+        ],
+    )
+
+
+def _mb(kilobytes: Sequence[int]) -> str | None:
+    return f"{max(kilobytes) / 1_024:.1f}" if kilobytes else None
 
 
 def _benchmark(options: argparse.Namespace) -> None:
     loads: list[Load] = []
-    with tempfile.TemporaryDirectory(prefix="mcp-memory-clients-") as name:
-        folder = Path(name)
-        with database(folder, "warm") as warm, database(folder, "cold") as cold:
-            started, trivial = starts.measure(
-                our_server(warm), our_server(cold), partial(kill_owner, cold), options.starts
-            )
+    with harness.temporary() as folder:
+        started, trivial = measure_beside(folder, options.starts)
         for count in options.clients:
             err.print(f"{count} clients")
             with database(folder, f"load-{count}") as db:
                 loads.append(put_load(db, count, options.calls))
-    show(loads)
-    starts.show(started, trivial)
-    lines = verdicts(loads, started, trivial)
-    for line in lines:
-        out.print(line, highlight=False)
-    write_json(
-        options.out,
-        {
-            "benchmark": "clients",
-            **machine(),
-            "calls": options.calls,
-            "loads": [load.as_dict() for load in loads],
-            "starts": started.as_dict(),
-            "trivial": trivial.as_dict(),
-            "verdicts": lines,
-        },
-    )
+    show(loads, started, trivial)
+    report = {
+        "calls": options.calls,
+        "loads": [load.as_dict() for load in loads],
+        "starts": started.as_dict(),
+        "trivial": trivial.as_dict(),
+    }
+    harness.finish("clients", options, report, verdicts(loads, started, trivial))
     if not all(load.is_whole for load in loads):
-        raise BenchmarkFault("something that was asked for was lost, doubled or refused")
+        raise BenchmarkFault("something acknowledged was lost, doubled or refused")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(argv)
-    return run_blocking(partial(_benchmark, options))
+    parser = harness.parser("clients", __doc__)
+    parser.add_argument("--clients", type=harness.numbers, default=CLIENTS, help="default: 1,4,16")
+    parser.add_argument(
+        "--calls", type=harness.positive, default=CALLS, help="stores each; default: 50"
+    )
+    parser.add_argument(
+        "--starts", type=harness.positive, default=STARTS, help="default: 10 of each kind"
+    )
+    return harness.run(partial(_benchmark, parser.parse_args(argv)))

@@ -1,8 +1,4 @@
-"""What the benchmarks share: a server to talk to, tables, progress and JSON.
-
-Everything goes through the public MCP interface, as a host would use it: the
-server is a subprocess on stdio and the client is the SDK's.
-"""
+"""What every benchmark needs: how a server is started, options, tables, JSON and exit statuses."""
 
 from __future__ import annotations
 
@@ -10,27 +6,25 @@ import argparse
 import json
 import os
 import platform
+import random
+import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
-from mcp import Client, StdioServerParameters
-from mcp.client.stdio import get_default_environment, stdio_client
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
+from benchmarks import BenchmarkFault, procfs, texts
+from benchmarks.client import Command
 from mcp_memory import __version__
-from mcp_memory.values.project import DISTRIBUTION
-
-CALL_TIMEOUT_SECONDS: Final = 120.0
-STATUS_POLL_SECONDS: Final = 0.25
 
 # Only what says where the model is reaches the server: any other setting of
 # this machine would change the figures.
@@ -40,144 +34,155 @@ PASSED_ON: Final = (
     "MCP_MEMORY_OFFLINE",
     "XDG_CACHE_HOME",
 )
+# What any process needs to start, to find its home and its temporary files.
+_SYSTEM: Final = ("HOME", "PATH", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "USERPROFILE", "APPDATA")
 
 SERVER: Final = (sys.executable, "-m", "mcp_memory")
 """The installed server, as a client starts it."""
 
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
+SEED: Final = 20_231_012
+"""Of the texts and questions, so that every run has the same; the day of MemGPT's paper."""
 
-_LOG_TAIL_LINES: Final = 15
+PYTHON_HELP: Final = "measure the server that is installed for this interpreter"
+
+EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
 
 out = Console()
 err = Console(stderr=True)
 
 
-def positive(text: str) -> int:
-    """Return a number of the command line.
+def system_environment() -> dict[str, str]:
+    """Return the environment that any process needs, without settings of this machine."""
+    return {name: os.environ[name] for name in _SYSTEM if name in os.environ}
+
+
+def environment(db: Path, **settings: object) -> dict[str, str]:
+    """Return the environment of a server on `db`, without other settings of this machine.
+
+    Args:
+        db: The database file.
+        settings: Settings of the server by their name without prefix, in lower case.
+    """
+    env = system_environment()
+    env |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    env["MCP_MEMORY_DB"] = str(db)
+    return env | {f"MCP_MEMORY_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def server(db: Path, python: str = sys.executable, **settings: object) -> Command:
+    """Return how the server is started on a database, on stdio.
+
+    Args:
+        db: The database file; its folder has to exist.
+        python: The interpreter in which the server is installed.
+        settings: See `environment`.
+    """
+    # The folder of the database: `-m` would prefer a checkout in the current folder.
+    return Command((python, *SERVER[1:]), environment(db, **settings), db.parent)
+
+
+def owner_pid(db: Path, python: str = sys.executable) -> int | None:
+    """Return the process that owns a database, by `status`; None if none runs.
 
     Raises:
-        ArgumentTypeError: It is none, or 0.
+        BenchmarkFault: The command fails.
+    """
+    command = server(db, python)
+    done = subprocess.run(  # noqa: S603  # our own command
+        [*command.arguments, "status", "--json"],
+        env=dict(command.environment),
+        cwd=command.folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        pid = json.loads(done.stdout)["owner"]["pid"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchmarkFault(f"`status --json` says no owner: {done.stderr.strip()}") from error
+    return pid if isinstance(pid, int) else None
+
+
+def kill_owner(db: Path, python: str = sys.executable) -> None:
+    """End the owner of a database at once, if one runs; without a database none does."""
+    pid = owner_pid(db, python) if db.exists() else None
+    if pid is not None:
+        procfs.kill(pid)
+
+
+@contextmanager
+def database(folder: Path, name: str, python: str = sys.executable) -> Iterator[Path]:
+    """Give the path of a new database in a folder of its own; its owner ends with the block."""
+    db = folder / name / "memory.duckdb"
+    db.parent.mkdir(parents=True)
+    try:
+        yield db
+    finally:
+        kill_owner(db, python)
+
+
+@contextmanager
+def temporary() -> Iterator[Path]:
+    """Give a folder that is removed with the block."""
+    with tempfile.TemporaryDirectory(prefix="mcp-memory-benchmark-") as name:
+        yield Path(name)
+
+
+class Texts:
+    """Invented texts and questions, none of them twice, the same in every run."""
+
+    def __init__(self, seed: int = SEED) -> None:
+        rng = random.Random(seed)
+        self._make = {"memory": partial(texts.memory, rng), "query": partial(texts.query, rng)}
+        self._made: set[str] = set()
+
+    def contents(self, count: int) -> list[str]:
+        """Return the next `count` texts to store."""
+        return self._next("memory", count)
+
+    def queries(self, count: int) -> list[str]:
+        """Return the next `count` questions about such texts."""
+        return self._next("query", count)
+
+    def _next(self, kind: str, count: int) -> list[str]:
+        new: list[str] = []
+        while len(new) < count:
+            text = self._make[kind]()
+            if text not in self._made:
+                self._made.add(text)
+                new.append(text)
+        return new
+
+
+def positive(text: str) -> int:
+    """Return a number from 1 of the command line.
+
+    Raises:
+        ArgumentTypeError: It is something else.
     """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
     return int(text)
 
 
-class BenchmarkFault(Exception):
-    """The benchmark can't go on; the message is for the person who runs it."""
-
-
-def environment(db: Path, **settings: object) -> dict[str, str]:
-    """Return the environment of a server on `db`, and nothing else of this machine's settings.
-
-    Args:
-        db: The database file.
-        settings: Settings of the server by their name without prefix, in lower case.
-    """
-    env = get_default_environment()
-    env |= {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    env["MCP_MEMORY_DB"] = str(db)
-    return env | {f"MCP_MEMORY_{name.upper()}": str(value) for name, value in settings.items()}
-
-
-def without_model(folder: Path) -> dict[str, str]:
-    """Return the settings of a server that searches by words alone, as it has no model.
-
-    Args:
-        folder: An empty folder, or one that does not exist.
-    """
-    return {"cache_dir": str(folder), "offline": "1"}
-
-
-@asynccontextmanager
-async def serve(db: Path, **settings: str) -> AsyncGenerator[Client]:
-    """Start a server on `db` and yield a client that is connected to it.
-
-    Args:
-        db: The database file; made when missing.
-        settings: Settings of the server by their name without prefix, in lower case.
+def numbers(text: str) -> tuple[int, ...]:
+    """Return a list of numbers of the command line, such as `100,1000`, ascending.
 
     Raises:
-        BenchmarkFault: The server failed; the message has the end of its log.
+        ArgumentTypeError: It is something else.
     """
-    parameters = StdioServerParameters(
-        command=SERVER[0],
-        args=[*SERVER[1:], "serve"],
-        env=environment(db, **{"owner": "off", **settings}),
-        # Not the current folder: `-m` would prefer a checkout there to what is installed.
-        cwd=db.parent,
-    )
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        try:
-            async with Client(
-                stdio_client(parameters, errlog=log), read_timeout_seconds=CALL_TIMEOUT_SECONDS
-            ) as client:
-                yield client
-        except Exception as error:
-            cause = _first_cause(error)
-            if isinstance(cause, BenchmarkFault):
-                raise cause from error
-            log.seek(0)
-            tail = "".join(log.readlines()[-_LOG_TAIL_LINES:]).strip()
-            raise BenchmarkFault(
-                f"the server failed: {cause!r}" + (f"\nits log ends:\n{tail}" if tail else "")
-            ) from error
+    return tuple(sorted({positive(part) for part in text.split(",")}))
 
 
-async def call(client: Client, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Call a tool and return its structured content.
-
-    Raises:
-        BenchmarkFault: The tool answered with an error.
-    """
-    result = await client.call_tool(tool, dict(arguments))
-    if result.is_error or result.structured_content is None:
-        text = " ".join(getattr(part, "text", "") for part in result.content)
-        raise BenchmarkFault(f"{tool} was refused: {text}")
-    content: dict[str, Any] = result.structured_content
-    return content
-
-
-async def embedding_status(client: Client) -> dict[str, Any]:
-    """Return what `memory://status` says of the embedding: state, model, pending."""
-    reply = await client.read_resource("memory://status", cache_mode="bypass")
-    status: dict[str, Any] = json.loads(getattr(reply.contents[0], "text", ""))["embedding"]
-    return status
-
-
-async def wait_until_embedded(
-    client: Client,
-    *,
-    timeout_seconds: float,
-    on_wait: Callable[[str], None] = lambda _: None,
-) -> str:
-    """Wait until the model is loaded and no text waits for its vector; return the model.
-
-    Args:
-        client: The connection.
-        timeout_seconds: How long the whole wait may take.
-        on_wait: Called with what is being waited for.
-
-    Raises:
-        BenchmarkFault: The model is unavailable, or it took too long.
-    """
-    state = "unknown"
-    with anyio.move_on_after(timeout_seconds):
-        while True:
-            status = await embedding_status(client)
-            state = f"{status['state']}, {status['pending']} pending"
-            if status["state"] == "unavailable":
-                raise BenchmarkFault(
-                    "the embedding model is unavailable: run `mcp-memory models fetch` first"
-                )
-            waiting = status["pending"] + status.get("windows_pending", 0)
-            if status["state"] == "ready" and waiting == 0:
-                return str(status["model"])
-            on_wait(state)
-            await anyio.sleep(STATUS_POLL_SECONDS)
-    raise BenchmarkFault(f"the embedding was not done in {timeout_seconds:.0f} s: {state}")
+def parser(name: str, doc: str | None, prog: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark, with the option `--out` that all of them have."""
+    prog = prog or f"python -m benchmarks {name}"
+    made = argparse.ArgumentParser(prog=prog, description=doc, allow_abbrev=False)
+    made.set_defaults(prog=prog)
+    made.add_argument("--out", type=Path, help="write the report to this JSON file")
+    return made
 
 
 def progress() -> Progress:
@@ -191,46 +196,68 @@ def progress() -> Progress:
     )
 
 
+def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table whose first column is text and whose others are figures; None is a dash."""
+    shown = Table(title=title)
+    for number, heading in enumerate(headings):
+        shown.add_column(heading, justify="right" if number else "left")
+    for row in rows:
+        shown.add_row(*("-" if cell is None else str(cell) for cell in row))
+    out.print(shown)
+
+
+def verdict(label: str, value: str, goal: str, *, met: bool) -> str:
+    """Return the line that says whether a goal was reached."""
+    return f"{label}: {value}, goal {goal}: {'met' if met else 'MISSED'}"
+
+
+def finish(
+    name: str, options: argparse.Namespace, report: Mapping[str, Any], verdicts: Sequence[str]
+) -> None:
+    """Print the verdicts, and write the report with the machine and versions, if asked to."""
+    for line in verdicts:
+        out.print(line, highlight=False, soft_wrap=True)
+    if options.out is None:
+        return
+    whole = {"benchmark": name, **machine(), "command": _command(name, options.prog), **report}
+    text = json.dumps({**whole, "verdicts": list(verdicts)}, indent=2, ensure_ascii=False)
+    options.out.write_text(text + "\n", encoding="utf-8")
+    err.print(f"wrote {options.out}")
+
+
 def machine() -> dict[str, Any]:
-    """Return what has to stand beside any figure: when, on what, with what."""
+    """Return what stands beside every figure: when, on what, with what."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {
-            DISTRIBUTION: __version__,
+            "mcp_memory": __version__,
             **{name: version(name) for name in ("mcp", "duckdb", "fastembed")},
         },
     }
 
 
-def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
-    """Write the report, if a path was asked for."""
-    if path is not None:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        err.print(f"wrote {path}")
-
-
-def run(benchmark: Callable[[], Awaitable[None]]) -> int:
+def run(benchmark: Callable[[], object]) -> int:
     """Run a benchmark and return its exit status; Ctrl-C stops the servers, too."""
-    return run_blocking(partial(anyio.run, benchmark))
-
-
-def run_blocking(benchmark: Callable[[], object]) -> int:
-    """Run a benchmark that is no coroutine, as `run` does."""
     try:
         benchmark()
     except KeyboardInterrupt:
         err.print("interrupted")
         return EXIT_INTERRUPTED
     except BenchmarkFault as error:
-        err.print(f"error: {error}", markup=False)
+        err.print(f"error: {error}", markup=False, soft_wrap=True)
         return EXIT_FAILED
     return 0
 
 
-def _first_cause(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+def _command(name: str, prog: str) -> str:
+    """Return the command line, without `--out` and without the folders of paths."""
+    words = sys.argv[1:]
+    words = words[words.index(name) + 1 :] if name in words else words
+    short = [Path(word).name if "/" in word else word for word in words]
+    if "--out" in short:
+        at = short.index("--out")
+        del short[at : at + 2]
+    return " ".join([prog, *short])

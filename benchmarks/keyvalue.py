@@ -13,32 +13,17 @@ from __future__ import annotations
 
 import argparse
 import random
-import tempfile
+import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
-from rich.table import Table
-
-from benchmarks.client import Clients, Command, RawClient
-from benchmarks.harness import (
-    SERVER,
-    BenchmarkFault,
-    environment,
-    err,
-    machine,
-    out,
-    positive,
-    progress,
-    run_blocking,
-    without_model,
-    write_json,
-)
+from benchmarks import BenchmarkFault, harness
+from benchmarks.client import Clients, RawClient
 from benchmarks.metrics import Latency
 
 PAIRS: Final = 140
@@ -47,11 +32,10 @@ SAMPLES: Final = 100
 """Questions a level."""
 
 SETS: Final = 20
-"""So many sets of pairs; each is asked at all levels, by chains of its own."""
+"""Sets of pairs; each is asked at all levels, by chains of its own."""
 
 SEED: Final = 140
 MAX_SEARCHES: Final = 20
-EMBEDDING_TIMEOUT_SECONDS: Final = 600.0
 LIMIT_SECONDS: Final = 1_800.0
 
 PAPER: Final = {
@@ -146,7 +130,7 @@ def follow(search: Search, question: Question, asked: Asked) -> str:
 def ask(search: Search, sets: Sequence[PairSet]) -> dict[int, Asked]:
     """Ask all questions, and return what came of them by level."""
     by_level = {level: Asked() for level in LEVELS}
-    with progress() as bar:
+    with harness.progress() as bar:
         task = bar.add_task("ask", total=sum(len(each.questions) for each in sets))
         for question in (question for each in sets for question in each.questions):
             asked = by_level[question.level]
@@ -167,31 +151,25 @@ class Run:
     """How the server searched: `hybrid`, or `lexical`."""
 
 
-def measure(sets: Sequence[PairSet], mode: str) -> Run:
+def measure(sets: Sequence[PairSet], python: str) -> Run:
     """Store all pairs of all sets in one archival memory, and ask."""
     run = Run({})
-    with tempfile.TemporaryDirectory(prefix="mcp-memory-keyvalue-") as name:
-        folder = Path(name)
-        model = without_model(folder / "none") if mode == "lexical" else {}
-        settings = environment(folder / "memory.duckdb", owner="off", **model)
-        with Clients(LIMIT_SECONDS) as clients:
-            client = clients.start(Command(SERVER, settings, folder))
-            client.initialize()
-            if mode != "lexical":
-                # Loaded first, the model embeds each pair as it is stored, as it does for users.
-                client.wait_until_embedded(timeout_seconds=EMBEDDING_TIMEOUT_SECONDS)
-            _store(client, [pair for each in sets for pair in each.pairs], run)
-            if mode != "lexical":
-                client.wait_until_embedded(timeout_seconds=EMBEDDING_TIMEOUT_SECONDS)
-            run.by_level = ask(partial(_search, client, run), sets)
-            client.close()
-    if mode != "lexical" and run.kinds != {"hybrid"}:
-        raise BenchmarkFault(f"the server searched otherwise than users have it: {run.kinds}")
+    with harness.temporary() as folder, Clients(LIMIT_SECONDS) as clients:
+        client = clients.start(harness.server(folder / "memory.duckdb", python, owner="off"))
+        client.initialize()
+        # Loaded first, the model embeds each pair as it is stored, as it does for users.
+        client.wait_until_embedded()
+        _store(client, [pair for each in sets for pair in each.pairs], run)
+        client.wait_until_embedded()
+        run.by_level = ask(partial(_search, client, run), sets)
+        client.close()
+    if run.kinds != {"hybrid"}:
+        raise BenchmarkFault(f"the server searched otherwise than by default: {run.kinds}")
     return run
 
 
 def _store(client: RawClient, pairs: Sequence[tuple[str, str]], run: Run) -> None:
-    with progress() as bar:
+    with harness.progress() as bar:
         task = bar.add_task("store", total=len(pairs))
         for key, value in pairs:
             began = time.perf_counter()
@@ -214,88 +192,63 @@ def _uuid(rng: random.Random) -> str:
 
 def show(run: Run) -> None:
     """Print a table of answers beside the paper's, and one of times."""
-    table = Table(title="Nested key-value pairs, right answers in percent")
-    table.add_column("nesting")
-    for level in LEVELS:
-        table.add_column(str(level), justify="right")
-    table.add_row("questions", *(str(asked.questions) for asked in run.by_level.values()))
-    table.add_row("this server, a loop", *map(_share, run.by_level.values()))
-    table.add_row("pair found first", *map(_first, run.by_level.values()))
-    out.print(table)
+    levels = list(run.by_level.values())
+    harness.table(
+        "Nested key-value pairs, percent",
+        ("nesting", *map(str, run.by_level)),
+        [
+            ("questions", *(asked.questions for asked in levels)),
+            (
+                "right answers",
+                *(f"{100 * asked.right / asked.questions:.0f}" for asked in levels),
+            ),
+            ("pair found first", *(f"{100 * asked.first / asked.keys:.0f}" for asked in levels)),
+        ],
+    )
     for who, said in PAPER.items():
-        out.print(f"the paper, {who}: {said}", highlight=False)
-    for name, seconds in (("insert", run.inserts), ("search", run.searches)):
-        latency = Latency.of(seconds)
-        out.print(
-            f"{name}: {latency.calls} calls, p50 {latency.p50_ms:.1f} ms,"
-            f" p95 {latency.p95_ms:.1f} ms",
-            highlight=False,
-        )
-
-
-def verdict(run: Run) -> str:
-    """Say whether every question was answered."""
-    wrong = sum(asked.questions - asked.right for asked in run.by_level.values())
-    return "met" if not wrong else f"missed: {wrong} wrong answers"
-
-
-def _share(asked: Asked) -> str:
-    return f"{100 * asked.right / asked.questions:.0f}"
-
-
-def _first(asked: Asked) -> str:
-    return f"{100 * asked.first / asked.keys:.0f}"
-
-
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks keyvalue", description=__doc__, allow_abbrev=False
+        harness.out.print(f"the paper, {who}: {said}", highlight=False)
+    harness.table(
+        "Times, milliseconds",
+        ("call", "p50 / p95"),
+        [("insert", Latency.of(run.inserts)), ("search", Latency.of(run.searches))],
     )
-    parser.add_argument("--samples", type=positive, default=SAMPLES, help="a level; default: 100")
-    parser.add_argument("--sets", type=positive, default=SETS, help="of 140 pairs; default: 20")
-    parser.add_argument("--seed", type=int, default=SEED, help="the same seed makes the same pairs")
-    parser.add_argument(
-        "--mode",
-        choices=("hybrid", "lexical"),
-        default="hybrid",
-        help="how to search; default: as users have it",
-    )
-    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
-    return parser.parse_args(argv)
 
 
 def _benchmark(sets: Sequence[PairSet], options: argparse.Namespace) -> None:
-    run = measure(sets, options.mode)
+    run = measure(sets, options.python)
     show(run)
-    result = verdict(run)
-    out.print(f"every question answered at every level: {result}", highlight=False)
+    wrong = sum(asked.questions - asked.right for asked in run.by_level.values())
     report: dict[str, Any] = {
-        "benchmark": "keyvalue",
-        **machine(),
         "seed": options.seed,
-        "mode": options.mode,
         "sets": len(sets),
         "pairs": sum(len(each.pairs) for each in sets),
         "levels": {str(level): asked.as_dict() for level, asked in run.by_level.items()},
         "paper": PAPER,
         "insert": Latency.of(run.inserts).as_dict(),
         "search": Latency.of(run.searches).as_dict(),
-        "verdict": result,
     }
-    write_json(options.out, report)
-    if result != "met":
+    line = harness.verdict("wrong answers at all levels", str(wrong), "0", met=not wrong)
+    harness.finish("keyvalue", options, report, [line])
+    if wrong:
         raise BenchmarkFault("not every question was answered")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(argv)
+    parser = harness.parser("keyvalue", __doc__)
+    parser.add_argument(
+        "--samples", type=harness.positive, default=SAMPLES, help="a level; default: 100"
+    )
+    parser.add_argument(
+        "--sets", type=harness.positive, default=SETS, help="of 140 pairs; default: 20"
+    )
+    parser.add_argument("--seed", type=int, default=SEED, help="the same seed makes the same pairs")
+    parser.add_argument("--python", default=sys.executable, help=harness.PYTHON_HELP)
+    options = parser.parse_args(argv)
     rng = random.Random(options.seed)
     chains = -(-options.samples // options.sets)
     try:
         sets = [make_set(rng, PAIRS, chains) for _ in range(options.sets)]
     except ValueError as error:
-        err.print(f"error: {error}", markup=False)
-        return 2
-    return run_blocking(partial(_benchmark, sets, options))
+        parser.error(str(error))
+    return harness.run(partial(_benchmark, sets, options))

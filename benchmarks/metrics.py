@@ -53,6 +53,11 @@ class Quality:
             for name, value in asdict(self).items()
         }
 
+    def percent(self) -> list[str]:
+        """Return the shares as they stand in a table: R@5, R@10, R@20, MRR."""
+        shares = (self.recall_at_5, self.recall_at_10, self.recall_at_20, self.mrr)
+        return [f"{100 * share:.1f}" for share in shares]
+
 
 def quality(
     answers: Iterable[tuple[Sequence[Hashable], AbstractSet[Hashable]]],
@@ -88,6 +93,18 @@ def percentile(values: Sequence[float], frac: float) -> float:
     return min(between, ordered[high])  # rounding may carry it a bit past
 
 
+def milliseconds(value: float) -> str:
+    """Return a time with three digits."""
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def ratio_of_medians(values: Sequence[float], reference: Sequence[float]) -> float | None:
+    """Return the median of `values` by that of `reference`; None if one of them is empty."""
+    if not values or not reference:
+        return None
+    return percentile(values, 0.5) / percentile(reference, 0.5)
+
+
 @dataclass(frozen=True, slots=True)
 class Latency:
     """`calls` calls in milliseconds."""
@@ -96,6 +113,10 @@ class Latency:
     p50_ms: float
     p95_ms: float
     p99_ms: float
+
+    def __str__(self) -> str:
+        """Return it as it stands in a table: p50 / p95."""
+        return f"{milliseconds(self.p50_ms)} / {milliseconds(self.p95_ms)}"
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Latency:

@@ -1,4 +1,4 @@
-"""How does the memory stand beside others that one can install?
+"""How does the memory compare with others that one can install?
 
 The same texts and the same questions go to each server over stdio, and where it
 can take it, it has the same model file: start, store, search, the size of
@@ -10,47 +10,33 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from mcp.client.stdio import get_default_environment
 from rich.progress import Progress
 
-from benchmarks import servers, texts
+from benchmarks import BenchmarkFault, harness, servers, texts
 from benchmarks.client import Clients, RawClient
-from benchmarks.harness import BenchmarkFault, err, machine, out, progress, run_blocking, write_json
+from benchmarks.clients import time_start
+from benchmarks.harness import err
 from benchmarks.metrics import Latency, percentile
-from benchmarks.peerloss import (
-    LIMIT_SECONDS,
-    Refused,
-    connect,
-    parallel,
-    place,
-    tell,
-    time_block,
-    two_clients,
-)
-from benchmarks.peerreport import Loss, Result, show, verdicts
-from benchmarks.servers import Peer
-from benchmarks.starts import time_start
-from mcp_memory.models.files import ModelFiles, find_model
-from mcp_memory.settings import load_settings
+from benchmarks.model import model
+from benchmarks.servers import OURS, Call, Model, Peer
 
 SIZES: Final = (1_000, 10_000)
-NAMES: Final = (
-    servers.OURS,
-    "server-memory",
-    servers.QDRANT_PACKAGE,
-    servers.SERVICE_PACKAGE,
-)
+NAMES: Final = (OURS, "server-memory", servers.QDRANT_PACKAGE, servers.SERVICE_PACKAGE)
 STARTS: Final = 5
 ROUNDS: Final = 5
 BLOCK_CALLS: Final = 10
-SEED: Final = 20_231_012
+STORES_EACH: Final = 50
+AT_ONCE: Final = 20
+LIMIT_SECONDS: Final = 3 * 3_600.0
 
 PARAPHRASES: Final = (
     (
@@ -111,6 +97,192 @@ other texts: short ones would be found by being short, as a question is."""
 Timed = dict[str, list[float]]
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Of `sent` stores so many were acknowledged, and so many of those found again."""
+
+    sent: int
+    acknowledged: int
+    kept: int
+
+    def __str__(self) -> str:
+        """Return it as it stands in the table."""
+        return f"{self.sent} / {self.acknowledged} / {self.kept}"
+
+
+@dataclass
+class Result:
+    """What one server did, filled as it goes; characters are those of a reply's text.
+
+    `trouble` says why something is missing.
+    """
+
+    name: str
+    start_seconds: float | None = None
+    tools_bytes: int | None = None
+    store: dict[int, Latency] = field(default_factory=dict)
+    search: dict[int, Latency] = field(default_factory=dict)
+    refused: int = 0
+    longest: int = 0
+    everything: int | None = None
+    paraphrases: int | None = None
+    two_clients: Loss | None = None
+    parallel: Loss | None = None
+    trouble: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as it stands in the JSON."""
+        return {
+            "name": self.name,
+            "start_seconds": self.start_seconds,
+            "tools_bytes": self.tools_bytes,
+            "store": {str(size): one.as_dict() for size, one in self.store.items()},
+            "search": {str(size): one.as_dict() for size, one in self.search.items()},
+            "refused": self.refused,
+            "longest_reply_chars": self.longest or None,
+            "everything_chars": self.everything,
+            "paraphrases": self.paraphrases,
+            "two_clients": None if self.two_clients is None else str(self.two_clients),
+            "parallel": None if self.parallel is None else str(self.parallel),
+            "trouble": self.trouble,
+        }
+
+
+class Refused(BenchmarkFault):
+    """A server doesn't do what it is asked, and says so."""
+
+
+def text_of(reply: Mapping[str, object]) -> str:
+    """Return all text of a tool's reply."""
+    content = reply.get("content")
+    parts = content if isinstance(content, list) else []
+    return "\n".join(str(part.get("text", "")) for part in parts)
+
+
+def tell(client: RawClient, call: Call) -> str:
+    """Call a tool and return the text of its reply.
+
+    Raises:
+        BenchmarkFault: The server has ended.
+        Refused: The tool refuses.
+    """
+    name, arguments = call
+    return accepted(name, client.ask("tools/call", {"name": name, "arguments": arguments}))
+
+
+def accepted(name: str, reply: Mapping[str, object]) -> str:
+    """Return the text of a reply that is no refusal.
+
+    Raises:
+        Refused: It is one, whether it says so in its flag or in its words.
+    """
+    text = text_of(reply)
+    start = text[:400].lower()
+    if reply.get("isError") or start.startswith(("error", "failed")) or "not stored" in start:
+        raise Refused(f"{name} was refused: {text[:200]}")
+    return text
+
+
+def connect(clients: Clients, peer: Peer, folder: Path) -> RawClient:
+    """Start a server on a folder and let it get ready: its first store and search.
+
+    Raises:
+        BenchmarkFault: It doesn't get there.
+    """
+    client = clients.start(peer.command(folder))
+    client.initialize()
+    tell(client, peer.store("The first thing that was ever told.", -1))
+    tell(client, peer.search("What was told first?"))
+    return client
+
+
+def time_block(client: RawClient, calls: Sequence[Call], seconds: list[float]) -> list[str]:
+    """Time calls one after the other; return their replies."""
+    replies: list[str] = []
+    for call in calls:
+        began = time.perf_counter()
+        replies.append(tell(client, call))
+        seconds.append(time.perf_counter() - began)
+    return replies
+
+
+def two_clients(peer: Peer, folder: Path) -> Loss:
+    """Let two clients store at the same time, and count what a new one finds."""
+    with place(folder, "two") as own:
+        marked = marks(2 * STORES_EACH)
+        pairs = list(enumerate(marked.items()))
+        kept: dict[str, str] = {}
+        with Clients(LIMIT_SECONDS) as clients, ThreadPoolExecutor(2) as threads:
+            connect(clients, peer, own).close()
+
+            def job(client: RawClient, first: int) -> None:
+                for number, (mark, text) in pairs[first : first + STORES_EACH]:
+                    with suppress(Refused):
+                        tell(client, peer.store(text, number))
+                        kept[mark] = text
+
+            both = [clients.start(peer.command(own)) for _ in range(2)]
+            started: list[RawClient] = []
+            for client in both:
+                # One that dies beside the other has acknowledged nothing.
+                with suppress(BenchmarkFault):
+                    client.initialize()
+                    started.append(client)
+            jobs = [threads.submit(job, one, at * STORES_EACH) for at, one in enumerate(started)]
+            for done in jobs:
+                # One that dies later has acknowledged what it has answered.
+                with suppress(BenchmarkFault):
+                    done.result()
+        harness.kill_owner(own / "memory.duckdb")
+        return Loss(len(marked), len(kept), count_kept(peer, own, kept))
+
+
+def parallel(peer: Peer, folder: Path) -> Loss:
+    """Send stores without waiting for answers, and count what a new client finds."""
+    with place(folder, "parallel") as own:
+        marked = marks(AT_ONCE)
+        with Clients(LIMIT_SECONDS) as clients:
+            client = connect(clients, peer, own)
+            calls = [peer.store(text, number) for number, text in enumerate(marked.values())]
+            replies = client.ask_at_once(
+                "tools/call", [{"name": name, "arguments": given} for name, given in calls]
+            )
+            client.close()
+        harness.kill_owner(own / "memory.duckdb")
+        acknowledged: dict[str, str] = {}
+        for (mark, text), reply in zip(marked.items(), replies, strict=True):
+            with suppress(BenchmarkFault):
+                accepted("a store", reply or {"isError": True})
+                acknowledged[mark] = text
+        return Loss(len(marked), len(acknowledged), count_kept(peer, own, acknowledged))
+
+
+def count_kept(peer: Peer, folder: Path, acknowledged: Mapping[str, str]) -> int:
+    """Return how many of the texts a new client finds, each by its own words."""
+    with Clients(LIMIT_SECONDS) as clients:
+        client = clients.start(peer.command(folder))
+        client.initialize()
+        return sum(mark in tell(client, peer.search(text)) for mark, text in acknowledged.items())
+
+
+def marks(count: int) -> dict[str, str]:
+    """Return short texts that differ in all their words, each by a mark of its own in it."""
+    rng = random.Random(harness.SEED)
+    made: dict[str, str] = {}
+    while len(made) < count:
+        mark = f"K{rng.randrange(10_000):04}"
+        words = " ".join(texts.name(rng) for _ in range(5))
+        made[mark] = f"{mark} {words}"
+    return made
+
+
+@contextmanager
+def place(folder: Path, name: str) -> Iterator[Path]:
+    """Give a new folder for a server's data; an owner of ours ends with the block."""
+    with harness.database(folder, name) as db:
+        yield db.parent
+
+
 def time_starts(peer: Peer, folder: Path) -> float:
     """Return the median seconds from start to the answer to `initialize`; the first is left out."""
     with place(folder, "start") as own:
@@ -126,7 +298,7 @@ class Run:
         self._peers = dict(peers)
         self._results = results
         self._clients: dict[str, RawClient] = {}
-        rng = random.Random(SEED)
+        rng = random.Random(harness.SEED)
         self._contents = partial(texts.memory, rng)
         self._queries = partial(texts.query, rng)
         self._stored = 0
@@ -222,15 +394,15 @@ def losses(peers: Mapping[str, Peer], results: Mapping[str, Result], folder: Pat
 
 
 def install(
-    names: Sequence[str], folder: Path, python: str, model: ModelFiles
+    names: Sequence[str], folder: Path, python: str, found: Model
 ) -> tuple[dict[str, Peer], dict[str, str]]:
     """Install what is asked for; return the servers, and why others could not be."""
-    base = get_default_environment()
+    base = harness.system_environment()
     makers: dict[str, Callable[[], Peer]] = {
         NAMES[0]: servers.ours,
         NAMES[1]: lambda: servers.server_memory(folder / "npm", base),
-        NAMES[2]: lambda: servers.server_qdrant(folder / NAMES[2], base, python, model),
-        NAMES[3]: lambda: servers.memory_service(folder / NAMES[3], base, python, model),
+        NAMES[2]: lambda: servers.server_qdrant(folder / NAMES[2], base, python, found),
+        NAMES[3]: lambda: servers.memory_service(folder / NAMES[3], base, python, found),
     }
     peers: dict[str, Peer] = {}
     absent: dict[str, str] = {}
@@ -254,7 +426,7 @@ def measure(peers: Mapping[str, Peer], sizes: Sequence[int], folder: Path) -> di
             results[name].trouble.append(str(fault))
     losses(peers, results, folder)
     run = Run(peers, results)
-    with ExitStack() as stack, Clients(LIMIT_SECONDS) as clients, progress() as bar:
+    with ExitStack() as stack, Clients(LIMIT_SECONDS) as clients, harness.progress() as bar:
         run.open(clients, stack, folder)
         for size in sizes:
             run.fill(size, bar)
@@ -264,14 +436,78 @@ def measure(peers: Mapping[str, Peer], sizes: Sequence[int], folder: Path) -> di
     return results
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(sorted({int(part) for part in text.split(",")}))
-    except ValueError:
-        sizes = (0,)
-    if sizes[0] < len(PARAPHRASES):
-        raise argparse.ArgumentTypeError(f"{text!r}: give numbers from {len(PARAPHRASES)}")
-    return sizes
+def show(results: Mapping[str, Result], absent: Mapping[str, str], sizes: Sequence[int]) -> None:
+    """Print the table; what could not be installed says so."""
+    rows: list[tuple[str, Callable[[Result], object]]] = [
+        ("start to initialize, s", lambda one: _number(one.start_seconds, ".2f")),
+        ("tools/list, bytes", lambda one: _number(one.tools_bytes, ",")),
+    ]
+    for size in sizes:
+        rows.append((f"store at {size:,}", partial(_latency, "store", size)))
+        rows.append((f"search at {size:,}", partial(_latency, "search", size)))
+    rows += [
+        ("stores refused", lambda one: one.refused),
+        ("longest search reply, characters", lambda one: _number(one.longest or None, ",")),
+        ("asked for everything, characters", lambda one: _number(one.everything, ",")),
+        ("in other words, of 10", lambda one: one.paraphrases),
+        ("two clients: sent / acknowledged / kept", lambda one: one.two_clients),
+        ("parallel calls: the same", lambda one: one.parallel),
+    ]
+    harness.table(
+        "Beside others; milliseconds are p50 / p95",
+        ["", *(result.name for result in results.values())],
+        [(label, *map(cell, results.values())) for label, cell in rows],
+    )
+    for name, reason in absent.items():
+        harness.out.print(f"{name} is not in it: {reason}", markup=False, highlight=False)
+    for name, result in results.items():
+        for line in result.trouble:
+            harness.out.print(f"{name}: {line}", markup=False, highlight=False)
+
+
+def _latency(kind: str, size: int, result: Result) -> Latency | None:
+    found: Latency | None = getattr(result, kind).get(size)
+    return found
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else format(value, form)
+
+
+def verdicts(results: Mapping[str, Result], sizes: Sequence[int]) -> list[str]:
+    """Return a line for each row in which ours has to lead; nothing without others."""
+    ours = results.get(OURS)
+    others = {name: result for name, result in results.items() if name != OURS}
+    if ours is None or not others:
+        return ["no verdict: there is nothing to compare"]
+    lines: list[str] = []
+    for size in sizes:
+        for kind in ("store", "search"):
+            values = {
+                name: getattr(result, kind)[size].p50_ms
+                for name, result in results.items()
+                if size in getattr(result, kind)
+            }
+            lines.append(_leads(f"{kind} at {size:,}, p50 ms", values, less=True))
+    values = {name: one.paraphrases for name, one in results.items() if one.paraphrases is not None}
+    lines.append(_leads("in other words", values))
+    for kind in ("two_clients", "parallel"):
+        values = {
+            name: loss.kept
+            for name, result in results.items()
+            if (loss := getattr(result, kind)) is not None
+        }
+        lines.append(_leads(f"kept, {kind.replace('_', ' ')}", values))
+    return lines
+
+
+def _leads(label: str, values: Mapping[str, float], *, less: bool = False) -> str:
+    if OURS not in values or len(values) < 2:
+        return f"{label}: no verdict"
+    best = (min if less else max)(value for name, value in values.items() if name != OURS)
+    first = values[OURS] <= best if less else values[OURS] >= best
+    mine, its = (f"{value:.1f}" if less else f"{value}" for value in (values[OURS], best))
+    return harness.verdict(label, f"ours {mine}", f"the best other, {its}", met=first)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -281,48 +517,34 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks peers", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--install", type=Path, help="install into this folder and keep it")
-    parser.add_argument("--python", default=sys.executable, help="interpreter of the others")
-    parser.add_argument("--peers", type=_names, default=NAMES, help="default: all four")
-    parser.add_argument("--sizes", type=_sizes, default=SIZES, help="default: 1000,10000")
-    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
-    return parser.parse_args(argv)
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = harness.numbers(text)
+    if sizes[0] < len(PARAPHRASES):
+        raise argparse.ArgumentTypeError(f"{text!r}: give numbers from {len(PARAPHRASES)}")
+    return sizes
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    settings = load_settings()
-    model = find_model(settings.embedding_model, settings.cache_dir)
-    if model is None:
-        raise BenchmarkFault("the model's files are missing: run `mcp-memory models fetch` first")
-    with tempfile.TemporaryDirectory(prefix="mcp-memory-peers-") as name:
-        folder = Path(name)
+    found = model()
+    with harness.temporary() as folder:
         where = (options.install or folder / "install").absolute()
         where.mkdir(parents=True, exist_ok=True)
-        peers, absent = install(options.peers, where, options.python, model)
+        peers, absent = install(options.peers, where, options.others_python, found)
         results = measure(peers, options.sizes, folder / "data")
     show(results, absent, options.sizes)
-    lines = verdicts(results, options.sizes)
-    for line in lines:
-        out.print(line, highlight=False)
-    write_json(
-        options.out,
-        {
-            "benchmark": "peers",
-            **machine(),
-            "model": settings.embedding_model,
-            "servers": {server: result.as_dict() for server, result in results.items()},
-            "not_installed": absent,
-            "verdicts": lines,
-        },
-    )
+    report = {
+        "model": found.name,
+        "servers": {server: result.as_dict() for server, result in results.items()},
+        "not_installed": absent,
+    }
+    harness.finish("peers", options, report, verdicts(results, options.sizes))
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(argv)
-    return run_blocking(partial(_benchmark, options))
+    parser = harness.parser("peers", __doc__)
+    parser.add_argument("--install", type=Path, help="install into this folder and keep it")
+    parser.add_argument("--others-python", default=sys.executable, help="interpreter of the others")
+    parser.add_argument("--peers", type=_names, default=NAMES, help="default: all four")
+    parser.add_argument("--sizes", type=_sizes, default=SIZES, help="default: 1000,10000")
+    return harness.run(partial(_benchmark, parser.parse_args(argv)))

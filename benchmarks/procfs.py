@@ -1,4 +1,4 @@
-"""What a process uses, which one owns a database, and how it is ended.
+"""What a process uses, and how it is ended.
 
 The figures are those of `/proc`; where there is none, they are None.
 """
@@ -12,8 +12,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
-
-from mcp_memory.owner.places import Places
 
 ENDING_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.01
@@ -87,12 +85,6 @@ def is_running(pid: int, proc: Path = _PROC) -> bool:
     return True
 
 
-def owner_pid(db: Path) -> int | None:
-    """Return the process that owns a database, or None if none runs."""
-    pid = (Places(str(db)).read_address() or {}).get("pid")
-    return pid if isinstance(pid, int) and is_running(pid) else None
-
-
 def kill(pid: int) -> None:
     """End a process at once and return when it is gone; one that has gone already is fine.
 
@@ -106,13 +98,6 @@ def kill(pid: int) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"process {pid} does not end")
         time.sleep(_POLL_SECONDS)
-
-
-def kill_owner(db: Path) -> None:
-    """End the owner of a database at once, if one runs."""
-    pid = owner_pid(db)
-    if pid is not None:
-        kill(pid)
 
 
 def children(pid: int, proc: Path = _PROC) -> tuple[list[int], int]:

@@ -1,58 +1,79 @@
 """How much of what is asked for does `conversation_search` find?
 
 Every turn of every conversation goes in through `conversation_append`, every
-question through `conversation_search`, once per search mode, on the same stored
-vectors. A conversation of the data set has a server and a database of its own.
+question through `conversation_search`. A conversation of the data set has a
+server and a database of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
-from mcp import Client
 from rich.progress import Progress
 
-from benchmarks.formats import HINTS, LOADERS
-from benchmarks.harness import (
-    EXIT_USAGE,
-    BenchmarkFault,
-    call,
-    embedding_status,
-    err,
-    machine,
-    out,
-    positive,
-    progress,
-    run,
-    serve,
-    wait_until_embedded,
-    without_model,
-    write_json,
-)
-from benchmarks.locomo import DataFault
-from benchmarks.recallreport import Measured, by_kind, latencies, show, verdicts
-from benchmarks.talks import Talk, spread
-from benchmarks.vectorsizes import stored_vectors
+from benchmarks import BenchmarkFault, harness, loaders
+from benchmarks.client import Clients, RawClient
+from benchmarks.loaders import Question, Talk
+from benchmarks.metrics import Latency, Quality, quality
 
-MODES: Final = ("lexical", "hybrid")
 HITS: Final = 20
-EMBEDDING_TIMEOUT_SECONDS: Final = 3_600.0
+EMBEDDING_SECONDS: Final = 3_600.0
+LIMIT_SECONDS: Final = 4 * 3_600.0
+"""No conversation of any of the data sets takes longer."""
+
 LOCOMO_QUESTIONS: Final = 1_982
-NO_DATA_HINT: Final = HINTS["locomo"]
+"""All of LoCoMo that have a gold turn; the goals are for these."""
+
+ALL: Final = "all"
+GOALS: Final = (
+    (ALL, "recall_at_5", "R@5", 0.71),
+    (ALL, "recall_at_10", "R@10", 0.80),
+    (ALL, "recall_at_20", "R@20", 0.86),
+    (ALL, "mrr", "MRR", 0.58),
+    ("multi-hop", "recall_at_10", "R@10", 0.53),
+)
+"""By kind of question and metric, 0 to 1; set by judgement, below what was measured first."""
+
+Answers = list[tuple[Question, list[str]]]
+"""Each question with what was found for it, best first."""
 
 
-async def append_turns(
-    client: Client, talk: Talk, measured: Measured, bar: Progress
-) -> dict[str, str]:
-    """Append every turn by a call of its own; return which place the id of each stands for."""
+@dataclass
+class Measured:
+    """What one run found, filled as it goes; times are in seconds."""
+
+    turns: Answers = field(default_factory=list)
+    sessions: Answers = field(default_factory=list)
+    queries: list[float] = field(default_factory=list)
+    appends: list[float] = field(default_factory=list)
+    background_seconds: float = 0.0
+    model: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures as they stand in the JSON."""
+        return {
+            "model": self.model,
+            "turns": len(self.appends),
+            "quality": _as_dict(grade(self.turns, sessions=False)),
+            "session_quality": _as_dict(grade(self.sessions, sessions=True)),
+            "latency": {
+                "append": Latency.of(self.appends).as_dict(),
+                "ask": Latency.of(self.queries).as_dict(),
+            },
+            "background_seconds": round(self.background_seconds, 1),
+        }
+
+
+def append_turns(client: RawClient, talk: Talk, measured: Measured, bar: Progress) -> list[str]:
+    """Append every turn by a call of its own; return the id that each was given."""
     task = bar.add_task(f"{talk.name} append", total=len(talk.turns))
-    placed: dict[str, str] = {}
+    ids: list[str] = []
     for turn in talk.turns:
         message = {
             "role": turn.role,
@@ -61,164 +82,153 @@ async def append_turns(
             **({"name": turn.name} if turn.name else {}),
         }
         began = time.perf_counter()
-        reply = await call(client, "conversation_append", {"messages": [message]})
+        ids += client.tool("conversation_append", {"messages": [message]})["ids"]
         measured.appends.append(time.perf_counter() - began)
-        placed[reply["ids"][0]] = turn.place
         bar.advance(task)
-    return placed
+    bar.remove_task(task)
+    return ids
 
 
-async def search(client: Client, question: str, mode: str) -> tuple[list[str], int]:
-    """Return the ids of the first 20 hits, best first, and how many pages they took.
+def search(client: RawClient, question: str, wanted: str) -> list[str]:
+    """Return the ids of the first 20 hits, best first.
 
     Raises:
-        BenchmarkFault: The server searched otherwise than it was told to.
+        BenchmarkFault: The server did not search in the wanted way, `hybrid` or `lexical`.
     """
     arguments: dict[str, Any] = {"query": question, "limit": HITS}
     ids: list[str] = []
-    pages = 0
     while True:
-        reply = await call(client, "conversation_search", arguments)
-        pages += 1
-        if mode != "lexical" and reply["search"] == "lexical":
-            raise BenchmarkFault(f"asked for {mode} search, but the server searched lexically")
+        reply = client.tool("conversation_search", arguments)
+        if reply["search"] != wanted:
+            raise BenchmarkFault(f"the search was {reply['search']}, not {wanted}")
         ids += [hit["id"] for hit in reply["results"]]
         cursor = reply.get("next_cursor")
         if len(ids) >= HITS or cursor is None:
-            return ids[:HITS], pages
+            return ids[:HITS]
         arguments["cursor"] = cursor
 
 
-async def ask(
-    client: Client,
-    talk: Talk,
-    mode: str,
-    placed: dict[str, str],
-    measured: Measured,
-    bar: Progress,
-) -> None:
-    """Ask every question of a talk in one mode."""
-    task = bar.add_task(f"{talk.name} {mode}", total=len(talk.questions))
-    session_of = talk.session_of()
+def ask(client: RawClient, talk: Talk, ids: Sequence[str], measured: Measured, wanted: str) -> None:
+    """Ask every question of a talk."""
+    turns = dict(zip(ids, talk.turns, strict=True))
     for question in talk.questions:
         began = time.perf_counter()
-        ids, pages = await search(client, question.text, mode)
-        measured.queries[mode].append(time.perf_counter() - began)
-        measured.pages[mode] += pages
-        places = [placed[found] for found in ids]
-        measured.turns[mode].append((question, places))
-        sessions = list(dict.fromkeys(session_of[place] for place in places))
-        measured.sessions[mode].append((question, sessions))
-        bar.advance(task)
-    bar.remove_task(task)
+        found = [turns[one] for one in search(client, question.text, wanted)]
+        measured.queries.append(time.perf_counter() - began)
+        measured.turns.append((question, [turn.place for turn in found]))
+        sessions = list(dict.fromkeys(turn.session for turn in found))
+        measured.sessions.append((question, sessions))
 
 
-async def measure(talks: Sequence[Talk], modes: Sequence[str]) -> Measured:
-    """Store and ask all talks in all modes."""
+def measure(talks: Sequence[Talk], python: str, *, lexical: bool = False) -> Measured:
+    """Store and ask all talks, with the server of an interpreter.
+
+    Args:
+        talks: Each gets a database of its own.
+        python: Where the server is installed.
+        lexical: Whether to search without an embedding model.
+    """
     measured = Measured()
-    with_vectors = set(modes) != {"lexical"}
-    with progress() as bar, tempfile.TemporaryDirectory(prefix="mcp-memory-recall-") as folder:
+    with harness.progress() as bar, harness.temporary() as folder:
         overall = bar.add_task("conversations", total=len(talks))
         for number, talk in enumerate(talks):
-            db = Path(folder) / str(number) / "memory.duckdb"
+            db = folder / str(number) / "memory.duckdb"
             db.parent.mkdir()
-            async with serve(db) as client:
-                placed = await append_turns(client, talk, measured, bar)
-                if with_vectors:
-                    await _fill(client, measured, bar)
-            measured.add_sizes(stored_vectors(db))
-            # A restart on the same file, not a second import: only the query differs.
-            for mode in modes:
-                model = without_model(Path(folder) / "none") if mode == "lexical" else {}
-                async with serve(db, **model) as client:
-                    if mode != "lexical":
-                        await _wait(client, measured, bar)
-                    await ask(client, talk, mode, placed, measured, bar)
+            settings: dict[str, object] = {"owner": "off"}
+            if lexical:
+                # An empty cache has no model, and offline none is fetched.
+                settings |= {"offline": 1, "cache_dir": db.parent / "cache"}
+            with Clients(LIMIT_SECONDS) as clients:
+                client = clients.start(harness.server(db, python, **settings))
+                client.initialize()
+                ids = append_turns(client, talk, measured, bar)
+                if not lexical:
+                    began = time.perf_counter()
+                    measured.model = client.wait_until_embedded(timeout_seconds=EMBEDDING_SECONDS)
+                    measured.background_seconds += time.perf_counter() - began
+                ask(client, talk, ids, measured, "lexical" if lexical else "hybrid")
+                client.close()
             bar.advance(overall)
     return measured
 
 
-async def _fill(client: Client, measured: Measured, bar: Progress) -> None:
-    """Wait for all vectors, those of windows too, and note what was left to the background."""
-    status = await embedding_status(client)
-    measured.windows_left += status.get("windows_pending", 0)
-    began = time.perf_counter()
-    await _wait(client, measured, bar)
-    measured.background_seconds += time.perf_counter() - began
+def grade(answers: Answers, *, sessions: bool) -> dict[str, Quality]:
+    """Return the quality over all questions that have gold, and by kind in order of appearance.
+
+    Args:
+        answers: Each question with what was found, best first.
+        sessions: Whether it is sessions that were found, and not turns.
+    """
+    groups: dict[str, list[tuple[list[str], frozenset[str]]]] = {ALL: []}
+    for question, ranking in answers:
+        gold = question.sessions if sessions else question.gold
+        if gold:
+            groups[ALL].append((ranking, gold))
+            groups.setdefault(question.kind, []).append((ranking, gold))
+    return {name: quality(group) for name, group in groups.items() if group}
 
 
-async def _wait(client: Client, measured: Measured, bar: Progress) -> None:
-    task = bar.add_task("embedding", total=None)
-    measured.model = await wait_until_embedded(
-        client,
-        timeout_seconds=EMBEDDING_TIMEOUT_SECONDS,
-        on_wait=lambda state: bar.update(task, description=f"embedding: {state}"),
+def verdicts(answers: Answers) -> list[str]:
+    """Return a line for each goal."""
+    found = grade(answers, sessions=False)
+    lines: list[str] = []
+    for kind, metric, name, goal in GOALS:
+        if kind not in found:
+            lines.append(f"{name}, {kind}: no verdict, there is no such question")
+            continue
+        value = getattr(found[kind], metric)
+        shown = f"{100 * value:.1f} %"
+        lines.append(
+            harness.verdict(f"{name}, {kind}", shown, f"{100 * goal:.0f} %", met=value >= goal)
+        )
+    return lines
+
+
+def show(measured: Measured) -> None:
+    """Print the tables."""
+    for title, answers, sessions in (
+        ("Recall of the gold turns, percent", measured.turns, False),
+        ("Recall of the gold sessions, percent", measured.sessions, True),
+    ):
+        rows = grade(answers, sessions=sessions)
+        harness.table(
+            title,
+            ("questions", "n", "R@5", "R@10", "R@20", "MRR"),
+            [(name, row.questions, *row.percent()) for name, row in rows.items()],
+        )
+    times = {"append a turn": measured.appends, "ask, 20 hits": measured.queries}
+    harness.table(
+        "Times, milliseconds",
+        ("call", "p50 / p95"),
+        [(name, Latency.of(seconds)) for name, seconds in times.items()],
     )
-    bar.remove_task(task)
 
 
-def _modes(text: str) -> tuple[str, ...]:
-    modes = tuple(text.split(","))
-    if not set(modes) <= set(MODES) or len(set(modes)) != len(modes):
-        raise argparse.ArgumentTypeError(f"{text!r}: choose from {','.join(MODES)}")
-    return modes
+def _as_dict(rows: dict[str, Quality]) -> dict[str, Any]:
+    return {name: row.as_dict() for name, row in rows.items()}
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks recall", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--data", type=Path, help="the data set's file, or folder")
-    parser.add_argument("--format", choices=LOADERS, default="locomo", help="default: locomo")
-    parser.add_argument("--limit", type=positive, help="use N conversations, from all over it")
-    parser.add_argument("--modes", type=_modes, default=MODES, help="default: both")
-    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
-    return parser.parse_args(argv)
-
-
-async def _benchmark(talks: Sequence[Talk], options: argparse.Namespace) -> None:
+def _benchmark(talks: Sequence[Talk], options: argparse.Namespace) -> None:
     began = time.perf_counter()
-    measured = await measure(talks, options.modes)
+    measured = measure(talks, options.python, lexical=options.lexical)
     show(measured)
-    # The bars are for all of LoCoMo, and its form is used by other sets as well.
-    whole = sum(len(talk.questions) for talk in talks) == LOCOMO_QUESTIONS
-    lines = verdicts(measured) if whole else []
-    for line in lines:
-        out.print(line, highlight=False)
-    write_json(
-        options.out,
-        {
-            "benchmark": "recall",
-            **machine(),
-            "model": measured.model,
-            "format": options.format,
-            "dialogues": len(talks),
-            "turns": len(measured.appends),
-            "duration_seconds": round(time.perf_counter() - began, 1),
-            "quality": by_kind(measured.turns),
-            "session_quality": by_kind(measured.sessions, sessions=True),
-            "pages_per_question": {
-                mode: round(pages / len(measured.queries[mode]), 2)
-                for mode, pages in measured.pages.items()
-            },
-            "latency": {name: part.as_dict() for name, part in latencies(measured).items()},
-            "insert": measured.insert_cost(),
-            "verdicts": lines,
-        },
-    )
+    # The goals are for all of LoCoMo, and its form is used by other sets as well.
+    whole = len(measured.turns) == LOCOMO_QUESTIONS and not options.lexical
+    report = {
+        "data": options.format,
+        "conversations": len(talks),
+        "lexical": options.lexical,
+        "duration_seconds": round(time.perf_counter() - began, 1),
+        **measured.as_dict(),
+    }
+    harness.finish("recall", options, report, verdicts(measured.turns) if whole else [])
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark; return its exit status."""
-    options = parse_arguments(argv)
-    hint = HINTS[options.format]
-    if options.data is None:
-        err.print(f"error: --data is missing. {hint}", markup=False, soft_wrap=True)
-        return EXIT_USAGE
-    try:
-        talks = spread(LOADERS[options.format](options.data), options.limit)
-    except DataFault as error:
-        err.print(f"error: {error}. {hint}", markup=False, soft_wrap=True)
-        return EXIT_USAGE
-    return run(partial(_benchmark, talks, options))
+    parser = harness.parser("recall", __doc__)
+    loaders.add_options(parser)
+    parser.add_argument("--lexical", action="store_true", help="search without a model")
+    parser.add_argument("--python", default=sys.executable, help=harness.PYTHON_HELP)
+    options = parser.parse_args(argv)
+    return harness.run(partial(_benchmark, loaders.chosen(parser, options), options))

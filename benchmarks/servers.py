@@ -1,4 +1,4 @@
-"""The servers that ours is measured beside: how each is installed, started and spoken to.
+"""The servers that ours is compared with: how each is installed, started and called.
 
 A bare server is what the SDK needs for one tool. The others are installed in
 pinned versions into a folder of their own and keep nothing outside of it.
@@ -16,9 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks import BenchmarkFault, harness
 from benchmarks.client import Command
-from benchmarks.harness import SERVER, BenchmarkFault, environment, err
-from mcp_memory.models.files import ModelFiles
+from benchmarks.harness import err
+from mcp_memory import __version__
 
 BARE_TOOL: Final = "reply"
 NPM_PACKAGE: Final = "@modelcontextprotocol/server-memory"
@@ -29,7 +30,7 @@ SERVICE_PACKAGE: Final = "mcp-memory-service"
 SERVICE_VERSION: Final = "12.4.0"
 INSTALL_SECONDS: Final = 900.0
 
-OURS: Final = "mcp-memory"
+OURS: Final = "ours"
 
 MODEL_OF_FASTEMBED: Final = "snowflake/snowflake-arctic-embed-s"
 """It takes the model's file under this name, which stands for the same network and tokenizer."""
@@ -80,6 +81,15 @@ class Peer:
     everything: Call | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The files of an embedding model: its folder, and the one that computes the vectors."""
+
+    name: str
+    folder: Path
+    file: Path
+
+
 def bare_source(result: Mapping[str, Any]) -> str:
     """Return the program of a server whose only tool always answers `result`.
 
@@ -88,11 +98,16 @@ def bare_source(result: Mapping[str, Any]) -> str:
     return _BARE.format(result=dict(result), tool=BARE_TOOL)
 
 
-def bare_server(folder: Path, result: Mapping[str, Any], environment: Mapping[str, str]) -> Command:
+def bare_server(
+    folder: Path,
+    result: Mapping[str, Any],
+    environment: Mapping[str, str],
+    python: str = sys.executable,
+) -> Command:
     """Write the bare server into `folder` and return how it is started."""
     script = folder / "bare.py"
     script.write_text(bare_source(result), encoding="utf-8")
-    return Command([sys.executable, str(script)], environment, folder)
+    return Command([python, str(script)], environment, folder)
 
 
 def reference_server(folder: Path, environment: Mapping[str, str]) -> Command | None:
@@ -150,8 +165,8 @@ def install_python(folder: Path, python: str, package: str, *more: str) -> Path:
 def ours() -> Peer:
     """Return our server, with its owner, as a client starts it."""
     return Peer(
-        f"{OURS} {version(OURS)}",
-        lambda folder: Command(SERVER, environment(folder / "memory.duckdb"), folder),
+        f"ours {__version__}",
+        lambda folder: harness.server(folder / "memory.duckdb"),
         lambda text, _: ("archival_memory_insert", {"content": text}),
         lambda query: ("archival_memory_search", {"query": query}),
         ("archival_memory_search", {"top_k": 50}),
@@ -182,7 +197,7 @@ def server_memory(folder: Path, base: Mapping[str, str]) -> Peer:
     )
 
 
-def server_qdrant(folder: Path, base: Mapping[str, str], python: str, model: ModelFiles) -> Peer:
+def server_qdrant(folder: Path, base: Mapping[str, str], python: str, model: Model) -> Peer:
     """Install mcp-server-qdrant and return it, with its database in a file and our model.
 
     Raises:
@@ -213,7 +228,7 @@ def server_qdrant(folder: Path, base: Mapping[str, str], python: str, model: Mod
     )
 
 
-def memory_service(folder: Path, base: Mapping[str, str], python: str, model: ModelFiles) -> Peer:
+def memory_service(folder: Path, base: Mapping[str, str], python: str, model: Model) -> Peer:
     """Install mcp-memory-service and return it, with sqlite-vec, onnxruntime and our model.
 
     Its interpreter has to let SQLite load extensions. It reads the model's output its own
@@ -266,12 +281,12 @@ def program(package: Path) -> Path:
     return package / str(names[0])
 
 
-def _lay_out(model: ModelFiles, folder: Path) -> None:
+def _lay_out(model: Model, folder: Path) -> None:
     """Copy the model's files as others expect them: `onnx/model.onnx`, the tokenizer beside it."""
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(model.directory / model.spec.model_file, folder / "onnx" / "model.onnx")
+    shutil.copyfile(model.file, folder / "onnx" / "model.onnx")
     for name in _TOKENIZER:
-        shutil.copyfile(model.directory / name, folder / name)
+        shutil.copyfile(model.folder / name, folder / name)
 
 
 def _run(command: Sequence[str]) -> None:

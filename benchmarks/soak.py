@@ -2,16 +2,18 @@
 
 Clients on stdio (both protocol eras), streamable HTTP and SSE work on one
 database for several agents. The owner is killed every 20 seconds. In the end
-everything that was acknowledged is read back.
+everything that was acknowledged is read back. Every text of an agent carries its
+mark, a word that no other text has: a mark in a reply to another agent is a leak.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
+import re
 import secrets
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,33 +26,38 @@ import anyio.to_thread
 from mcp import Client
 from mcp.client.stdio import stdio_client
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
-from rich.table import Table
 
-from benchmarks.harness import (
-    BenchmarkFault,
-    call,
-    embedding_status,
-    err,
-    machine,
-    out,
-    run,
-    write_json,
+from benchmarks import BenchmarkFault, harness
+from benchmarks.harness import SEED, err, kill_owner, owner_pid
+from benchmarks.metrics import Latency, percentile
+from benchmarks.procfs import Usage, children, kill, usage
+from benchmarks.soakload import (
+    CALL_SECONDS,
+    KINDS,
+    WORKING,
+    Ledger,
+    Shared,
+    Supervisor,
+    Tally,
+    Worker,
+    connection,
+    create_token,
+    parameters,
+    server_environment,
 )
-from benchmarks.metrics import Latency
-from benchmarks.procfs import Usage, children, kill, kill_owner, owner_pid, usage
-from benchmarks.soakbook import Ledger, growth, logged_errors
-from benchmarks.soakload import WORKING, Shared, Tally, Worker
-from benchmarks.soakwires import CALL_SECONDS, KINDS, connection, parameters, server_environment
-from benchmarks.supervise import Supervisor, create_token
-from mcp_memory.owner.places import Places
 
 MINUTES: Final = 10.0
 KILL_EVERY_SECONDS: Final = 20.0
 WARM_UP_SECONDS: Final = 60.0
 PROBE_SECONDS: Final = 10.0
-SEED: Final = 20_231_012
 AGENTS: Final = ("anna", "bela", "cleo")
 GOAL_GROWTH: Final = 1.10
+"""The level at the end by that after a minute; by judgement, more than two runs differ."""
+
+LEVEL_SAMPLES: Final = 4
+"""Samples that make a level: listeners take turns, and each is in there twice."""
+
+_LOG_ENTRY: Final = re.compile(r"\bmcp-memory ([A-Z]+) ")
 PAGE: Final = 50
 READ_REPLY_TOKENS: Final = 100_000
 
@@ -91,7 +98,7 @@ class Soak:
 
 
 async def soak(db: Path, minutes: float, log: Any) -> Soak:
-    """Let all kinds of clients of all agents work for so many minutes; kill owners meanwhile.
+    """Let all kinds of clients of all agents work, and kill owners meanwhile.
 
     Raises:
         BenchmarkFault: The server can't be started, or no token can be made.
@@ -133,9 +140,8 @@ async def soak(db: Path, minutes: float, log: Any) -> Soak:
             await kill_regularly(db, minutes * 60, supervisor, probe, done)
         group.cancel_scope.cancel()
     done.starts = supervisor.starts
-    for log_of in (supervisor.log, Path(Places(str(db)).log)):
-        if log_of.exists():
-            done.errors += logged_errors(log_of.read_text(encoding="utf-8", errors="replace"))
+    for written in (supervisor.log, *db.parent.rglob("owner.log")):
+        done.errors += logged_errors(written.read_text(encoding="utf-8", errors="replace"))
     return done
 
 
@@ -147,7 +153,7 @@ async def kill_regularly(
     for number in range(1, int(seconds / KILL_EVERY_SECONDS) + 1):
         await anyio.sleep_until(began + number * KILL_EVERY_SECONDS)
         ready = await has_model(probe)
-        pid = owner_pid(db)
+        pid = await anyio.to_thread.run_sync(owner_pid, db)
         if pid is None:
             err.print("no owner runs that could be killed")
             continue
@@ -167,7 +173,9 @@ async def kill_regularly(
 async def has_model(client: Client) -> bool:
     """Return whether the owner says that its embedding model is loaded."""
     try:
-        return bool((await embedding_status(client))["state"] == "ready")
+        reply = await client.read_resource("memory://status", cache_mode="bypass")
+        status = json.loads(getattr(reply.contents[0], "text", ""))["embedding"]
+        return bool(status["state"] == "ready")
     except MCPError:
         return False
 
@@ -222,7 +230,10 @@ async def _all(
     found: list[dict[str, Any]] = []
     cursor: dict[str, Any] = {}
     while True:
-        page = await call(client, tool, {**arguments, **cursor})
+        result = await client.call_tool(tool, {**arguments, **cursor})
+        page = result.structured_content
+        if result.is_error or page is None:
+            raise BenchmarkFault(f"{tool} was refused: {result.content}")
         found += page[field]
         if not page.get("next_cursor"):
             return found
@@ -236,13 +247,20 @@ def verdicts(done: Soak) -> list[str]:
     unanswered = sum(tally.unanswered for tally in done.tallies.values())
     idle = [kind for kind, tally in done.tallies.items() if not tally.seconds]
     lines = [
-        f"kept: {promised} acknowledged, {len(done.problems)} lost or doubled, "
-        f"{done.kills} kills: {_met(not done.problems)}",
-        f"isolated: {len(done.shared.leaks)} marks seen by others: {_met(not done.shared.leaks)}",
-        f"stdio clients that had to be started again: {lost_clients}: {_met(not lost_clients)}",
-        f"calls without any answer in {CALL_SECONDS:.0f} s: {unanswered}: {_met(not unanswered)}",
-        f"errors in the servers' logs: {len(done.errors)}: {_met(not done.errors)}",
-        f"kinds of clients that never got an answer: {', '.join(idle) or 'none'}: {_met(not idle)}",
+        _line(
+            f"kept: {promised} acknowledged, {len(done.problems)} lost or doubled, "
+            f"{done.kills} kills",
+            met=not done.problems,
+        ),
+        _line(
+            f"isolated: {len(done.shared.leaks)} marks seen by others", met=not done.shared.leaks
+        ),
+        _line(f"stdio clients that had to be started again: {lost_clients}", met=not lost_clients),
+        _line(
+            f"calls without any answer in {CALL_SECONDS:.0f} s: {unanswered}", met=not unanswered
+        ),
+        _line(f"errors in the servers' logs: {len(done.errors)}", met=not done.errors),
+        _line(f"kinds of clients without an answer: {', '.join(idle) or 'none'}", met=not idle),
     ]
     # Like points: an owner that listens and has its model, at the end of its time.
     alike = [sample for sample in done.samples if sample.listening and sample.ready]
@@ -252,44 +270,76 @@ def verdicts(done: Soak) -> list[str]:
         lines.append(
             f"{name}: no verdict, the run was too short or there is no /proc"
             if ratio is None
-            else f"{name}, end / after {WARM_UP_SECONDS:.0f} s: {ratio:.3f}, "
-            f"goal {GOAL_GROWTH:g}: {_met(ratio <= GOAL_GROWTH)}"
+            else harness.verdict(
+                f"{name}, end / after {WARM_UP_SECONDS:.0f} s",
+                f"{ratio:.3f}",
+                f"{GOAL_GROWTH:g}",
+                met=ratio <= GOAL_GROWTH,
+            )
         )
     if done.samples:
         zombies = done.samples[-1].zombies
-        lines.append(f"dead owners that nobody has reaped: {zombies}: {_met(not zombies)}")
+        lines.append(_line(f"dead owners that nobody has reaped: {zombies}", met=not zombies))
     return lines
 
 
-def _met(reached: bool) -> str:
-    return "met" if reached else "MISSED"
+def _line(label: str, *, met: bool) -> str:
+    return f"{label}: {'met' if met else 'MISSED'}"
+
+
+def growth(
+    times: Sequence[float], values: Sequence[float], *, after_seconds: float
+) -> float | None:
+    """Return the level at the end by that after the beginning; None if the run was too short.
+
+    Args:
+        times: When each value was taken, in seconds, ascending.
+        values: What was measured, always at a like point.
+        after_seconds: What was before is the warming up, and doesn't count.
+    """
+    settled = [value for at, value in zip(times, values, strict=True) if at >= after_seconds]
+    if len(settled) < 2 * LEVEL_SAMPLES:
+        return None
+    early = percentile(settled[:LEVEL_SAMPLES], 0.5)
+    return percentile(settled[-LEVEL_SAMPLES:], 0.5) / early if early else None
+
+
+def logged_errors(log: str) -> list[str]:
+    """Return the errors that a server has logged, each with its traceback."""
+    errors: list[str] = []
+    is_error = False
+    for line in log.splitlines():
+        if entry := _LOG_ENTRY.search(line):
+            is_error = entry[1] in {"ERROR", "CRITICAL"}
+            if is_error:
+                errors.append(line)
+        elif is_error:
+            errors[-1] += f"\n{line}"
+    return errors
 
 
 def show(done: Soak) -> None:
     """Print the table of the calls."""
-    table = Table(title="Calls by kind of client; milliseconds, p50 / p95 / p99")
-    for name in ("", "answered", "failed", "refused", "connected", "latency"):
-        table.add_column(name, justify="right" if name else "left")
-    for kind, tally in done.tallies.items():
-        latency = Latency.of(tally.seconds) if tally.seconds else None
-        table.add_row(
-            " ".join([kind.split()[0], *sorted(tally.versions)]),
-            str(len(tally.seconds)),
-            str(tally.failed),
-            str(tally.refused.total()),
-            str(tally.connections),
-            "-"
-            if latency is None
-            else f"{latency.p50_ms:.0f} / {latency.p95_ms:.0f} / {latency.p99_ms:.0f}",
-        )
-    out.print(table)
+    harness.table(
+        "Calls by kind of client; milliseconds, p50 / p95",
+        ("", "answered", "failed", "refused", "connected", "latency"),
+        [
+            (
+                " ".join([kind.split()[0], *sorted(tally.versions)]),
+                len(tally.seconds),
+                tally.failed,
+                tally.refused.total(),
+                tally.connections,
+                Latency.of(tally.seconds) if tally.seconds else None,
+            )
+            for kind, tally in done.tallies.items()
+        ],
+    )
 
 
-def report(done: Soak, lines: Sequence[str], minutes: float) -> dict[str, Any]:
+def report(done: Soak, minutes: float) -> dict[str, Any]:
     """Return the whole run as it stands in the JSON."""
     return {
-        "benchmark": "soak",
-        **machine(),
         "minutes": minutes,
         "kills": done.kills,
         "listener_starts": done.starts,
@@ -310,7 +360,6 @@ def report(done: Soak, lines: Sequence[str], minutes: float) -> dict[str, Any]:
         "problems": done.problems,
         "leaks": done.shared.leaks,
         "logged_errors": done.errors,
-        "verdicts": list(lines),
     }
 
 
@@ -334,10 +383,10 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-async def _benchmark(minutes: float, out_path: Path | None) -> None:
-    with tempfile.TemporaryDirectory(prefix="mcp-memory-soak-") as folder:
-        db = Path(folder) / "memory.duckdb"
-        with (Path(folder) / "clients.log").open("w+", encoding="utf-8", errors="replace") as log:
+async def _run(minutes: float) -> Soak:
+    with harness.temporary() as folder:
+        db = folder / "memory.duckdb"
+        with (folder / "clients.log").open("w+", encoding="utf-8", errors="replace") as log:
             try:
                 done = await soak(db, minutes, log)
                 # From here on what is read comes from the file.
@@ -345,16 +394,18 @@ async def _benchmark(minutes: float, out_path: Path | None) -> None:
                 await verify(db, done, log)
             finally:
                 kill_owner(db)
+    return done
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    done = anyio.run(_run, options.minutes)
     show(done)
-    lines = verdicts(done)
-    for line in lines:
-        out.print(line, highlight=False)
     for kind, tally in done.tallies.items():
         for reason, times in tally.refused.items():
             err.print(f"{kind}, refused {times} times: {reason}", markup=False)
     for line in (done.problems + done.shared.leaks)[:20] + done.errors[-2:]:
         err.print(line, markup=False)
-    write_json(out_path, report(done, lines, minutes))
+    harness.finish("soak", options, report(done, options.minutes), verdicts(done))
     if done.problems or done.shared.leaks:
         raise BenchmarkFault("something acknowledged was lost, or something leaked")
 
@@ -365,5 +416,6 @@ def main(argv: Sequence[str]) -> int:
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
     # Subscriptions of the handshake era are what has to go on working.
     warnings.simplefilter("ignore", MCPDeprecationWarning)
-    options = parse_arguments(argv)
-    return run(partial(_benchmark, options.minutes, options.out))
+    parser = harness.parser("soak", __doc__)
+    parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="default: 10")
+    return harness.run(partial(_benchmark, parser.parse_args(argv)))

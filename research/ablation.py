@@ -22,25 +22,15 @@ import numpy as np
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.formats import HINTS, LOADERS
-from benchmarks.harness import (
-    EXIT_USAGE,
-    err,
-    machine,
-    out,
-    positive,
-    progress,
-    run_blocking,
-    write_json,
-)
-from benchmarks.latency import load_embedder
-from benchmarks.locomo import DataFault
+from benchmarks import harness, loaders
+from benchmarks.harness import out, progress
+from benchmarks.loaders import Question, Talk, together
 from benchmarks.metrics import Quality, quality
-from benchmarks.talks import Question, Talk, spread, together
+from benchmarks.model import load_embedder
 from mcp_memory.search import fusion
 from mcp_memory.search import index as search_index
 from mcp_memory.search.semantic import DocumentVectors
-from research import boards
+from research import boards, squad
 from research.longtexts import Crowded, crowded
 from research.talkindex import Indexed, pieces, texts_of
 from research.vectorcache import VectorCache
@@ -284,54 +274,38 @@ def _shares(row: Quality) -> Iterator[str]:
         yield f"{100 * share:.1f}"
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--data", type=Path, required=True, help="the data set's file or folder")
-    parser.add_argument("--format", choices=LOADERS, default="locomo", help="default: locomo")
-    parser.add_argument("--limit", type=positive, help="use N conversations, from all over it")
-    parser.add_argument(
-        "--together", action="store_true", help="put all conversations into one memory"
-    )
-    parser.add_argument("--cache", type=Path, help="keep the vectors in this .npz file")
-    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
-    return parser.parse_args(argv)
-
-
 def _benchmark(talks: Sequence[Talk], options: argparse.Namespace) -> None:
     began = time.perf_counter()
     embedder = load_embedder()
     report = measure(talks, VectorCache(embedder, options.cache))
     show(report)
-    write_json(
-        options.out,
-        {
-            "benchmark": "ablation",
-            **machine(),
-            "model": embedder.name,
-            "format": options.format,
-            "together": options.together,
-            "talks": len(talks),
-            "questions": sum(len(asked(talk)) for talk in talks),
-            "duration_seconds": round(time.perf_counter() - began, 1),
-            "weights": {**fusion.WEIGHTS, **fusion.BONUS},
-            **report.as_dict(),
-        },
+    found = {
+        "model": embedder.name,
+        "data": options.format,
+        "together": options.together,
+        "talks": len(talks),
+        "questions": sum(len(asked(talk)) for talk in talks),
+        "duration_seconds": round(time.perf_counter() - began, 1),
+        "weights": {**fusion.WEIGHTS, **fusion.BONUS},
+        **report.as_dict(),
+    }
+    harness.finish("ablation", options, found, [])
+
+
+def main() -> int:
+    """Run the research; return its exit status."""
+    parser = harness.parser("ablation", __doc__, "python -m research.ablation")
+    formats = {**loaders.LOADERS, "squad": squad.load}
+    loaders.add_options(parser, formats)
+    parser.add_argument(
+        "--together", action="store_true", help="put all conversations into one memory"
     )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; return its exit status."""
-    options = parse_arguments(sys.argv[1:] if argv is None else argv)
-    try:
-        talks = spread(LOADERS[options.format](options.data), options.limit)
-        if options.together:
-            talks = [together(talks)]
-    except DataFault as error:
-        hint = HINTS[options.format]
-        err.print(f"error: {error}. {hint}", markup=False, soft_wrap=True)
-        return EXIT_USAGE
-    return run_blocking(partial(_benchmark, talks, options))
+    parser.add_argument("--cache", type=Path, help="keep the vectors in this .npz file")
+    options = parser.parse_args()
+    talks = loaders.chosen(parser, options, formats)
+    if options.together:
+        talks = [together(talks)]
+    return harness.run(partial(_benchmark, talks, options))
 
 
 if __name__ == "__main__":

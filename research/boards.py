@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import BenchmarkFault
+from benchmarks import BenchmarkFault
+from benchmarks.loaders import Question
 from benchmarks.metrics import CUTS
-from benchmarks.talks import Question
 from mcp_memory.search import fusion
 from mcp_memory.search.queries import Filter
 from research.talkindex import Indexed

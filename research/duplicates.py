@@ -1,4 +1,4 @@
-"""What the near-duplicate distance of each kind names: `python benchmarks/duplicates.py`.
+"""What the near-duplicate distance of each kind names.
 
 Every pair is a text that is kept and one that comes later: the same said in other
 words, the same with one value changed, or something else of the same sort. The
@@ -10,33 +10,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final, Literal
 
 from rich.table import Table
 
-from benchmarks.harness import (
-    BenchmarkFault,
-    call,
-    machine,
-    out,
-    run,
-    serve,
-    wait_until_embedded,
-    write_json,
-)
-from mcp_memory.models.embedding import Embedder, FastEmbedder
-from mcp_memory.models.files import find_model
-from mcp_memory.settings import load_settings
+from benchmarks import harness
+from benchmarks.client import Clients
+from benchmarks.harness import out
+from benchmarks.model import load_embedder
+from mcp_memory.models.embedding import Embedder
 from mcp_memory.values.kinds import DEFAULTS
 from mcp_memory.values.records import Kind
 
 Relation = Literal["same", "changed", "other"]
-MODEL_SECONDS: Final = 120.0
+LIMIT_SECONDS: Final = 3_600.0
 RELATIONS: Final[tuple[Relation, ...]] = ("same", "changed", "other")
 
 
@@ -226,7 +216,7 @@ def cosines(embedder: Embedder, wanted: Sequence[Pair]) -> list[float]:
     return [float(a @ b) for a, b in zip(kept, later, strict=True)]
 
 
-async def named(wanted: Sequence[Pair], **settings: str) -> list[bool]:
+def named(wanted: Sequence[Pair], **settings: str) -> list[bool]:
     """Return for every pair whether the server names the one at the insert of the other.
 
     Args:
@@ -234,42 +224,40 @@ async def named(wanted: Sequence[Pair], **settings: str) -> list[bool]:
         settings: Settings of the server by their name without prefix, in lower case.
     """
     found: list[bool] = []
-    with tempfile.TemporaryDirectory() as folder:
-        async with serve(Path(folder) / "memory.duckdb", **settings) as client:
-            await wait_until_embedded(client, timeout_seconds=MODEL_SECONDS)
-            for pair in wanted:
-                replies = [
-                    await call(client, "archival_memory_insert", {"content": text, "kind": kind})
-                    for text, kind in ((pair.kept, pair.kind), (pair.later, pair.kind))
-                ]
-                found.append("near_duplicates" in replies[1])
-                for reply in replies:
-                    await call(client, "archival_memory_delete", {"id": reply["id"]})
+    with harness.temporary() as folder, Clients(LIMIT_SECONDS) as clients:
+        client = clients.start(harness.server(folder / "memory.duckdb", owner="off", **settings))
+        client.initialize()
+        client.wait_until_embedded()
+        for pair in wanted:
+            replies = [
+                client.tool("archival_memory_insert", {"content": text, "kind": str(pair.kind)})
+                for text in (pair.kept, pair.later)
+            ]
+            found.append("near_duplicates" in replies[1])
+            for reply in replies:
+                client.tool("archival_memory_delete", {"id": reply["id"]})
+        client.close()
     return found
 
 
-async def measure() -> list[Row]:
+def measure() -> list[Row]:
     """Return the rows of the table, English first.
 
     Raises:
         BenchmarkFault: The model is not there.
     """
-    settings = load_settings()
-    files = find_model(settings.embedding_model, settings.cache_dir)
-    if files is None:
-        raise BenchmarkFault("the embedding model is not there: `mcp-memory models fetch`")
-    embedder = FastEmbedder.load(files, threads=settings.threads)
+    embedder = load_embedder()
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder) / "kinds.toml"
+    with harness.temporary() as folder:
+        own = folder / "kinds.toml"
         own.write_text("".join(f"[{kind}]\nduplicate_factor = 1\n" for kind in Kind))
         for language, groups in (("English", ENGLISH), ("Chinese", CHINESE)):
             wanted = pairs(groups)
             measured = zip(
                 wanted,
                 cosines(embedder, wanted),
-                await named(wanted, kinds=str(own)),
-                await named(wanted),
+                named(wanted, kinds=str(own)),
+                named(wanted),
                 strict=True,
             )
             rows += _rows(language, embedder, list(measured))
@@ -320,20 +308,16 @@ def show(rows: Sequence[Row]) -> None:
     out.print(table)
 
 
-async def _benchmark(out_path: Path | None) -> None:
-    rows = await measure()
+def _benchmark(options: argparse.Namespace) -> None:
+    rows = measure()
     show(rows)
-    write_json(
-        out_path, {"benchmark": "duplicates", **machine(), "rows": [asdict(row) for row in rows]}
-    )
+    harness.finish("duplicates", options, {"rows": [asdict(row) for row in rows]}, [])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; return its exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
-    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
-    return run(partial(_benchmark, options.out))
+def main() -> int:
+    """Run the research; return its exit status."""
+    parser = harness.parser("duplicates", __doc__, "python -m research.duplicates")
+    return harness.run(partial(_benchmark, parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from rich.progress import Progress
 
+from benchmarks.loaders import Talk, Turn
 from benchmarks.metrics import Quality, quality
-from benchmarks.talks import Talk, Turn
 from research.talkindex import Indexed, add, pieces, texts_of
 from research.vectorcache import VectorCache
 

@@ -1,7 +1,8 @@
-"""Is a short fact found by a question in other words? `python benchmarks/paraphrase.py`.
+"""Is a fact found by a question in other words?
 
-In this process, through the memory's own interface with default settings: facts of
-`paraphrases.json` are kept among many notes of `notes.py`, and asked for.
+Facts of `paraphrases.json` are stored among many notes of `notes.py` by a client of the
+server with its default settings, and asked for. Half of the questions may be used to choose
+what search is set to; judge by the other half.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import json
 import random
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,25 +18,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.progress import Progress
-from rich.table import Table
 
-from benchmarks import texts
-from benchmarks.harness import EXIT_USAGE, err, machine, out, progress, run_blocking, write_json
-from benchmarks.latency import load_embedder
-from benchmarks.locomo import DataFault
+from benchmarks import harness, texts
+from benchmarks.client import Clients, RawClient
+from benchmarks.harness import progress
+from benchmarks.loaders import DataFault
 from benchmarks.metrics import recall_at, reciprocal_rank
-from mcp_memory.agent import AgentMemory, Memories
-from mcp_memory.models.embedding import Embedder
-from mcp_memory.settings import load_settings
-from mcp_memory.tiers.engine import Engine
 from research import notes
 
 PAIRS: Final = Path(__file__).with_name("paraphrases.json")
 SIZES: Final = (100, 1_000, 10_000)
 HALVES: Final = ("chosen on", "judged by")
 HITS: Final = 10
-SEED: Final = 20_231_012
-_AT_ONCE: Final = 256
+LIMIT_SECONDS: Final = 4 * 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +44,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What half of the questions of a language find among so many notes; shares are 0 to 1."""
+    """What half of the questions of a language find among notes; shares are 0 to 1."""
 
     language: str
     notes: int
@@ -117,44 +111,47 @@ def grade(
     return rows
 
 
-def measure(pairs: Sequence[Pair], sizes: Sequence[int], embedder: Embedder) -> list[Row]:
+def measure(pairs: Sequence[Pair], sizes: Sequence[int], python: str) -> list[Row]:
     """Return the rows of each language at each size, in that order."""
     rows = []
-    with progress() as bar, tempfile.TemporaryDirectory(prefix="mcp-memory-") as folder:
+    with progress() as bar, Clients(LIMIT_SECONDS) as clients:
         for language in dict.fromkeys(pair.language for pair in pairs):
             of_language = [pair for pair in pairs if pair.language == language]
-            settings = load_settings(db=Path(folder) / f"{language}.duckdb")
-            engine = Engine(settings, embedder=embedder)
-            memories = Memories(engine)
-            try:
-                memory = memories.open("default")
-                rows += _of_language(memory, engine, of_language, sorted(sizes), bar)
-            finally:
-                memories.close()
+            with harness.temporary() as folder:
+                client = clients.start(
+                    harness.server(folder / "memory.duckdb", python, owner="off")
+                )
+                client.initialize()
+                client.wait_until_embedded()
+                rows += _of_language(client, of_language, sorted(sizes), bar)
+                client.close()
     return rows
 
 
 def _of_language(
-    memory: AgentMemory, engine: Engine, pairs: list[Pair], sizes: Sequence[int], bar: Progress
+    client: RawClient, pairs: list[Pair], sizes: Sequence[int], bar: Progress
 ) -> list[Row]:
     language = pairs[0].language
-    rng = random.Random(SEED)
+    rng = random.Random(harness.SEED)
     made = texts.distinct(partial(notes.NOTES[language], rng), sizes[-1])
-    task = bar.add_task(f"{language} notes", total=sizes[-1])
+    task = bar.add_task(f"{language} notes", total=sizes[-1] + len(pairs))
     rows: list[Row] = []
-    kept = 0
+    stored = 0
     for size in sizes:
-        coming = made[kept:size]
+        coming = made[stored:size]
         if not rows:
             coming = rng.sample([*coming, *(pair.fact for pair in pairs)], len(coming) + len(pairs))
-        for first in range(0, len(coming), _AT_ONCE):
-            batch = coming[first : first + _AT_ONCE]
-            memory.loader.memories([{"content": text} for text in batch])
-            engine.fill_pending()
-            bar.advance(task, min(len(batch), size - kept))
-        kept = size
+        for text in coming:
+            client.tool("archival_memory_insert", {"content": text})
+            bar.advance(task)
+        stored = size
         rankings = [
-            [hit.memory.content for hit in memory.archive.search(pair.question, limit=HITS).items]
+            [
+                hit["text"]
+                for hit in client.tool(
+                    "archival_memory_search", {"query": pair.question, "top_k": HITS}
+                )["results"]
+            ]
             for pair in pairs
         ]
         rows += grade(language, size, rankings, pairs)
@@ -163,60 +160,45 @@ def _of_language(
 
 def show(rows: Sequence[Row]) -> None:
     """Print the table."""
-    table = Table(title="Facts found by a question in other words, percent")
-    for heading in ("", "among", "half", "questions", "R@1", "R@10", "MRR"):
-        table.add_column(heading, justify="left" if heading in ("", "half") else "right")
-    for row in rows:
-        shares = (f"{100 * share:.1f}" for share in (row.first, row.in_ten, row.mrr))
-        table.add_row(row.language, f"{row.notes:,}", row.half, str(row.questions), *shares)
-    out.print(table)
-
-
-def _sizes(text: str) -> list[int]:
-    parts = text.split(",")
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers from 1")
-    return [int(part) for part in parts]
-
-
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--data", type=Path, default=PAIRS, help="pairs in the form of ours")
-    parser.add_argument(
-        "--sizes",
-        type=_sizes,
-        default=list(SIZES),
-        help="numbers of notes, default: 100,1000,10000",
+    harness.table(
+        "Facts found by a question in other words, percent",
+        ("", "among", "half", "questions", "R@1", "R@10", "MRR"),
+        [
+            (
+                row.language,
+                f"{row.notes:,}",
+                row.half,
+                row.questions,
+                *(f"{100 * share:.1f}" for share in (row.first, row.in_ten, row.mrr)),
+            )
+            for row in rows
+        ],
     )
-    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
-    return parser.parse_args(argv)
 
 
 def _benchmark(pairs: Sequence[Pair], options: argparse.Namespace) -> None:
-    embedder = load_embedder()
-    rows = measure(pairs, options.sizes, embedder)
+    rows = measure(pairs, options.sizes, options.python)
     show(rows)
-    write_json(
-        options.out,
-        {
-            "benchmark": "paraphrase",
-            **machine(),
-            "model": embedder.name,
-            "rows": [row.as_dict() for row in rows],
-        },
+    harness.finish("paraphrase", options, {"rows": [row.as_dict() for row in rows]}, [])
+
+
+def main() -> int:
+    """Run the research; return its exit status."""
+    parser = harness.parser("paraphrase", __doc__, "python -m research.paraphrase")
+    parser.add_argument("--data", type=Path, default=PAIRS, help="pairs in the form of ours")
+    parser.add_argument(
+        "--sizes",
+        type=harness.numbers,
+        default=SIZES,
+        help="numbers of notes, default: 100,1000,10000",
     )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmark; return its exit status."""
-    options = parse_arguments(sys.argv[1:] if argv is None else argv)
+    parser.add_argument("--python", default=sys.executable, help=harness.PYTHON_HELP)
+    options = parser.parse_args()
     try:
         pairs = load(options.data)
     except DataFault as error:
-        err.print(f"error: {error}", markup=False, soft_wrap=True)
-        return EXIT_USAGE
-    return run_blocking(partial(_benchmark, pairs, options))
+        parser.error(str(error))
+    return harness.run(partial(_benchmark, pairs, options))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, cast
 from zoneinfo import ZoneInfo
 
-from benchmarks.talks import Question, Talk, Turn
+from benchmarks.loaders import Question, Talk, Turn
 from mcp_memory.models.embedding import Embedder
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.neighbours import SITTING_SECONDS

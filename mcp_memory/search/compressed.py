@@ -45,7 +45,7 @@ COMPARED_PART: Final = 250
 wanted, one of 250.
 
 400 of 10,000 rows have 99.9 % of the nearest ten and 98.7 % of the nearest fifty, 1,500 of
-100,000 have 99.4 % of these (benchmarks scale)."""
+100,000 have 99.4 % of these (benchmarks/RESULTS.md, scale)."""
 
 # A component of a unit vector as a whole number. Half-precision floats are as exact, but
 # turning them into floats takes eight times as long.

@@ -3,7 +3,7 @@
 A signal is what speaks for a document: its words, its meaning, the texts around
 it, the speaker and time that the query names. Each signal is measured in standard
 deviations above the mean of all documents, so that words and meaning can be added.
-The weights come from the ablation on LoCoMo (benchmarks/README.md, the tables of
+The weights come from the ablation on LoCoMo (research/FINDINGS.md, the tables of
 `ablation.py`); docs/design.md, "Search", gives the reasons.
 """
 
@@ -33,7 +33,7 @@ WHOLE_CHARS: Final = 600
 """Surroundings count less for longer documents: by this length divided by their own.
 
 Long messages speak for themselves. On BEAM's chats this finds 44 % instead of 34 in five hits; from
-600 on, LoCoMo's short turns don't change (benchmarks/README.md, BEAM)."""
+600 on, LoCoMo's short turns don't change (research/FINDINGS.md, BEAM)."""
 
 WEIGHTS: Final[Mapping[str, float]] = {
     WORDS: 0.45,

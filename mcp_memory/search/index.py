@@ -49,7 +49,7 @@ all documents are near to each other, as in a language that the model wasn't tra
 
 _CROWDING: Final = 0.8
 """What is left of a copy's score for each better one. By judgement: in the ablation on LoCoMo it
-changes nothing (benchmarks/README.md, "without crowding")."""
+changes nothing (research/FINDINGS.md, "without crowding")."""
 
 PINNED: Final = 1_000
 """Documents of a result that keep their order from page to page; by judgement, few read further."""

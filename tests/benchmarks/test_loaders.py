@@ -10,9 +10,87 @@ from typing import Any
 
 import pytest
 
-from benchmarks import beam, longmemeval, memorybank, squad, talks
-from benchmarks.locomo import DataFault
-from benchmarks.talks import Talk
+from benchmarks import loaders
+from benchmarks.loaders import DataFault, Talk
+
+
+def locomo() -> dict[str, Any]:
+    return {
+        "sample_id": "conv-1",
+        "conversation": {
+            "speaker_a": "Ann",
+            "speaker_b": "Bo",
+            "session_10_date_time": "12:06 am on 2 January, 2024",
+            "session_10": [{"speaker": "Bo", "dia_id": "D10:1", "text": "Last"}],
+            "session_2_date_time": "1:56 pm on 8 May, 2023",
+            "session_2": [
+                {"speaker": "Ann", "dia_id": "D2:1", "text": "Look!", "blip_caption": "a red kite"},
+                {"speaker": "Bo", "dia_id": "D2:2", "text": "Lovely"},
+            ],
+            # A date without a session stands in the real data, too.
+            "session_11_date_time": "1:00 pm on 9 May, 2023",
+        },
+        "qa": [
+            {"question": "Both?", "category": 1, "evidence": ["D2:1; D:10:1", "D7:7"]},
+            {"question": "None?", "category": 5, "evidence": ["D7:7"]},
+            {"question": "Empty?", "category": 3, "evidence": []},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("D1:3", ["D1:3"]),
+        ("D:11:26", ["D11:26"]),
+        ("D8:6; D9:17", ["D8:6", "D9:17"]),
+        ("D9:1 D4:4 D4:6", ["D9:1", "D4:4", "D4:6"]),
+        ("D", []),
+        ("", []),
+    ],
+)
+def test_every_turn_named_in_an_evidence_text_is_found(text, expected):
+    assert loaders.locomo_places(text) == expected
+
+
+def test_session_dates_are_read_as_utc():
+    assert loaders.parse_locomo_time("12:06 am on 2 January, 2024") == datetime(
+        2024, 1, 2, 0, 6, tzinfo=UTC
+    )
+    with pytest.raises(DataFault, match="yesterday"):
+        loaders.parse_locomo_time("yesterday")
+
+
+def test_turns_come_in_the_order_of_their_sessions_numbers():
+    turns = loaders.parse_locomo(locomo()).turns
+    assert [turn.place for turn in turns] == ["D2:1", "D2:2", "D10:1"]
+    assert [turn.role for turn in turns] == ["user", "assistant", "assistant"]
+    assert turns[0].created_at == datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
+
+
+def test_a_shared_picture_is_stored_as_its_caption_in_brackets():
+    first, second, _ = loaders.parse_locomo(locomo()).turns
+    assert first.content == "Look! [a red kite]"
+    assert second.content == "Lovely"
+
+
+def test_only_questions_with_evidence_that_exists_count():
+    (question,) = loaders.parse_locomo(locomo()).questions
+    assert question.text == "Both?"
+    assert question.gold == {"D2:1", "D10:1"}
+    assert question.sessions == {"2", "10"}
+
+
+def test_a_file_that_is_not_the_data_set_is_named_as_such(tmp_path: Path):
+    path = tmp_path / "data.json"
+    with pytest.raises(DataFault, match="No such file"):
+        loaders.load_locomo(path)
+    for text in ("{", "{}", "[]", "[1]", '[{"qa": []}]'):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(DataFault):
+            loaders.load_locomo(path)
+    path.write_text(json.dumps([locomo()]), encoding="utf-8")
+    assert [dialogue.name for dialogue in loaders.load_locomo(path)] == ["conv-1"]
 
 
 def history() -> dict[str, Any]:
@@ -83,14 +161,14 @@ def gold_of(talk: Talk) -> list[str]:
 
 
 def test_sessions_of_longmemeval_come_in_the_order_of_their_dates():
-    talk = longmemeval.parse(history())
+    talk = loaders.parse_longmemeval(history())
     assert [turn.content for turn in talk.turns] == ["I bought a bike", "Nice", "Hello"]
     assert talk.turns[0].created_at == datetime(2023, 5, 20, 2, 21, tzinfo=UTC)
     assert len({turn.place for turn in talk.turns}) == 3
 
 
 def test_gold_of_longmemeval_is_both_turns_and_sessions():
-    talk = longmemeval.parse(history())
+    talk = loaders.parse_longmemeval(history())
     assert gold_of(talk) == ["I bought a bike"]
     (question,) = talk.questions
     assert question.sessions == {"answer_1"}
@@ -101,7 +179,7 @@ def test_gold_of_longmemeval_is_both_turns_and_sessions():
 def test_questions_of_longmemeval_that_nothing_answers_are_left_out(tmp_path: Path):
     path = tmp_path / "longmemeval_s.json"
     path.write_text(json.dumps([history(), {**history(), "question_id": "q2_abs"}]), "utf-8")
-    assert [talk.name for talk in longmemeval.load(path)] == ["q1"]
+    assert [talk.name for talk in loaders.load_longmemeval(path)] == ["q1"]
 
 
 @pytest.mark.parametrize(
@@ -110,15 +188,15 @@ def test_questions_of_longmemeval_that_nothing_answers_are_left_out(tmp_path: Pa
         ({"question": None}, "q1: its question is missing"),
         ({"haystack_sessions": {}}, "q1: its haystack_sessions is dict, not list"),
         ({"haystack_dates": ["2023/05/25 (Thu) 10:00"]}, "2 sessions, 2 ids and 1 dates"),
-        ({"question_date": "30 May"}, "'30 May' is no date"),
-        ({"haystack_sessions": [[], [{"role": "bot", "content": "x"}]]}, "'bot' is no role"),
+        ({"question_date": "30 May"}, "'30 May' is not a date"),
+        ({"haystack_sessions": [[], [{"role": "bot", "content": "x"}]]}, "'bot' is not a role"),
         ({"haystack_sessions": [[], [{"role": "user"}]]}, "its content is missing"),
         ({"haystack_sessions": [[], "x"]}, "session answer_1 is no list"),
     ],
 )
 def test_what_is_not_longmemeval_is_told_where(change: dict[str, Any], told: str):
     with pytest.raises(DataFault, match=told):
-        longmemeval.parse({**history(), **change})
+        loaders.parse_longmemeval({**history(), **change})
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "[1]", '[{"question_id": "a_abs"}]'])
@@ -126,11 +204,11 @@ def test_a_file_that_is_not_longmemeval_is_named_as_such(tmp_path: Path, text: s
     path = tmp_path / "data.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataFault):
-        longmemeval.load(path)
+        loaders.load_longmemeval(path)
 
 
 def test_messages_of_beam_are_dated_by_the_anchor_before_them():
-    talk = beam.parse("7", chat(), questions())
+    talk = loaders.parse_beam("7", chat(), questions())
     assert [turn.created_at.date().isoformat() for turn in talk.turns] == [
         "2024-03-15",
         "2024-03-15",
@@ -140,7 +218,7 @@ def test_messages_of_beam_are_dated_by_the_anchor_before_them():
 
 
 def test_gold_of_beam_are_the_messages_that_a_question_names():
-    talk = beam.parse("7", chat(), questions())
+    talk = loaders.parse_beam("7", chat(), questions())
     assert gold_of(talk) == ["Hi", "Again"]
     assert talk.questions[0].kind == "knowledge_update"
     assert talk.questions[0].sessions == {"1", "2"}
@@ -150,12 +228,12 @@ def test_an_id_that_two_messages_of_beam_have_names_neither():
     doubled = chat()
     doubled[1]["turns"][0][0]["id"] = 0
     asked = {"knowledge_update": [{"question": "Which?", "source_chat_ids": [0, 1]}]}
-    assert gold_of(beam.parse("7", doubled, asked)) == ["Hello"]
+    assert gold_of(loaders.parse_beam("7", doubled, asked)) == ["Hello"]
 
 
 def test_a_chat_of_beam_may_be_several_plans_in_one():
     plans = [{"plan-1": chat()[:1]}, {"plan-2": chat()[1:]}]
-    talk = beam.parse("7", plans, questions())
+    talk = loaders.parse_beam("7", plans, questions())
     assert [turn.session for turn in talk.turns] == ["plan-1, 1", "plan-1, 1", "plan-2, 1"]
     assert gold_of(talk) == ["Hi", "Again"]
 
@@ -163,23 +241,23 @@ def test_a_chat_of_beam_may_be_several_plans_in_one():
 def test_a_folder_of_beam_is_read_chat_by_chat_in_the_order_of_their_numbers(tmp_path: Path):
     for name in ("10", "9"):
         write_beam(tmp_path, name)
-    assert [talk.name for talk in beam.load(tmp_path)] == ["9", "10"]
-    assert [talk.name for talk in beam.load(tmp_path / "10")] == ["10"]
+    assert [talk.name for talk in loaders.load_beam(tmp_path)] == ["9", "10"]
+    assert [talk.name for talk in loaders.load_beam(tmp_path / "10")] == ["10"]
 
 
 def test_the_cut_chat_of_beam_goes_before_the_whole_one(tmp_path: Path):
     folder = write_beam(tmp_path, "1")
-    (folder / beam.CHATS[0]).write_text(json.dumps(chat()[:1]), encoding="utf-8")
-    assert len(beam.load(folder)[0].turns) == 2
+    (folder / loaders.CHATS[0]).write_text(json.dumps(chat()[:1]), encoding="utf-8")
+    assert len(loaders.load_beam(folder)[0].turns) == 2
 
 
 def test_what_is_not_beam_is_told_where(tmp_path: Path):
     with pytest.raises(DataFault, match="has no folder"):
-        beam.load(tmp_path)
+        loaders.load_beam(tmp_path)
     folder = write_beam(tmp_path, "1")
-    (folder / beam.QUESTIONS).unlink()
+    (folder / loaders.QUESTIONS).unlink()
     with pytest.raises(DataFault, match="No such file"):
-        beam.load(folder)
+        loaders.load_beam(folder)
     undated = chat()[:1]
     del undated[0]["turns"][0][0]["time_anchor"]
     for wrong, told in (
@@ -190,9 +268,9 @@ def test_what_is_not_beam_is_told_where(tmp_path: Path):
         ([{"turns": [[{"id": 1}]]}], "its content is missing"),
     ):
         with pytest.raises(DataFault, match=told):
-            beam.parse("1", wrong, questions())
+            loaders.parse_beam("1", wrong, questions())
     with pytest.raises(DataFault, match="lists by kind"):
-        beam.parse("1", chat(), [])
+        loaders.parse_beam("1", chat(), [])
 
 
 def bank() -> dict[str, Any]:
@@ -208,42 +286,42 @@ GOLD_OF_BANK = [[["D1:1"], ["D2:1"], []]]
 
 
 def test_a_day_of_memorybank_is_a_session_and_a_pair_two_turns():
-    (talk,) = memorybank.parse(bank(), ASKED, GOLD_OF_BANK)
+    (talk,) = loaders.parse_memorybank(bank(), ASKED, GOLD_OF_BANK)
     assert [turn.place for turn in talk.turns] == ["D1:1", "D1:2", "D2:1", "D2:2"]
     assert [turn.role for turn in talk.turns] == ["user", "assistant"] * 2
     assert talk.turns[2].created_at.date().isoformat() == "2023-04-28"
 
 
 def test_questions_of_memorybank_are_asked_afterwards_and_those_without_gold_left_out():
-    (talk,) = memorybank.parse(bank(), ASKED, GOLD_OF_BANK)
+    (talk,) = loaders.parse_memorybank(bank(), ASKED, GOLD_OF_BANK)
     assert [question.text for question in talk.questions] == ASKED["张曼婷"][:2]
     assert [question.gold for question in talk.questions] == [{"D1:1"}, {"D2:1"}]
     assert talk.questions[1].sessions == {"2"}
     assert talk.questions[0].asked_at == datetime(2023, 4, 29, 20, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("language", memorybank.LANGUAGES)
+@pytest.mark.parametrize("language", loaders.LANGUAGES)
 def test_a_folder_of_memorybank_is_read_in_either_language(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str
 ):
     gold = tmp_path / "gold.json"
     gold.write_text(json.dumps({language: GOLD_OF_BANK}), "utf-8")
-    monkeypatch.setattr(memorybank, "GOLD", gold)
+    monkeypatch.setattr(loaders, "GOLD", gold)
     (tmp_path / f"memory_bank_{language}.json").write_text(json.dumps(bank()), "utf-8")
     path = tmp_path / f"probing_questions_{language}.jsonl"
     path.write_text(json.dumps(ASKED) + "\n\n", "utf-8")
-    assert [talk.name for talk in memorybank.load(tmp_path)] == ["张曼婷"]
+    assert [talk.name for talk in loaders.load_memorybank(tmp_path)] == ["张曼婷"]
     path.write_text("[]", "utf-8")
     with pytest.raises(DataFault, match="lines of JSON objects"):
-        memorybank.load(tmp_path)
+        loaders.load_memorybank(tmp_path)
     path.unlink()
     with pytest.raises(DataFault, match="No such file"):
-        memorybank.load(tmp_path)
+        loaders.load_memorybank(tmp_path)
 
 
 def test_what_is_not_memorybank_is_told_where(tmp_path: Path):
     with pytest.raises(DataFault, match="has no memory_bank_cn"):
-        memorybank.load(tmp_path)
+        loaders.load_memorybank(tmp_path)
     undated: dict[str, Any] = {"A": {"history": {"May": []}}}
     for wrong, gold, told in (
         ([], GOLD_OF_BANK, "not one of 1 users"),
@@ -254,12 +332,12 @@ def test_what_is_not_memorybank_is_told_where(tmp_path: Path):
         ({"A": {"history": {"2023-04-27": [{"query": "x"}]}}}, [[]], "A: the history"),
     ):
         with pytest.raises(DataFault, match=told):
-            memorybank.parse(wrong, ASKED, gold)
+            loaders.parse_memorybank(wrong, ASKED, gold)
 
 
-@pytest.mark.parametrize("language", memorybank.LANGUAGES)
+@pytest.mark.parametrize("language", loaders.LANGUAGES)
 def test_the_gold_that_was_read_for_memorybank_is_of_its_form(language: str):
-    gold = json.loads(memorybank.GOLD.read_text("utf-8"))[language]
+    gold = json.loads(loaders.GOLD.read_text("utf-8"))[language]
     assert len(gold) == 15
     assert sum(map(len, gold)) == 100
     places = [place for user in gold for answer in user for place in answer]
@@ -271,48 +349,7 @@ def _by_place(place: str) -> list[int]:
     return [int(number) for number in place[1:].split(":")]
 
 
-def article(**changes: Any) -> dict[str, Any]:
-    asked = [
-        {"question": "多高？", "answers": [{"answer_start": 11, "text": "八千米"}]},
-        {"question": "Nobody says?", "answers": []},
-    ]
-    return {
-        "paragraphs": [{"context": "山在西藏。它的高度是海拔八千米。", "qas": asked, **changes}]
-    }
-
-
-def test_gold_of_squad_is_the_sentence_in_which_the_answer_begins(tmp_path: Path):
-    path = tmp_path / "dev.json"
-    path.write_text(json.dumps({"data": [article(), article()]}), "utf-8")
-    first, second = squad.load(path)
-    assert gold_of(first) == gold_of(second) == ["它的高度是海拔八千米。"]
-    assert [turn.content for turn in first.turns] == ["山在西藏。", "它的高度是海拔八千米。"]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "told"),
-    [
-        ({}, "article 3: its paragraphs is missing"),
-        (article(context=None), "paragraph 0: its context is missing"),
-        (article(qas={}), "its qas is dict"),
-        (article(qas=[{"answers": []}]), "its question is missing"),
-        (article(qas=[{"question": "x", "answers": [{"answer_start": "1"}]}]), "is str, not int"),
-    ],
-)
-def test_what_is_not_squad_is_told_where(wrong: dict[str, Any], told: str):
-    with pytest.raises(DataFault, match=told):
-        squad.parse("3", wrong)
-
-
-@pytest.mark.parametrize("text", ["[]", "{}", '{"data": []}'])
-def test_a_file_that_is_not_squad_is_named_as_such(tmp_path: Path, text: str):
-    path = tmp_path / "dev.json"
-    path.write_text(text, "utf-8")
-    with pytest.raises(DataFault, match="dev"):
-        squad.load(path)
-
-
 def test_a_limit_takes_talks_from_all_over_the_file():
     many = [Talk(str(number), ()) for number in range(10)]
-    assert [talk.name for talk in talks.spread(many, 3)] == ["0", "3", "6"]
-    assert talks.spread(many, None) == talks.spread(many, 11) == many
+    assert [talk.name for talk in loaders.spread(many, 3)] == ["0", "3", "6"]
+    assert loaders.spread(many, None) == loaders.spread(many, 11) == many

@@ -1,27 +1,28 @@
-"""The arithmetic of `paging.py`, and a small made-up conversation through all of it."""
+"""The rules that paging is checked by, and a small conversation through all of it."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from benchmarks import paging
-from benchmarks.harness import BenchmarkFault
-from benchmarks.pagingreplay import Replay, Server, replay, started
-from benchmarks.pagingrules import (
+from benchmarks import BenchmarkFault, paging
+from benchmarks.paging import (
     Arithmetic,
     Range,
+    Replay,
     Said,
+    Server,
     Survival,
     blocks_of,
     lines_of,
     mean_survival,
-    ratio_of_medians,
+    replay,
+    started,
     with_calls,
 )
 
@@ -117,19 +118,18 @@ def test_the_verdicts_say_what_was_exact_and_what_missed_its_goal():
     assert shown.growth_in_time == 3.0
     shown.cpu_seconds = [1.0, 1.1, 2.0, 2.5, 3.5]
     assert shown.growth_of_cpu == 1.5
-    assert list(paging.verdicts([shown]).values()) == [
-        "exact",
-        "1.50, goal 1.2: missed",
-        "1.33, goal 1.3: met",
-    ]
-    wrong = paging.verdicts([replace(shown, problems=["one"], young_seconds=[], survivals=[])])
-    assert list(wrong.values()) == ["1 problems"]
-    assert ratio_of_medians([], [1.0]) is None
+    exact, growth, evidence = paging.verdicts([shown])
+    assert exact.endswith("0 problems, goal 0: met")
+    assert growth.endswith("1.50, goal 1.2: MISSED")
+    assert evidence.endswith("1.33, goal 1.3: met")
+    wrong = replace(shown, problems=["one"], young_seconds=[], survivals=[])
+    (line,) = paging.verdicts([wrong])
+    assert line.endswith("1 problems, goal 0: MISSED")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with started(tmp_path_factory.mktemp("paging"), WINDOW) as running:
+def server() -> Iterator[Server]:
+    with started(WINDOW, sys.executable) as running:
         yield running
 
 
@@ -144,7 +144,7 @@ def test_a_conversation_with_calls_is_paged_exactly_by_the_rules(server: Server)
     assert 3_000 < shown.most_used_tokens <= WINDOW
     assert shown.survival is not None
     assert shown.survival.turns == sum(turn.gold for turn in said[: shown.flushes[-1].last + 1])
-    paging.show([shown], paging.verdicts([shown]))
+    paging.show([shown])
 
 
 @pytest.mark.slow
@@ -156,9 +156,3 @@ def test_a_server_that_counts_otherwise_is_found_out(server: Server):
     assert any("tokens by the server" in problem for problem in shown.problems)
     with pytest.raises(BenchmarkFault, match="the rules say"):
         replay(replace(server, window_tokens=WINDOW // 2), "earlier", talk(60))
-
-
-def test_without_the_data_it_says_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert paging.main([]) == 2
-    assert paging.main(["--data", str(tmp_path / "none.json")]) == 2
-    assert "snap-research/locomo" in capsys.readouterr().err

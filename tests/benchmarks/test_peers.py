@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from processes import environment
 
-from benchmarks import peerloss, peers
+from benchmarks import BenchmarkFault, peers
 from benchmarks.client import Clients, Command
-from benchmarks.harness import BenchmarkFault, progress
+from benchmarks.harness import progress
 from benchmarks.metrics import Latency
-from benchmarks.peerreport import Loss, Result, show, verdicts
-from benchmarks.servers import OURS, Peer, install_npm, install_python
+from benchmarks.peers import Loss, Result, verdicts
+from benchmarks.servers import BARE_TOOL, OURS, Peer, bare_server
 
 SERVER = """
 import json, pathlib, sys
@@ -71,13 +72,13 @@ def result(name: str, ms: float, kept: int, answered: int = 9) -> Result:
 
 def test_a_server_that_keeps_all_loses_nothing(tmp_path: Path):
     peer = peer_of("keeps", tmp_path)
-    assert peerloss.two_clients(peer, tmp_path) == Loss(100, 100, 100)
-    assert peerloss.parallel(peer, tmp_path) == Loss(20, 20, 20)
+    assert peers.two_clients(peer, tmp_path) == Loss(100, 100, 100)
+    assert peers.parallel(peer, tmp_path) == Loss(20, 20, 20)
 
 
 def test_what_is_acknowledged_and_gone_afterwards_is_seen(tmp_path: Path):
     # It reads its file at its start, and writes all that it knows with each store.
-    loss = peerloss.two_clients(peer_of("forgetful", tmp_path), tmp_path)
+    loss = peers.two_clients(peer_of("forgetful", tmp_path), tmp_path)
     assert loss.acknowledged == 100
     assert loss.kept < 100
 
@@ -85,10 +86,10 @@ def test_what_is_acknowledged_and_gone_afterwards_is_seen(tmp_path: Path):
 def test_a_server_that_ends_has_acknowledged_what_it_has_answered(tmp_path: Path):
     peer = peer_of("keeps", tmp_path)
     with Clients(60) as clients:
-        client = peerloss.connect(clients, peer, tmp_path)
+        client = peers.connect(clients, peer, tmp_path)
         client.stop()
         with pytest.raises(BenchmarkFault, match="has ended"):
-            peerloss.tell(client, peer.search("x"))
+            peers.tell(client, peer.search("x"))
 
 
 def test_servers_are_filled_timed_and_asked(tmp_path: Path):
@@ -118,13 +119,12 @@ def test_a_server_that_cannot_start_is_left_out_with_its_reason(tmp_path: Path):
     )
     results = peers.measure({"broken": broken}, [10], tmp_path)
     assert any("no model" in line for line in results["broken"].trouble)
-    show(results, {"other": "no npm"}, [10])
 
 
 @pytest.mark.parametrize("text", ["Error: x", "Failed to store", "Note: not stored, it is there"])
 def test_a_refusal_in_words_is_no_acknowledgement(text: str):
     with pytest.raises(BenchmarkFault, match="was refused"):
-        peerloss.accepted("store", {"content": [{"type": "text", "text": text}], "isError": False})
+        peers.accepted("store", {"content": [{"type": "text", "text": text}], "isError": False})
 
 
 def test_ours_leads_where_nobody_is_better():
@@ -158,15 +158,12 @@ def test_each_question_in_other_words_shares_no_answer_with_its_fact():
         assert not set(answer.lower().split()) & set(question.lower().strip("?").split())
 
 
-def test_what_cannot_be_installed_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(BenchmarkFault, match="no npm"):
-        install_npm(tmp_path)
-    with pytest.raises(BenchmarkFault, match="can't be installed"):
-        install_python(tmp_path / "env", str(tmp_path / "no-python"), "a-package==1")
-
-
-def test_unknown_servers_and_sizes_are_refused():
-    for wrong in (["--peers", "x"], ["--sizes", "5"], ["--sizes", "a"]):
-        with pytest.raises(SystemExit):
-            peers.parse_arguments(wrong)
+@pytest.mark.slow
+def test_the_bare_server_gives_the_reply_it_was_made_with(tmp_path: Path):
+    reply = {"content": [{"type": "text", "text": "hello"}], "structuredContent": {"said": "hello"}}
+    command = bare_server(tmp_path, reply, environment(tmp_path))
+    with Clients(60) as clients:
+        client = clients.start(command)
+        assert client.initialize()["serverInfo"]["name"] == "bare"
+        assert client.tool(BARE_TOOL, {}) == reply["structuredContent"]
+        client.close()

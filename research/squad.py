@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.locomo import DataFault
-from benchmarks.talks import NO_KIND, Question, Talk, Turn, load_json, wanted
+from benchmarks.loaders import NO_KIND, DataFault, Question, Talk, Turn, load_json, wanted
 from mcp_memory.values.text import sentence_ranges
 
 DAY: Final = datetime(2018, 1, 1, tzinfo=UTC)
