@@ -33,8 +33,8 @@ _FIRST_ROWS: Final = 64
 
 _BLOCK: Final = 64
 _FEW: Final = 16_384
-"""Blocks of a long array and what is a long one, where `best` looks at maxima first; by judgement:
-both only change the speed."""
+"""In an array of 16,384 scores or more, `best` looks at the maxima of blocks of 64 first. By
+judgement: they change the speed alone."""
 
 
 class Column:

@@ -1,4 +1,4 @@
-"""Indexes of agents in memory, within a budget: those used longest ago leave first."""
+"""A cache of search indexes within a memory budget: the least recently used leave first."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 MEASURED_EVERY: Final = 32
+"""Uses of an index after which its size is measured again; by judgement."""
+
 _FILLED_AT_ONCE: Final = 3
+"""Steps of filling an index that are done at once; by judgement."""
+
 _DONE: Final = object()
 
 
 class Sized(Protocol):
-    """What can be kept: it knows the memory it takes, which may change."""
+    """What can be cached: it knows its size, which may change."""
 
     @property
     def nbytes(self) -> int:
@@ -27,7 +31,7 @@ Index = TypeVar("Index", bound=Sized)
 
 @dataclass(frozen=True, slots=True)
 class CacheState:
-    """What the cache holds and has done, for status."""
+    """The size and history of a cache, for status."""
 
     indexes: int
     used_bytes: int
@@ -37,25 +41,25 @@ class CacheState:
 
 
 class IndexCache(Generic[Key, Index]):
-    """Indexes by key. Not thread-safe: whoever calls holds the engine's lock.
+    """Indexes by key. Not thread-safe: the caller holds the engine's lock.
 
-    What was asked for last stays even if it alone is over the budget. How much an index
-    takes is measured again only now and then: it costs more than to look it up.
+    The last used index stays even if it alone is over the budget. Sizes are measured only
+    now and then, because measuring takes longer than a lookup.
 
     Args:
-        max_bytes: What all of them together may take.
-        folder: Where the indexes put what need not be in memory; None for nowhere.
+        max_bytes: The size of all indexes together.
+        folder: Where indexes put temporary files; None to use memory alone.
     """
 
     def __init__(self, max_bytes: int, folder: Path | None = None) -> None:
         self.folder = folder
         self._max_bytes = max_bytes
-        self._held: OrderedDict[Key, Index] = OrderedDict()
+        self._indexes: OrderedDict[Key, Index] = OrderedDict()
         self._sizes: dict[Key, int] = {}
         self._used_bytes = 0
         self.on_unfilled: Callable[[], None] | None = None
-        """Called when an index has more to be filled with: whoever sets it has to call
-        `fill_more` soon, as long as there is some."""
+        """Called when an index is not filled completely; then `fill_more` must be called soon,
+        until it returns False."""
         self._unfilled: deque[tuple[Key, Index, Iterator[None]]] = deque()
         self._asked = 0
         self._loaded = 0
@@ -63,17 +67,17 @@ class IndexCache(Generic[Key, Index]):
 
     def __contains__(self, key: object) -> bool:
         """Return whether the index of a key is in memory."""
-        return key in self._held
+        return key in self._indexes
 
     def get(self, key: Key, load: Callable[[], Index]) -> Index:
-        """Return an index, loaded if it isn't there; others leave if there is too little room."""
-        index = self._held.get(key)
+        """Return an index, loaded if necessary; others are evicted if memory is short."""
+        index = self._indexes.get(key)
         if index is None:
             index = load()
-            self._held[key] = index
+            self._indexes[key] = index
             self._loaded += 1
             self._asked = 0
-        self._held.move_to_end(key)
+        self._indexes.move_to_end(key)
         if self._asked % MEASURED_EVERY == 0:
             self._measure(key)
             self._evict(key)
@@ -81,7 +85,7 @@ class IndexCache(Generic[Key, Index]):
         return index
 
     def fill(self, key: Key, index: Index, steps: Iterator[None]) -> None:
-        """Do the first steps of filling an index that is being loaded, and put the others off.
+        """Do the first steps of filling a new index; `fill_more` does the others.
 
         Without `on_unfilled` all are done at once.
         """
@@ -92,15 +96,15 @@ class IndexCache(Generic[Key, Index]):
                 return
 
     def fill_more(self) -> bool:
-        """Do a step that was put off; return whether there are more.
+        """Do one more step of filling; return whether there are others.
 
-        What it raises makes the index leave: it is loaded anew when it is asked for.
+        If it raises, the index is dropped, and loaded again at its next use.
         """
         while self._unfilled:
             key, index, steps = self._unfilled[0]
             try:
-                # One that has left the cache needs no more.
-                if self._held.get(key) is index and next(steps, _DONE) is not _DONE:
+                # A dropped index needs no more steps.
+                if self._indexes.get(key) is index and next(steps, _DONE) is not _DONE:
                     return True
             except BaseException:
                 self.drop(key)
@@ -110,38 +114,38 @@ class IndexCache(Generic[Key, Index]):
         return False
 
     def peek(self, key: Key) -> Index | None:
-        """Return an index only if it is in memory, to bring it up to date; this is no use of it."""
-        return self._held.get(key)
+        """Return an index if it is in memory, to update it; this doesn't count as a use."""
+        return self._indexes.get(key)
 
     def drop(self, key: Key) -> None:
-        """Forget an index; nothing happens if it isn't there."""
-        if self._held.pop(key, None) is not None:
+        """Drop an index; nothing happens if it isn't there."""
+        if self._indexes.pop(key, None) is not None:
             self._used_bytes -= self._sizes.pop(key)
 
     def clear(self) -> None:
-        """Forget every index."""
-        self._held.clear()
+        """Drop every index."""
+        self._indexes.clear()
         self._unfilled.clear()
         self._sizes.clear()
         self._used_bytes = 0
 
     def state(self) -> CacheState:
-        """Return what the cache holds, measured anew."""
-        for key in self._held:
+        """Return the state of the cache, with sizes measured now."""
+        for key in self._indexes:
             self._measure(key)
         return CacheState(
-            len(self._held), self._used_bytes, self._max_bytes, self._loaded, self._evicted
+            len(self._indexes), self._used_bytes, self._max_bytes, self._loaded, self._evicted
         )
 
     def _measure(self, key: Key) -> None:
-        size = self._held[key].nbytes
+        size = self._indexes[key].nbytes
         self._used_bytes += size - self._sizes.get(key, 0)
         self._sizes[key] = size
 
     def _evict(self, asked: Key) -> None:
         if self._used_bytes <= self._max_bytes:
             return
-        for key in list(self._held):
+        for key in list(self._indexes):
             if key != asked:
                 self.drop(key)
                 self._evicted += 1

@@ -48,7 +48,7 @@ SAME_AT: Final = 0.985
 all documents are near to each other, as in a language that the model wasn't trained for."""
 
 _CROWDING: Final = 0.8
-"""What is left of a copy's score for each better one. By judgement: in the ablation on LoCoMo it
+"""The factor of a copy's score for each better one; by judgement. In the ablation on LoCoMo it
 changes nothing (research/FINDINGS.md, "without crowding")."""
 
 PINNED: Final = 1_000

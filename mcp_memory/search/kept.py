@@ -1,7 +1,7 @@
-"""What a search index knows but for the vectors, in plain arrays: to be kept and taken up again.
+"""A search index without its vectors as plain arrays, to persist and restore it.
 
-The documents stand in the order in which the database gives them, and those that
-have left are left out: so an index that is made of it answers as one made anew.
+Documents are in the order of the database, without removed ones: a restored index
+answers like a rebuilt one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ Ints = NDArray[np.int32]
 
 _GONE: Final = -1
 _PIECE_TEXTS: Final = 10_000
+"""Texts that are written as JSON at a time; by judgement."""
+
 _WORDS: Final = (
     "chars",
     "threads",
@@ -55,7 +57,7 @@ class Groups:
         return cls(list(groups), sizes, numbers)
 
     def renumbered(self, numbers: Ints) -> Groups:
-        """Return the groups of documents that have another number now; empty ones go."""
+        """Return the groups with other document numbers, without empty groups."""
         if not len(self.numbers):
             return self
         new = numbers[self.numbers]
@@ -74,7 +76,7 @@ class Groups:
 
 @dataclass(frozen=True, slots=True)
 class KeptWords:
-    """The words of documents; see `Words` and `Neighbours`."""
+    """The words of documents; see `DocumentWords` and `Neighbours`."""
 
     chars: Ints
     thread_names: list[str]
@@ -89,11 +91,11 @@ class KeptWords:
     passage_lengths: NDArray[np.float32]
 
     def renumbered(self, numbers: Ints, old: NDArray[np.intp]) -> KeptWords:
-        """Return the words of documents that have another number now.
+        """Return the words with other document numbers.
 
         Args:
-            numbers: By document its new number, below 0 for one that is left out.
-            old: By new number the old one.
+            numbers: By document: its new number, or below 0 to leave it out.
+            old: By new number: the old one.
         """
         moved = numbers[self.long]
         chosen = np.flatnonzero(moved >= 0)
@@ -121,7 +123,7 @@ class KeptWords:
 
 @dataclass(frozen=True, slots=True)
 class KeptIndex:
-    """Documents by number, each with key, times (in seconds), labels, speaker and words."""
+    """Documents by number, with key, times in seconds, labels, speaker and words."""
 
     keys: list[str]
     when: NDArray[np.float64]
@@ -134,10 +136,10 @@ class KeptIndex:
         """Return the documents of these keys, in their order.
 
         Args:
-            keys: Each once; they are all there.
+            keys: Each once.
 
         Raises:
-            ValueError: One isn't.
+            ValueError: One isn't there.
         """
         places = {key: place for place, key in enumerate(keys)}
         return self._renumbered(
@@ -146,7 +148,7 @@ class KeptIndex:
         )
 
     def without(self, keys: set[str]) -> KeptIndex:
-        """Return the documents but for those of some keys, which need not be there."""
+        """Return the documents except those of some keys, which needn't be there."""
         if not keys:
             return self
         there = np.fromiter((key not in keys for key in self.keys), np.bool_, len(self.keys))
@@ -158,7 +160,7 @@ class KeptIndex:
     def _renumbered(self, numbers: Ints, count: int) -> KeptIndex:
         there = np.flatnonzero(numbers >= 0)
         if len(there) != count:
-            raise ValueError(f"{count} documents are wanted, {len(there)} of them are there")
+            raise ValueError(f"only {len(there)} of {count} documents are in the index")
         if np.array_equal(numbers, np.arange(count)):
             return self
         old = np.empty(count, dtype=np.intp)
@@ -194,11 +196,11 @@ class KeptIndex:
 
     @classmethod
     def of(cls, arrays: Arrays) -> KeptIndex:
-        """Return what `arrays` has given.
+        """Return the index that `arrays` returned these of.
 
         Raises:
-            KeyError: Something is missing.
-            ValueError: It can't be read.
+            KeyError: An array is missing.
+            ValueError: An array can't be read.
         """
 
         def groups(name: str) -> Groups:
@@ -228,7 +230,7 @@ class KeptIndex:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """An index at one moment: what `kept` takes its time for can be done without a lock."""
+    """A copy of an index. `words` and `kept` are slow and need no lock."""
 
     keys: list[Any]
     alive: NDArray[np.bool_]
@@ -242,15 +244,16 @@ class Copied:
         """Return the documents of these keys, in their order.
 
         Args:
-            keys: Of all that can be found.
-            words: What `words` has given.
+            keys: All keys that can be found.
+            words: The result of `words`.
 
         Raises:
-            ValueError: These are not those that can be found.
+            ValueError: Other documents can be found.
         """
-        if np.count_nonzero(self.alive) != len(keys):
-            raise ValueError(f"not {len(keys)} documents can be found")
-        # A document that was replaced has left its key behind.
+        found = np.count_nonzero(self.alive)
+        if found != len(keys):
+            raise ValueError(f"the index has {found} documents, but {len(keys)} are expected")
+        # A replaced document still has its key.
         present = np.where(self.alive, np.array(self.keys, dtype=object), "").tolist()
         index = KeptIndex(
             present,
@@ -264,7 +267,7 @@ class Copied:
 
 
 def _text(texts: list[str]) -> NDArray[np.uint8]:
-    # In pieces: the writer of JSON lets no other thread go on.
+    # In pieces: writing JSON blocks all other threads.
     pieces = (
         json.dumps(texts[at : at + _PIECE_TEXTS], ensure_ascii=False)[1:-1]
         for at in range(0, len(texts), _PIECE_TEXTS)
@@ -278,5 +281,5 @@ def _texts(array: Array) -> list[str]:
 
 
 def _starts(sizes: Array) -> NDArray[np.int64]:
-    """Return where parts of these sizes begin."""
+    """Return where parts of these sizes start."""
     return np.cumsum(sizes, dtype=np.int64) - sizes

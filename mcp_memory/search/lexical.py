@@ -281,7 +281,7 @@ class DocumentWords:
             column.values.copy() for column in (self._long, self._firsts, self._starts, self._ends)
         )
 
-        def kept() -> KeptWords:
+        def fold() -> KeptWords:
             return KeptWords(
                 chars,
                 names,
@@ -296,7 +296,7 @@ class DocumentWords:
                 part_lengths,
             )
 
-        return kept
+        return fold
 
     def adopt(self, kept: KeptWords) -> None:
         """Use the folded words of a copy."""

@@ -1,4 +1,4 @@
-"""Which documents stand side by side, such as the turns of one sitting of a conversation."""
+"""Which documents follow each other, such as the turns of a conversation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ _Near = tuple[NDArray[np.intp], Scores]
 """Rows, and a value of each."""
 
 SITTING_SECONDS: Final = 6 * 3_600.0
-"""What comes so long after the last message begins a conversation anew: it answers nothing."""
+"""After a longer pause a message starts a new sitting: it doesn't answer the one before. By
+judgement."""
 
 
 class Neighbours:
-    """The one before and the one after each document, `NONE` where there is none."""
+    """The document before and after each document, or `NONE`."""
 
     def __init__(self) -> None:
         self._before = Column(np.int32)
@@ -30,12 +31,12 @@ class Neighbours:
         self._chains = 0
 
     def restore(self, names: Sequence[str], threads: Rows, when: NDArray[np.float64]) -> None:
-        """Do what adding these documents in their order does, to an empty one.
+        """Fill an empty one, as if the documents were added in order.
 
         Args:
-            names: Of the threads.
-            threads: By document the place of its thread in `names`, or `NONE` (n,).
-            when: By document its time, in seconds (n,).
+            names: The names of the threads.
+            threads: By document: the place of its thread in `names`, or `NONE` (n,).
+            when: By document: its time, in seconds (n,).
         """
         self._thread = Column.of(threads)
         self._threads = {name: number for number, name in enumerate(names)}
@@ -55,7 +56,7 @@ class Neighbours:
 
     @property
     def threads(self) -> tuple[list[str], Rows]:
-        """Names of threads, and by document the place of its own among them, or `NONE`."""
+        """The names of the threads, and by document the place of its own, or `NONE`."""
         return list(self._threads), self._thread.values.copy()
 
     @property
@@ -70,7 +71,7 @@ class Neighbours:
 
     @property
     def sizes(self) -> tuple[float, float]:
-        """How many documents a window of three, and one of five, has on average."""
+        """How many documents windows of three and of five have on average."""
         total = max(len(self._before), 1)
         three = 1 + 2 * self._links / total
         return three, three + 2 * self._chains / total
@@ -79,7 +80,7 @@ class Neighbours:
         """Add the next document.
 
         Args:
-            thread: What it is a part of, after the one that was added to it last.
+            thread: The conversation it belongs to; it follows the last one added to it.
             when: Its time, in seconds.
         """
         number = self._after.append(NONE)
@@ -99,24 +100,24 @@ class Neighbours:
 
     @property
     def links_before(self) -> Rows:
-        """The one before each document: a view."""
+        """The document before each: a view."""
         return self._before.values
 
     @property
     def links_after(self) -> Rows:
-        """The one after each document: a view."""
+        """The document after each: a view."""
         return self._after.values
 
     def before(self, rows: NDArray[Any], steps: int = 1) -> Rows:
-        """Return what stands so many places before each, `NONE` where nothing does."""
+        """Return the document `steps` places before each, or `NONE`."""
         return _follow(self._before.values, rows, steps)
 
     def after(self, rows: NDArray[Any], steps: int = 1) -> Rows:
-        """Return what stands so many places after each, `NONE` where nothing does."""
+        """Return the document `steps` places after each, or `NONE`."""
         return _follow(self._after.values, rows, steps)
 
     def summed(self, values: Scores, rows: NDArray[np.integer], steps: int) -> Scores:
-        """Return for each row the sum of its value and those of up to so many on each side."""
+        """Return the sum of each row's value and those of up to `steps` rows on each side."""
         total: Scores = values[rows].copy()
         for step in range(1, steps + 1):
             for places in (self.before(rows, step), self.after(rows, step)):
@@ -125,24 +126,24 @@ class Neighbours:
 
 
 class Around:
-    """Sums the counts of a term over the rows around each, term by term."""
+    """Sums the counts of a term over each row and its neighbours, one term at a time."""
 
     def __init__(self, neighbours: Neighbours, total: int) -> None:
         self._links = (neighbours.links_before, neighbours.links_after)
-        # One more: the place of those that have no neighbour, which is found as -1.
+        # The last place belongs to missing neighbours: `NONE` is -1.
         self._counts = np.zeros(total + 1, dtype=np.float32)
 
     def nearby(self, rows: NDArray[np.intp], counts: Scores) -> tuple[_Near, _Near]:
-        """Return rows with their sums: with the ones beside each, and with two on each side.
+        """Return the sums with one row on each side and with two, for rows near the term.
 
-        These are all rows that have the term among theirs; some stand there twice.
+        Some rows occur twice.
 
         Args:
-            rows: Those that have the term.
-            counts: How often.
+            rows: The rows that have the term.
+            counts: How often they have it.
         """
-        held = self._counts
-        held[rows] = counts
+        sums = self._counts
+        sums[rows] = counts
         touched, ends = [rows], [(rows, counts), (rows, counts)]
         found: list[_Near] = []
         for _ in range(2):
@@ -150,30 +151,30 @@ class Around:
                 at, own = ends[side]
                 beside = links[at]
                 there = np.flatnonzero(beside != NONE)
-                # No two rows have the same one beside them: each is added to once.
+                # No two rows share a neighbour on one side, so each is added to once.
                 ends[side] = places, there_counts = beside[there].astype(np.intp), own[there]
-                held[places] += there_counts
+                sums[places] += there_counts
                 touched.append(places)
             every = np.concatenate(touched)
-            found.append((every, held[every]))
-        held[every] = 0.0
+            found.append((every, sums[every]))
+        sums[every] = 0.0
         return found[0], found[1]
 
     def everywhere(self, rows: NDArray[np.intp], counts: Scores) -> tuple[Scores, Scores]:
-        """Return the sums of all rows: with the ones beside each, with two on each side."""
-        held = self._counts
-        held[rows] = counts
+        """Return the sums with one row on each side and with two, for all rows."""
+        sums = self._counts
+        sums[rows] = counts
         sides = []
-        three = held[:-1].copy()
+        three = sums[:-1].copy()
         for links in self._links:
-            beside = np.zeros(len(held), dtype=np.float32)
-            beside[:-1] = held[links]
+            beside = np.zeros(len(sums), dtype=np.float32)
+            beside[:-1] = sums[links]
             three += beside[:-1]
             sides.append(beside)
         five = three.copy()
         for links, beside in zip(self._links, sides, strict=True):
             five += beside[links]
-        held[rows] = 0.0
+        sums[rows] = 0.0
         return three, five
 
 

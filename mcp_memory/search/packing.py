@@ -1,7 +1,7 @@
-"""Arrays to bytes and back, small: most numbers of an index differ little from the ones before.
+"""Pack arrays into few bytes: most numbers of an index differ little from the one before.
 
-An array is cut into blocks. Of each the differences are taken, the first bytes of all
-numbers put together, then the second, and so on, and that is compressed quickly.
+An array is cut into blocks. Each block becomes the differences of its numbers, with the
+first bytes of all numbers together, then the second and so on, compressed with zlib.
 """
 
 from __future__ import annotations
@@ -15,21 +15,24 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Description = list[tuple[str, str, int, list[int]]]
-"""Of each array its name, its type, its length, and the sizes of its packed blocks."""
+"""Name, type, length and sizes of the packed blocks of each array."""
 
 BLOCK_BYTES: Final = 1 << 22
+"""Size of a block, 4 MB; by judgement."""
+
 _LEVEL: Final = 1
+"""The fastest level of zlib."""
 
 
 class Packer:
-    """Packs arrays of one dimension; `description` is whole once all blocks were taken."""
+    """Packs arrays with one dimension. `description` is complete after the last block."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         self._arrays = arrays
         self.description: Description = []
 
     def blocks(self) -> Iterator[bytes]:
-        """Give the packed blocks, one after the other."""
+        """Yield the packed blocks."""
         for name, values in self._arrays.items():
             sizes: list[int] = []
             self.description.append((name, values.dtype.str, len(values), sizes))
@@ -41,10 +44,10 @@ class Packer:
 
 
 def unpack(description: Description, packed: bytes) -> dict[str, Array]:
-    """Return the arrays of a description, from all of their blocks.
+    """Return the arrays of a description from their packed blocks.
 
     Raises:
-        ValueError: The bytes are not those of the description.
+        ValueError: The bytes don't match the description.
     """
     arrays: dict[str, Array] = {}
     view = memoryview(packed)
@@ -56,7 +59,7 @@ def unpack(description: Description, packed: bytes) -> dict[str, Array]:
             view = view[size:]
         arrays[name] = values
     if len(view):
-        raise ValueError(f"{len(view)} bytes too many")
+        raise ValueError(f"{len(view)} bytes more than the description has")
     return arrays
 
 
@@ -64,15 +67,15 @@ def _pack(values: Array) -> bytes:
     if values.dtype.kind in "iu" and values.dtype.itemsize > 1:
         values = np.concatenate([values[:1], values[1:] - values[:-1]])
     planes = values.view(np.uint8).reshape(len(values), -1).T
-    # Copied by numpy, others go on meanwhile; `tobytes` alone would let nobody.
+    # A copy by numpy lets other threads run; `tobytes` alone would block them.
     return zlib.compress(np.ascontiguousarray(planes).tobytes(), _LEVEL)
 
 
 def _unpack(packed: memoryview, into: Array) -> None:
-    """Fill an array with what was packed.
+    """Fill an array from its packed bytes.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The bytes are damaged.
     """
     try:
         raw = np.frombuffer(zlib.decompress(packed), dtype=np.uint8)

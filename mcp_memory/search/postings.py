@@ -1,8 +1,8 @@
-"""Which rows have a term and how often: what is new in lists, all the rest in plain arrays.
+"""Postings: which rows have a term and how often. New ones are in lists, the others in arrays.
 
-Folding moves the new into the arrays. These hold no Python object for a term, take
-five bytes for a posting, and never change, so that they can be written while others
-add. Folding is a pause; it comes when the new have become many, or after a bulk.
+Folding moves the new ones into arrays. These need five bytes a posting and no Python
+object for a term. They never change, so that they can be written to disk while rows are
+added. Folding takes a moment; it happens when there are many new rows, or after a bulk.
 """
 
 from __future__ import annotations
@@ -25,31 +25,34 @@ Posting = tuple[Rows, Scores]
 
 FOLD_ROWS: Final = 16_384
 FOLD_PART: Final = 2
-"""New rows are folded when they are more than both: so many, and one of so many folded ones.
-Whoever folds a copy for `adopt` now and then does it before, and the pause never comes."""
+"""New rows are folded when there are more than 16,384, and more than half as many as folded ones;
+by judgement. Calling `adopt` with a folded copy from time to time avoids the pause."""
 
 BULK_TERMS: Final = 1 << 23
-"""So many terms of a bulk are folded at once: the more, the more memory that takes."""
+"""Terms of a bulk that are folded at once, which takes some 300 MB; by judgement."""
 
 MOST: Final = 255
-"""What a count that takes more than a byte stands as; its value is kept apart."""
+"""Counts of this or more don't fit a byte and are stored elsewhere."""
 
 _BLOCK_TERMS: Final = 1 << 16
+"""Terms that are joined at a time, to limit memory; by judgement."""
+
 _POSTING_BYTES: Final = 12
 _TERM_BYTES: Final = 400
+"""Memory of a new posting, and of a term with its lists, about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """Postings of all terms one after the other, by the terms' hashes in ascending order.
+    """Postings of all terms, one term after the other, in order of the terms' hashes.
 
     Attributes:
-        hashes: (terms,) uint64. Of two terms with one hash only one is found: among two
-            million terms that happens once in ten million times.
+        hashes: (terms,) uint64. Two terms with the same hash count as one: among two million
+            terms the probability of any such pair is one in ten million.
         firsts: (terms + 1,) int64: where the postings of each term begin, and the end.
         rows: (postings,) int32, ascending for each term.
         counts: (postings,) uint8.
-        large: (n,) int64: which postings have a count that is not in `counts`, ascending.
+        large: (n,) int64: the postings whose count is in `large_counts` instead, ascending.
         large_counts: (n,) float32.
     """
 
@@ -62,7 +65,7 @@ class Folded:
 
     @classmethod
     def empty(cls) -> Folded:
-        """Return no postings."""
+        """Return an empty one."""
         return _folded(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int32), [])
 
     @property
@@ -74,7 +77,7 @@ class Folded:
         )
 
     def slice_of(self, term: str) -> slice | None:
-        """Return where a term's postings are, None if it has none."""
+        """Return where a term's postings are, or None."""
         hashed = np.uint64(hash_of(term))
         at = int(self.hashes.searchsorted(hashed))
         if at == len(self.hashes) or self.hashes[at] != hashed:
@@ -82,7 +85,7 @@ class Folded:
         return slice(int(self.firsts[at]), int(self.firsts[at + 1]))
 
     def posting(self, where: slice) -> Posting:
-        """Return some postings of one term."""
+        """Return the rows and counts of some postings."""
         counts = self.counts[where].astype(np.float32)
         if len(self.large):
             first, end = self.large.searchsorted((where.start, where.stop))
@@ -90,7 +93,7 @@ class Folded:
         return self.rows[where], counts
 
     def joined(self, newer: Folded) -> Folded:
-        """Return these postings with those of newer rows behind them."""
+        """Return these postings joined with those of newer rows."""
         if not len(self.rows) or not len(newer.rows):
             return newer if len(newer.rows) else self
         hashes = np.union1d(self.hashes, newer.hashes)
@@ -104,7 +107,7 @@ class Folded:
         free = firsts[:-1].copy()
         large = []
         for part, place in zip((self, newer), places, strict=True):
-            # Block by block: where each posting goes takes more room than the posting.
+            # In blocks: the place that a posting goes to takes more memory than the posting.
             for first in range(0, len(place), _BLOCK_TERMS):
                 chosen = place[first : first + _BLOCK_TERMS]
                 bounds = part.firsts[first : first + len(chosen) + 1]
@@ -121,10 +124,10 @@ class Folded:
         return Folded(hashes, firsts, rows, counts, at[order], large_counts)
 
     def renumbered(self, numbers: Rows) -> Folded:
-        """Return the postings of rows that have another number now.
+        """Return the postings with other row numbers.
 
         Args:
-            numbers: By row its new number, below 0 for one that is left out (rows,).
+            numbers: By row: its new number, or below 0 to leave it out (rows,).
         """
         if not len(self.rows):
             return self
@@ -135,8 +138,8 @@ class Folded:
         rows, counts = new[there], self.counts[there]
         known = there[self.large]
         large = (np.cumsum(there) - 1)[self.large[known]] if len(self.large) else self.large
-        kept = numbers[numbers >= 0]
-        if (np.diff(kept) < 0).any():
+        remaining = numbers[numbers >= 0]
+        if (np.diff(remaining) < 0).any():
             order = np.lexsort((rows, np.repeat(np.arange(len(sizes)), sizes)))
             rows, counts = rows[order], counts[order]
             moved = np.empty(len(order), dtype=np.int64)
@@ -155,26 +158,26 @@ class Folded:
 
 @dataclass(frozen=True, slots=True)
 class Unfolded:
-    """Postings at one moment: what is folded, and a copy of what is new."""
+    """A copy of postings: the folded ones, and the new ones still to fold."""
 
     folded: Folded
     terms: list[str]
     numbers: Rows
-    """The terms of the new rows one after the other, by their places in `terms`."""
+    """The terms of the new rows, one row after the other, as places in `terms`."""
     first: int
     """The first of the new rows."""
 
     def fold(self, lengths: NDArray[Any]) -> Folded:
-        """Return all of it folded.
+        """Return all postings folded.
 
         Args:
-            lengths: How many terms each row has, the folded ones as well.
+            lengths: How many terms each row has, folded or not.
         """
         return self.folded.joined(_fold(self.terms, self.numbers, self.first, lengths))
 
 
 class _Numbers(dict[str, int]):
-    """Terms by numbers that count up as they are met."""
+    """Terms, numbered in the order they are looked up."""
 
     def __missing__(self, term: str) -> int:
         number = self[term] = len(self)
@@ -182,7 +185,7 @@ class _Numbers(dict[str, int]):
 
 
 class Postings:
-    """The postings of an index whose rows only count up. Not thread-safe."""
+    """The postings of rows that are only ever added. Not thread-safe."""
 
     def __init__(self, folded: Folded | None = None, rows: int = 0) -> None:
         self._folded = folded or Folded.empty()
@@ -200,9 +203,11 @@ class Postings:
         return self._folded.nbytes + new
 
     def add(self, row: int, terms: Sequence[str], lengths: NDArray[Any]) -> None:
-        """Add a row, higher than all before.
+        """Add a row with a higher number than all others.
 
         Args:
+            row: Its number.
+            terms: Its terms, with repetitions.
             lengths: How many terms each row has, this one included.
         """
         numbers = list(map(self._numbers.__getitem__, terms))
@@ -222,7 +227,7 @@ class Postings:
 
     @contextmanager
     def bulk(self, lengths: NDArray[Any]) -> Iterator[None]:
-        """Add many rows in a `with`; nothing is found before its end, when `fold` is to come."""
+        """Add many rows in a `with`. Call `fold` after it; don't search before."""
         self.fold(lengths)
         self._bulk = True
         try:
@@ -238,7 +243,7 @@ class Postings:
         return folded + (0 if number is None else len(self._rows[number]))
 
     def find(self, term: str) -> list[Posting]:
-        """Return a term's postings in parts, ascending."""
+        """Return a term's postings, ascending, in parts."""
         found: list[Posting] = []
         where = self._folded.slice_of(term)
         if where is not None:
@@ -250,53 +255,53 @@ class Postings:
         return found
 
     def fold(self, lengths: NDArray[Any]) -> None:
-        """Move what is new into the arrays."""
-        self._take(self.copy().fold(lengths) if self._new else self._folded, len(lengths))
+        """Move new postings into the arrays."""
+        self._replace(self.copy().fold(lengths) if self._new else self._folded, len(lengths))
 
-    def _take(self, folded: Folded, rows: int) -> None:
+    def _replace(self, folded: Folded, rows: int) -> None:
         self._folded, self._folded_rows = folded, rows
         if self._new:
             self._numbers, self._new = _Numbers(), array("i")
             self._rows, self._counts = [], []
 
     def adopt(self, folded: Folded, rows: int, lengths: NDArray[Any]) -> None:
-        """Take what was folded of a copy; what is new since stays so.
+        """Use the folded postings of a copy; rows added since then stay new.
 
         Args:
             folded: The postings of the first rows.
-            rows: How many these are.
-            lengths: How many terms each row has, also of those that are new.
+            rows: How many rows these are.
+            lengths: How many terms each row has, new ones included.
         """
         if rows < self._folded_rows:
             return
         terms = list(self._numbers)
         new = self._new[int(lengths[self._folded_rows : rows].sum()) :]
-        self._take(folded, rows)
+        self._replace(folded, rows)
         end = 0
         for row, count in enumerate(lengths[rows:].astype(int).tolist(), rows):
             self.add(row, [terms[number] for number in new[end : end + count]], lengths[: row + 1])
             end += count
 
     def copy(self) -> Unfolded:
-        """Return what there is now, in a moment."""
+        """Return a copy, quickly: it shares the folded postings."""
         new = np.array(self._new, dtype=np.int32)
         return Unfolded(self._folded, list(self._numbers), new, self._folded_rows)
 
 
 def hash_of(term: str) -> int:
-    """Return 64 bits that tell terms apart, the same on every machine and in every run."""
+    """Return a hash of 64 bits, the same on every machine and in every run."""
     encoded = term.encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
 
 
 def _fold(terms: list[str], numbers: Rows, first: int, lengths: NDArray[Any]) -> Folded:
-    """Return the postings of rows from `first` on.
+    """Return the postings of the rows from `first` on.
 
     Args:
-        terms: Each once.
-        numbers: The terms of these rows one after the other, by their places in `terms`.
+        terms: The terms, each once.
+        numbers: The terms of these rows, one row after the other, as places in `terms`.
         first: The first of these rows.
-        lengths: How many terms each row has, those before as well.
+        lengths: How many terms each row has, including rows before `first`.
     """
     hashes = np.fromiter(map(hash_of, terms), np.uint64, len(terms))
     order = np.argsort(hashes)
@@ -304,7 +309,7 @@ def _fold(terms: list[str], numbers: Rows, first: int, lengths: NDArray[Any]) ->
     places[order] = np.arange(len(terms))
     own = lengths[first:].astype(np.int64)
     rows = np.repeat(np.arange(first, first + len(own)), own)
-    # Sorted by term and row, what occurs several times stands there several times.
+    # Sorted by term and row; a term that a row has several times is there several times.
     keys = places[numbers] << 32 | rows
     keys.sort()
     at = np.flatnonzero(np.diff(keys, prepend=-1))

@@ -1,4 +1,4 @@
-"""Cutting the parts out of a passage that answer a query."""
+"""Cut out the parts of a passage that answer a query."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from mcp_memory.search.language.analysis import matches, query_terms, terms
 from mcp_memory.values.text import sentence_ranges
 
 _CLOSE_CHARS: Final = 120
+"""Matches within this distance count as close to each other; by judgement."""
+
 _WORD_CHARS: Final = 24
+"""How far to move a cut to a space; longer words are cut. By judgement."""
+
 _REFUSALS: Final = 8
-"""How many sentences may be too long to be added before no more are tried."""
+"""After as many sentences that are too long, no more are tried; by judgement."""
 
 
 def snippet(text: str, query: str, fits: Callable[[str], bool]) -> str:
-    """Return the whole sentences around what matches `query` that still fit.
+    """Return the sentences that match a query, and those around them, as far as they fit.
 
     Args:
-        text: The passage that was found.
-        query: What was asked; empty for the beginning of the passage.
+        text: The passage.
+        query: What was searched for; empty for the beginning of the passage.
         fits: Whether a text is short enough.
 
     Returns:
-        The text itself if it fits. Otherwise the sentence with most of the
-        query, then others that have more of it, then what stands around them;
-        `…` stands where something was left out. What matches is never cut: a
-        single sentence that is too long is cut around the words of the query.
+        The text itself if it fits. Otherwise the sentence with most words of the query,
+        then others with more of its words, then sentences around them, with `…` for what
+        was left out. A single sentence that is too long is cut around the words of the
+        query, never inside one.
     """
     if fits(text):
         return text
@@ -36,37 +40,37 @@ def snippet(text: str, query: str, fits: Callable[[str], bool]) -> str:
     wanted = frozenset(query_terms(query)) if query else frozenset()
     if not parts:
         return _cut(text, wanted, fits)
-    told = [wanted.intersection(terms(text[start:end])) for start, end in parts]
-    best = max(range(len(parts)), key=lambda at: (len(told[at]), -at))
+    covered_by = [wanted.intersection(terms(text[start:end])) for start, end in parts]
+    best = max(range(len(parts)), key=lambda at: (len(covered_by[at]), -at))
     if not fits(_join(text, parts, [best])):
         return _cut(text[slice(*parts[best])], wanted, fits)
-    chosen = _covering(best, told, lambda some: fits(_join(text, parts, some)))
+    chosen = _covering(best, covered_by, lambda some: fits(_join(text, parts, some)))
     chosen = _grown(best, chosen, len(parts), lambda some: fits(_join(text, parts, some)))
     return _join(text, parts, chosen)
 
 
 def _covering(
-    best: int, told: Sequence[frozenset[str]], fits: Callable[[Iterable[int]], bool]
+    best: int, covered_by: Sequence[frozenset[str]], fits: Callable[[Iterable[int]], bool]
 ) -> set[int]:
-    """Return the best sentence and those that add most of what it lacks, while they fit."""
-    chosen, covered = {best}, told[best]
-    open_ = [at for at, found in enumerate(told) if found - covered]
+    """Return the best sentence and those that add most words of the query, while they fit."""
+    chosen, covered = {best}, covered_by[best]
+    open_ = [at for at, found in enumerate(covered_by) if found - covered]
     refusals = 0
     while open_ and refusals < _REFUSALS:
-        nearest = max(open_, key=lambda at: (len(told[at] - covered), -abs(at - best)))
+        nearest = max(open_, key=lambda at: (len(covered_by[at] - covered), -abs(at - best)))
         if fits({*chosen, nearest}):
             chosen.add(nearest)
-            covered |= told[nearest]
+            covered |= covered_by[nearest]
         else:
             refusals += 1
-        open_ = [at for at in open_ if at != nearest and told[at] - covered]
+        open_ = [at for at in open_ if at != nearest and covered_by[at] - covered]
     return chosen
 
 
 def _grown(
     best: int, chosen: set[int], count: int, fits: Callable[[Iterable[int]], bool]
 ) -> set[int]:
-    """Return the sentences with those behind and before each of them that still fit."""
+    """Return the sentences with those after and before them that still fit."""
     ends = [(at, step) for at in (best, *sorted(chosen - {best})) for step in (1, -1)]
     while ends:
         growing: list[Range] = []
@@ -74,7 +78,7 @@ def _grown(
             beside = at + step
             if beside in chosen or not 0 <= beside < count:
                 continue
-            # What is too long now will never fit: this end is done.
+            # Too long now is too long later: this end is done.
             if fits({*chosen, beside}):
                 chosen = {*chosen, beside}
                 growing.append((beside, step))
@@ -94,14 +98,14 @@ def _join(text: str, parts: Sequence[Range], chosen: Iterable[int]) -> str:
 
 
 def _cut(sentence: str, wanted: frozenset[str], fits: Callable[[str], bool]) -> str:
-    """Return the widest part of a sentence that fits and has the place most was found at."""
+    """Return the widest part of a sentence that fits, around where most words match."""
     found = matches(sentence, wanted)
     start, end = _anchor(found)
     if not fits(_window(sentence, *_centred(sentence, start, end, end - start))):
-        end = start  # The word itself is too long: as much around its beginning as fits.
+        end = start  # The word itself is too long: cut around its beginning.
     low = high = end - start
     best = _centred(sentence, start, end, low)
-    # From narrow to wide: to count the tokens of all of a giant sentence takes seconds.
+    # From narrow to wide: counting the tokens of a giant sentence takes seconds.
     while high < len(sentence) and fits(_window(sentence, *_centred(sentence, start, end, high))):
         high = min(2 * high + _WORD_CHARS, len(sentence))
     while low <= high:
@@ -119,14 +123,14 @@ def _cut(sentence: str, wanted: frozenset[str], fits: Callable[[str], bool]) -> 
 
 
 def _centred(sentence: str, start: int, end: int, width: int) -> Range:
-    """Return `width` characters of a sentence with those from `start` to `end` in the middle."""
+    """Return a range of `width` characters with `start` to `end` in its middle."""
     first = start - (width - (end - start)) // 2
     first = max(min(first, len(sentence) - width), 0)
     return first, first + width
 
 
 def _at_words(sentence: str, window: Range, anchor: Range, found: Sequence[Range]) -> Range:
-    """Return a window made smaller, so that it cuts no match and few words; the anchor stays."""
+    """Return a window shrunk so that it cuts no match and few words, but has the anchor."""
     first, last = window
     for start, end in found:
         if start < first < end <= anchor[0]:
@@ -148,7 +152,7 @@ def _window(sentence: str, first: int, last: int) -> str:
 
 
 def _anchor(found: list[Range]) -> Range:
-    """Return the match with the most others close behind it; the beginning if there is none."""
+    """Return the match with the most others close after it; the beginning without any."""
     if not found:
         return 0, 0
     close, behind = [], 0

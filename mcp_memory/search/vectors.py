@@ -12,18 +12,19 @@ from mcp_memory.search.arrays import Mask, Vectors, best
 from mcp_memory.search.compressed import CompressedVectors, faiss
 
 EXACT_ROWS: Final = 8_192
-"""Up to so many rows are kept and compared exactly."""
-
-_BLOCK_ROWS: Final = 4_096
+"""Up to as many rows are compared exactly; by judgement, 12 MB of vectors with 384 dimensions."""
 
 
 class VectorIndex:
-    """Rows count up from 0 and stay; who leaves is masked by the caller. Not thread-safe.
+    """Vectors in rows that count up from 0. Not thread-safe.
+
+    Rows stay: the caller masks removed ones.
 
     Args:
-        capacity: For how many rows there is room at first.
-        folder: Where temporary files of large indexes are made; None to use memory alone.
-        exact_rows: From how many rows on they are compressed.
+        dimension: The length of a vector.
+        capacity: How many rows there is room for at first.
+        folder: Where large indexes put temporary files; None to use memory alone.
+        exact_rows: How many rows are compared exactly; with more, all are compressed.
     """
 
     def __init__(
@@ -47,30 +48,37 @@ class VectorIndex:
 
     @property
     def compressed(self) -> bool:
-        """Whether there are so many rows that `top` goes by a first pass."""
+        """Whether there are so many rows that `top` needs a first pass."""
         return self._compressed is not None
 
     @property
     def nbytes(self) -> int:
-        """Memory in use; without what is mapped from files."""
+        """Memory in use, without mapped files."""
         return self._matrix.nbytes if self._compressed is None else self._compressed.nbytes
 
     @property
     def mean(self) -> Vectors:
-        """The mean of all rows (dim,); zeros without any."""
+        """The mean of all rows (dim,); zeros if there are none."""
         mean: Vectors = (self._sum / max(len(self), 1)).astype(np.float32)
         return mean
 
     @property
     def mapped_bytes(self) -> int:
-        """What stands in temporary files."""
+        """The size of the temporary files."""
         return 0 if self._compressed is None else self._compressed.mapped_bytes
 
     def add(self, vectors: Vectors) -> int:
-        """Add rows (n, dim), unit length, and return the number of the first one."""
+        """Add rows (n, dim) of unit length and return the number of the first one.
+
+        Raises:
+            ValueError: They have another dimension.
+        """
         first = len(self)
         if vectors.shape[1:] != self._matrix.shape[1:]:
-            raise ValueError(f"vectors of {vectors.shape} don't fit {self._matrix.shape[1]}")
+            raise ValueError(
+                f"vectors have the shape {vectors.shape}, but the index has the dimension"
+                f" {self._matrix.shape[1]}"
+            )
         self._sum += vectors.sum(axis=0, dtype=np.float64)
         if self._compressed is None and first + len(vectors) > self._exact_rows:
             self._compress(vectors)
@@ -89,9 +97,9 @@ class VectorIndex:
         return first
 
     def scores(self, query: Vectors) -> Vectors:
-        """Return the cosine of every row with a query (dim,) of unit length: (rows,) float32.
+        """Return the cosine of every row with a query (dim,): (rows,).
 
-        It goes over all rows: `top` is for indexes that are `compressed`.
+        Slow if the index is `compressed`; use `top` then.
         """
         if self._compressed is not None:
             return self._compressed.scores(query)
@@ -106,14 +114,14 @@ class VectorIndex:
         *,
         compared: int | None = None,
     ) -> tuple[NDArray[np.intp], Vectors]:
-        """Return the rows nearest to a query (dim,) of unit length, nearest first; and cosines.
+        """Return the rows nearest to a query, nearest first, and their cosines.
 
         Args:
-            query: The vector that is looked for.
+            query: A vector (dim,) of unit length.
             limit: How many at most.
-            allowed: Which rows count (rows,); None for all. It is applied before the limit.
-            compared: How many rows the first pass of a compressed index keeps; None for as
-                many as have nearly all of the nearest.
+            allowed: Which rows count (rows,), before the limit; None for all.
+            compared: How many rows are compared after the first pass of a compressed index;
+                None for enough to find nearly all of the nearest.
         """
         if self._compressed is not None:
             return self._compressed.top(query, limit, allowed, compared)
@@ -124,41 +132,28 @@ class VectorIndex:
         return chosen, scores[chosen]
 
     def compare(self, query: Vectors, rows: NDArray[np.integer]) -> Vectors:
-        """Return the cosines of some rows, in their order, with a query of unit length: (n,)."""
+        """Return the cosines of some rows, in their order, with a query: (n,)."""
         if self._compressed is not None and bool(np.all(rows[1:] > rows[:-1])):
             return self._compressed.compare(query, rows.astype(np.intp))
         cosines: Vectors = np.vecdot(self.vectors(rows), query)
         return cosines
 
     def vectors(self, rows: NDArray[np.integer]) -> Vectors:
-        """Return some rows in their order: (n, dim) float32, to four places if compressed."""
+        """Return some rows in their order (n, dim), rounded to four digits if compressed."""
         if self._compressed is None:
             chosen: Vectors = self._matrix[rows]
             return chosen
         order = np.argsort(rows, kind="stable")
-        taken = np.empty((len(rows), self._matrix.shape[1]), dtype=np.float32)
-        taken[order] = self._compressed.take(rows[order].astype(np.intp))
-        return taken
-
-    def kept(self, mask: Mask) -> VectorIndex:
-        """Return an index of the rows that the mask (rows,) has, numbered anew in their order."""
-        index = VectorIndex(self._matrix.shape[1], folder=self._folder, exact_rows=self._exact_rows)
-        for first in range(0, len(self), _BLOCK_ROWS):
-            end = min(first + _BLOCK_ROWS, len(self))
-            block = (
-                self._matrix[first:end]
-                if self._compressed is None
-                else self._compressed.take(np.arange(first, end))
-            )
-            index.add(block[mask[first:end]])
-        return index
+        chosen = np.empty((len(rows), self._matrix.shape[1]), dtype=np.float32)
+        chosen[order] = self._compressed.take(rows[order].astype(np.intp))
+        return chosen
 
     def _compress(self, coming: Vectors) -> None:
         if faiss() is None:
             return
-        held = self._matrix[: self._used]
-        sample = np.concatenate([held, coming[: self._exact_rows]])
+        rows = self._matrix[: self._used]
+        sample = np.concatenate([rows, coming[: self._exact_rows]])
         self._compressed = CompressedVectors(sample, self._folder)
-        self._compressed.add(held)
+        self._compressed.add(rows)
         self._matrix = np.empty((0, sample.shape[1]), dtype=np.float32)
         self._used = 0

@@ -37,7 +37,7 @@ def test_rows_that_were_reserved_but_not_used_have_no_score():
 
 def test_vectors_of_another_length_are_refused():
     index = VectorIndex(8)
-    with pytest.raises(ValueError, match="fit"):
+    with pytest.raises(ValueError, match=r"shape \(1, 65\).*dimension 64"):
         index.add(np.ones((1, 9), dtype=np.float32))
 
 
@@ -96,7 +96,7 @@ def test_many_vectors_added_at_once_are_compressed_at_once():
 def test_vectors_of_another_length_are_refused_when_there_are_many():
     index = VectorIndex(64, exact_rows=10)
     index.add(unit(np.random.default_rng(6), 20, 64))
-    with pytest.raises(ValueError, match="fit"):
+    with pytest.raises(ValueError, match=r"shape \(1, 65\).*dimension 64"):
         index.add(np.ones((1, 65), dtype=np.float32))
     assert len(index) == 20
 
@@ -110,18 +110,6 @@ def test_rows_are_compared_and_given_in_the_order_asked_for(exact_rows):
     wanted = np.array([150, 3, 199, 3])
     assert index.vectors(wanted) == pytest.approx(rows[wanted], abs=2e-5)
     assert index.compare(query, wanted) == pytest.approx(rows[wanted] @ query, abs=1e-4)
-
-
-@pytest.mark.parametrize("exact_rows", [10, 1_000])
-def test_an_index_of_what_is_kept_has_those_rows_alone_in_their_order(exact_rows):
-    generator = np.random.default_rng(8)
-    rows, query = unit(generator, 200, 64), unit(generator, 1, 64)[0]
-    index = VectorIndex(64, exact_rows=exact_rows)
-    index.add(rows)
-    mask = generator.random(200) < 0.5
-    kept = index.kept(mask)
-    assert len(kept) == mask.sum()
-    assert kept.scores(query) == pytest.approx((rows @ query)[mask], abs=2e-4)
 
 
 def test_what_an_index_takes_grows_with_it(tmp_path):

@@ -91,7 +91,7 @@ _CUT_CHARS: Final = 64
 
 _CACHED_CHARS: Final = 64
 _CACHED_CHUNKS: Final = 32_768
-"""The cache holds so many chunks of up to so many characters, a few megabytes; by judgement."""
+"""The cache has up to 32,768 chunks of up to 64 characters, a few megabytes; by judgement."""
 
 STOP_WORDS: Final = FUNCTION_WORDS[ENGLISH]
 """Words that say nothing about a text; they count in a query that has no others."""

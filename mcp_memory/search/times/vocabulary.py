@@ -81,7 +81,7 @@ class WordClass(Enum):
     """Everything else."""
 
     TIME = auto()
-    """A phrase that was found to name a time; what is around it is read after that."""
+    """A phrase that names a time; the words around it are read after that."""
 
 
 class Word(NamedTuple):
