@@ -31,7 +31,7 @@ of its entry for this server. A wrong value stops the start with one line on std
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SettingRow:
     """One setting, as the reference shows it; Markdown's backticks included."""
 
     name: str
@@ -40,29 +40,29 @@ class Entry:
     description: str
 
 
-def sections() -> Iterator[tuple[str, list[Entry]]]:
+def sections() -> Iterator[tuple[str, list[SettingRow]]]:
     """Give the headings with the settings below each, in their order in `Settings`."""
     headings = {first: heading for heading, first in SECTIONS.items()}
-    entries: list[Entry] = []
+    rows: list[SettingRow] = []
     heading = ""
     for name, field in Settings.model_fields.items():
         if name in headings:
-            if entries:
-                yield heading, entries
-            heading, entries = headings[name], []
-        entries.append(_entry(name, field))
-    yield heading, entries
+            if rows:
+                yield heading, rows
+            heading, rows = headings[name], []
+        rows.append(_row(name, field))
+    yield heading, rows
 
 
 def settings_help() -> str:
     """Return the reference for a terminal, as an epilog of click."""
     paragraphs = ["\b\nSettings (environment variables, all optional):"]
-    for heading, entries in sections():
+    for heading, rows in sections():
         lines = ["\b", f"{heading}:"]
-        for entry in entries:
-            default = f"; default: {entry.default}" if entry.default else ""
-            text = f"{entry.description} ({entry.values}{default})".replace("`", "")
-            lines.append(f"  {entry.name}")
+        for row in rows:
+            default = f"; default: {row.default}" if row.default else ""
+            text = f"{row.description} ({row.values}{default})".replace("`", "")
+            lines.append(f"  {row.name}")
             lines += textwrap.wrap(
                 text,
                 _WIDTH,
@@ -77,23 +77,23 @@ def settings_help() -> str:
 def settings_page() -> str:
     """Return the text of docs/settings.md."""
     lines = [_PAGE]
-    for heading, entries in sections():
+    for heading, rows in sections():
         lines += [f"## {heading}", "", "| setting | values | default | |", "|---|---|---|---|"]
-        for entry in entries:
-            text = re.sub(r"\(docs/(\S+)\)", r"([more](\1))", entry.description)
-            default = entry.default or "–"
-            lines.append(f"| `{entry.name}` | {entry.values} | {default} | {text} |")
+        for row in rows:
+            text = re.sub(r"\(docs/(\S+)\)", r"([more](\1))", row.description)
+            default = row.default or "–"
+            lines.append(f"| `{row.name}` | {row.values} | {default} | {text} |")
         lines.append("")
     return "\n".join(lines)
 
 
-def _entry(name: str, field: FieldInfo) -> Entry:
+def _row(name: str, field: FieldInfo) -> SettingRow:
     shown: Any = field.json_schema_extra or {}
     if not field.description:
         raise TypeError(f"the setting {name} has no description")
     values = shown.get("values") or _values(field.annotation)
     values = ", ".join(filter(None, (shown.get("unit"), _range(field) or values)))
-    return Entry(
+    return SettingRow(
         PREFIX + name.upper(),
         shown.get("default") or _value(field.default),
         values,

@@ -1,6 +1,6 @@
 """Reading and writing times: ISO 8601 in, UTC inside, a date alone is the whole day.
 
-Refuses what is no date, rather than guess.
+Refuses a text that is not a date; it never guesses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from mcp_memory.values.errors import InvalidInput
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before anything that was recorded."""
+"""Earlier than any record."""
 
 _DATE_ONLY: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}|\d{4}-?W\d{2}-?\d")
 _DAY: Final = timedelta(days=1)
@@ -22,7 +22,7 @@ _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 def now() -> datetime:
-    """Return the present moment, aware, in UTC."""
+    """Return the current time, aware, in UTC."""
     return datetime.now(UTC)
 
 
@@ -30,7 +30,7 @@ def parse_moment(text: str, *, zone: ZoneInfo, field: str) -> datetime:
     """Return one moment; a date alone is its midnight in `zone`.
 
     Raises:
-        InvalidInput: `text` is no ISO 8601 date or time.
+        InvalidInput: `text` is not an ISO 8601 date or time.
     """
     day = _day(text, field)
     return _moment(text, zone, field) if day is None else _midnight(day, zone, text, field)
@@ -39,13 +39,13 @@ def parse_moment(text: str, *, zone: ZoneInfo, field: str) -> datetime:
 def parse_range(
     start: str | None, end: str | None, *, zone: ZoneInfo
 ) -> tuple[datetime | None, datetime | None]:
-    """Return a half-open range `[start, end)` in UTC from what a caller gave.
+    """Return the half-open range `[start, end)` in UTC that a caller means.
 
-    A date without a time means the whole day, at both ends; an `end` with a
-    time includes that very second's fraction as given.
+    A date without a time is the whole day, at both ends. An `end` with a time
+    is included, to the microsecond.
 
     Raises:
-        InvalidInput: One of them is no date, or the end lies before the start.
+        InvalidInput: One of them is not a date, or the end is before the start.
     """
     first = None if start is None else parse_moment(start, zone=zone, field="start_date")
     last = None
@@ -57,9 +57,9 @@ def parse_range(
             last = min(_moment(end, zone, "end_date"), _LAST - _TICK) + _TICK
     if first is not None and last is not None and last <= first:
         raise InvalidInput(
-            f"end_date {end!r} lies before start_date {start!r}",
+            f"end_date {end!r} is before start_date {start!r}",
             field="end_date",
-            hint="Swap the two, or leave one of them out",
+            hint="Swap the two, or omit one of them",
         )
     return first, last
 
@@ -69,13 +69,13 @@ def show(moment: datetime, zone: ZoneInfo) -> str:
     try:
         moment = moment.astimezone(zone)
     except OverflowError:
-        moment = moment.astimezone(UTC)  # The first or last day of all, in another zone.
+        moment = moment.astimezone(UTC)  # The first or last day of the calendar, in another zone.
     text = moment.isoformat(timespec="seconds")
     return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
 
 
 def _day(text: str, field: str) -> date | None:
-    """Return the day of a date without a time, in any of ISO 8601's three forms."""
+    """Return the day of a date without a time, in any of the three forms of ISO 8601."""
     if not _DATE_ONLY.fullmatch(text.strip()):
         return None
     try:
@@ -102,7 +102,7 @@ def _moment(text: str, zone: ZoneInfo, field: str) -> datetime:
 def _no_date(text: str, field: str) -> InvalidInput:
     shown = text if len(text) <= 40 else text[:40] + "…"
     return InvalidInput(
-        f"{field}: {shown!r} is no date",
+        f"{field}: {shown!r} is not a date",
         field=field,
         hint="Write it as 2026-11-21, or with a time as 2026-11-21T14:30:00+01:00",
     )

@@ -1,24 +1,24 @@
-"""The faults that a caller can meet, each with what to do next.
+"""The errors that callers see, each with the next step.
 
 MemoryFault
-├── InvalidInput          an argument that can't be taken
+├── InvalidInput          an argument that is wrong
 │   ├── OverLimit         a text longer than its limit
 │   ├── MatchFault        text to replace that is absent or not unique
 │   ├── Conflict          an edit of a block that another client has changed
-│   └── BadCursor         a cursor that is not of this search
-├── NotFound              an id, block or conversation that isn't there
+│   └── BadCursor         a cursor of another search
+├── NotFound              an id, block or conversation that does not exist
 ├── ReadOnly              an edit of a read-only block
-├── AccessDenied          a token that is not taken
+├── AccessDenied          a token that is not accepted
 ├── ModelFault            the embedding model
-│   ├── ModelUnavailable  its files can't be had
+│   ├── ModelUnavailable  its files are not available
 │   └── ModelMismatch     the database was made with another one
 ├── StorageFault          the database
-│   ├── DatabaseLocked    another process holds it
+│   ├── DatabaseLocked    another process has it open
 │   ├── DatabaseCorrupt   it can't be read
 │   ├── DiskFull          no room to write
 │   └── SchemaTooNew      written by a newer version of this program
-├── EndpointFault         the model that writes summaries has not given one
-├── OwnerFault            the process that holds the database, seen from another one
+├── EndpointFault         the model that writes summaries gave no usable answer
+├── OwnerFault            the process that owns the database can't be reached
 └── SettingsFault         a setting with a wrong value
 """
 
@@ -28,10 +28,10 @@ import sys
 
 
 class MemoryFault(Exception):
-    """Anything this program refuses or fails to do, said so that a model or a person can act.
+    """What this program refuses or fails to do, in words that a model or a person can act on.
 
     Args:
-        message: What was wrong, with the value and the limit.
+        message: What is wrong, with the value and the limit.
         hint: The next step, one sentence.
     """
 
@@ -46,7 +46,7 @@ class MemoryFault(Exception):
 
 
 class InvalidInput(MemoryFault):
-    """An argument that can't be taken; `field` names it."""
+    """An argument that is wrong; `field` names it."""
 
     def __init__(self, message: str, *, field: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -59,8 +59,8 @@ class OverLimit(InvalidInput):
     Args:
         what: What is too long, for the message.
         used: Its size.
-        limit: The largest size that is taken.
-        unit: What both are counted in.
+        limit: The largest size that is accepted.
+        unit: The unit of both.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class OverLimit(InvalidInput):
 
 
 class MatchFault(InvalidInput):
-    """The text to replace is not there, or is there more than once.
+    """The text to replace is absent, or occurs more than once.
 
-    `lines` are the 1-based line numbers where it was found.
+    `lines` are the numbers of the lines where it was found, from 1.
     """
 
     def __init__(self, message: str, *, lines: tuple[int, ...], field: str, hint: str) -> None:
@@ -88,36 +88,36 @@ class MatchFault(InvalidInput):
 
 
 class Conflict(InvalidInput):
-    """An edit of a block that somebody else has changed unseen; nothing was changed.
+    """An edit of a block that another client has changed since; nothing was changed.
 
     Args:
-        label: Which block.
-        value: What it holds now.
+        label: The block.
+        value: Its current value.
     """
 
     def __init__(self, label: str, *, value: str, field: str) -> None:
         super().__init__(
             f"the block {label!r} was changed by another client since you read it",
             field=field,
-            hint="Merge what you want to keep into its present value, and call again",
+            hint="Merge your change into its current value, and call again",
         )
         self.label = label
         self.value = value
 
 
 class BadCursor(InvalidInput):
-    """A cursor that this search did not give."""
+    """A cursor that this search did not return."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
             f"this cursor can't be used: {reason}",
             field="cursor",
-            hint="Repeat the call without a cursor, the other arguments as they were",
+            hint="Repeat the call without a cursor and with the same other arguments",
         )
 
 
 class NotFound(MemoryFault):
-    """There is no such thing for this agent; `key` is what was asked for."""
+    """This agent has no such thing; `key` is what was asked for."""
 
     def __init__(self, message: str, *, key: str, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -130,28 +130,28 @@ class ReadOnly(MemoryFault):
     def __init__(self, label: str) -> None:
         super().__init__(
             f"the block {label!r} is read-only",
-            hint="Keep what you wanted to note in another block or in archival memory",
+            hint="Store it in another block or in archival memory",
         )
         self.label = label
 
 
 class AccessDenied(MemoryFault):
-    """A token that is not taken; `reason` is `unknown`, `expired` or `revoked`."""
+    """A token that is not accepted; `reason` is `unknown`, `expired` or `revoked`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
             f"the access token is {reason}",
-            hint="Ask for another one; `mcp-memory token create` makes it",
+            hint="Ask for another one, which `mcp-memory token create` creates",
         )
         self.reason = reason
 
 
 class ModelFault(MemoryFault):
-    """Something about the embedding model."""
+    """A fault of the embedding model."""
 
 
 class ModelUnavailable(ModelFault):
-    """The files of the embedding model can't be had; `reasons` tells why, a line a source."""
+    """The files of the embedding model are not available; `reasons` has a line per source."""
 
     def __init__(self, message: str, *, reasons: tuple[str, ...] = (), hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -159,24 +159,24 @@ class ModelUnavailable(ModelFault):
 
 
 class ModelMismatch(ModelFault):
-    """The vectors in the database were made by another model than the one that is set."""
+    """The vectors in the database are of another model than the one that is set."""
 
     def __init__(self, *, stored: str, wanted: str) -> None:
         super().__init__(
             f"the database was embedded with {stored}, but the model set is {wanted}",
             hint="Set MCP_MEMORY_EMBEDDING_MODEL back, "
-            "or run `mcp-memory reembed` to compute all vectors anew with the model that is set",
+            "or run `mcp-memory reembed` to compute all vectors with the model that is set",
         )
         self.stored = stored
         self.wanted = wanted
 
 
 class StorageFault(MemoryFault):
-    """Something about the database file."""
+    """A fault of the database file."""
 
 
 class DatabaseLocked(StorageFault):
-    """Another process holds the database; `pid` is its number if the driver told it."""
+    """Another process has the database open; `pid` is its number if the driver names it."""
 
     def __init__(self, path: str, *, pid: int | None) -> None:
         holder = f"process {pid}" if pid is not None else "another process"
@@ -203,18 +203,18 @@ class DatabaseCorrupt(StorageFault):
 
 
 class DiskFull(StorageFault):
-    """There is no room to write; nothing of this call was kept."""
+    """The disk is full; nothing of this call was stored."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
             f"no space left on the device of {path}: nothing was stored",
-            hint="Free some space and repeat the call; everything acknowledged before is kept",
+            hint="Free some space and repeat the call; everything acknowledged before is safe",
         )
         self.path = path
 
 
 class SchemaTooNew(StorageFault):
-    """The database was written by a newer version; it was not touched."""
+    """The database was written by a newer version; it was not changed."""
 
     def __init__(self, path: str, *, found: int, known: int) -> None:
         super().__init__(
@@ -226,9 +226,9 @@ class SchemaTooNew(StorageFault):
 
 
 class EndpointFault(MemoryFault):
-    """The model behind the endpoint has given no answer that can be used.
+    """The model behind the endpoint gave no usable answer.
 
-    `reason` is a word or two without anything of the request: it may be logged.
+    `reason` is a word or two that contain nothing of the request, so it may be logged.
     """
 
     def __init__(self, reason: str, *, hint: str = "") -> None:
@@ -237,9 +237,9 @@ class EndpointFault(MemoryFault):
 
 
 class OwnerFault(MemoryFault):
-    """The owner of the database can't be reached or started, or has refused.
+    """The owner of the database can't be reached or started, or refuses.
 
-    `status` is the exit status that a command ends with.
+    `status` is the exit status of the command.
     """
 
     def __init__(self, message: str, *, hint: str = "", status: int = 1) -> None:
@@ -248,7 +248,7 @@ class OwnerFault(MemoryFault):
 
 
 class SettingsFault(MemoryFault):
-    """A setting has a value that can't be taken; `setting` is the environment variable."""
+    """A setting has a wrong value; `setting` is the environment variable."""
 
     def __init__(self, setting: str, message: str, *, hint: str = "") -> None:
         super().__init__(f"{setting}: {message}", hint=hint)

@@ -1,7 +1,7 @@
-"""How a memory of each kind is kept: one table, a row a kind, whose cells a user may override.
+"""How memories of each kind are stored and ranked: a table whose cells a user may override.
 
-It says how, and does nothing: cutting, ageing and comparing are done where
-memories are stored and searched. docs/kinds.md gives the reason for each number.
+A row is data only: chunking, ageing and comparing happen where memories are
+stored and searched. docs/kinds.md gives the reason for each number.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mcp_memory.values.records import Kind
 
 MIN_CHUNK_TOKENS: Final = 32
+"""By judgement: a shorter chunk is less than a sentence."""
+
 _MAX_SHOWN_CHARS: Final = 60
 
 
 def _none_for(word: str) -> BeforeValidator:
-    """Read a word as None, which TOML can't write."""
+    """Read a word as None, which TOML can't express."""
     return BeforeValidator(lambda value: None if value == word else value)
 
 
@@ -29,15 +31,16 @@ class Policy(BaseModel):
 
     Attributes:
         guidance: One sentence for the model that writes such a memory.
-        verbatim: What `store_memories` keeps of the messages under the context: all of them,
+        verbatim: What `store_memories` stores of the messages below the context: all of them,
             a short quote, or nothing.
-        dated: Whether it puts the day in front of the context.
-        chunk_tokens: Longest chunk, in tokens of the embedding model, which cuts it down to its
-            own input; None for the model's own length, in TOML "model".
-        half_life_days: After how long half of what the score can lose is lost; None for
+        dated: Whether the day is put before the context.
+        chunk_tokens: Longest chunk, in tokens of the embedding model, at most the model's input
+            length; None for that length, in TOML "model".
+        half_life_days: Age at which a score has lost half of what it can lose; None for
             never, in TOML "never".
-        fade_floor: The part of its score that a memory keeps whatever its age, 0 to 1.
-        duplicate_factor: How much farther than the model's own distance a near-duplicate may be.
+        fade_floor: The fraction of its score that a memory retains at any age, 0 to 1.
+        duplicate_factor: The distance at which two memories are near-duplicates, as a multiple
+            of the model's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -58,7 +61,7 @@ class Policy(BaseModel):
         """Return the cosine from which a memory of this kind is a near-duplicate.
 
         Args:
-            model_at: The one from which the model's texts say the same.
+            model_at: The cosine from which two texts say the same for the model.
         """
         return 1 - self.duplicate_factor * (1 - model_at)
 
@@ -126,28 +129,28 @@ DEFAULTS: Final[Policies] = {
 
 
 def read_policies(path: Path) -> Policies:
-    """Return the table with the cells that a TOML file overrides.
+    """Return the table with the cells of a TOML file in place of the defaults.
 
     Raises:
-        ValueError: The file can't be read, or a kind, cell or value can't be taken; one line.
+        ValueError: The file can't be read, or a kind, cell or value is wrong; one line.
     """
     try:
-        # Reading a pipe or device might never end.
+        # Reading a pipe or a device might not return.
         if not path.is_file():
-            raise ValueError(f"{path} is no file")
-        # With a byte-order mark too: editors on Windows write one.
+            raise ValueError(f"{path} is not a file")
+        # Editors on Windows write a byte order mark.
         given = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{path} is no TOML: {error}") from error
+        raise ValueError(f"{path} is not TOML: {error}") from error
     rows = dict(DEFAULTS)
     for name, cells in given.items():
         try:
             kind = Kind(name)
         except ValueError:
             raise ValueError(
-                f"{path}: [{_shown(name)}] is no kind; there are {', '.join(Kind)}"
+                f"{path}: [{_shown(name)}] is not a kind; the kinds are {', '.join(Kind)}"
             ) from None
         rows[kind] = _overridden(path, kind, cells)
     return rows
@@ -155,11 +158,11 @@ def read_policies(path: Path) -> Policies:
 
 def _overridden(path: Path, kind: Kind, cells: Any) -> Policy:
     if not isinstance(cells, dict):
-        raise ValueError(f"{path}: {kind} = {_shown(cells)} is no table of cells")
+        raise ValueError(f"{path}: {kind} = {_shown(cells)} is not a table of cells")
     for cell in cells:
         if cell not in Policy.model_fields:
             raise ValueError(
-                f"{path}: {kind}.{_shown(cell)} is no cell; there are"
+                f"{path}: {kind}.{_shown(cell)} is not a cell; the cells are"
                 f" {', '.join(Policy.model_fields)}"
             )
     try:
@@ -173,7 +176,7 @@ def _overridden(path: Path, kind: Kind, cells: Any) -> Policy:
 
 
 def _reason(cell: str, message: str) -> str:
-    """Return what is wrong with a value, and the word that may stand in its place."""
+    """Return what is wrong with a value, and the word that is accepted in its place."""
     word = {"chunk_tokens": "model", "half_life_days": "never"}.get(cell)
     if cell == "guidance":
         return "it must be one line of 1 to 200 characters"

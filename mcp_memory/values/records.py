@@ -1,6 +1,6 @@
-"""What travels between the layers: frozen values, no behaviour.
+"""The values that pass between the layers: frozen, without behaviour.
 
-Times are aware and in UTC. Token counts are of the tokenizer that is set.
+Times are aware and in UTC. Tokens are counted with the tokenizer that is set.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROLES: tuple[Role, ...] = ("user", "assistant", "system", "tool")
 
 Scope = Literal["agent", "conversation", "shared"]
 SHARED: Final = ""
-"""The agent in whose name shared blocks are kept; no agent can be called so."""
+"""The agent that shared blocks are stored under. No agent can have an empty name."""
 
 TagMatch = Literal["any", "all"]
 Level = Literal["ok", "warning", "flush"]
@@ -26,7 +26,7 @@ Author = Literal["client", "extractive", "endpoint", "sampling"]
 
 
 class Kind(StrEnum):
-    """What sort of text a memory is."""
+    """The sort of text that a memory is."""
 
     PREFERENCE = "preference"
     FACT = "fact"
@@ -55,14 +55,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class BlockChange:
-    """How a block differs from what it was; `before` is None for a new block."""
+    """The change of a block between two versions; `before` is None for a new block."""
 
     label: str
     before: str | None
     after: str
     changed_at: datetime
     conversation: str = ""
-    """Which one it belongs to; empty unless that is the block's scope."""
+    """The conversation that the block belongs to; empty for another scope."""
 
     from_version: int = 0
     to_version: int = 0
@@ -71,7 +71,7 @@ class BlockChange:
 
 @dataclass(frozen=True, slots=True)
 class VersionRange:
-    """What a consolidation made of one block: from one version, 0 for a new one, to another."""
+    """The versions of one block that a consolidation wrote; `from_version` is 0 for a new block."""
 
     label: str
     conversation: str
@@ -82,12 +82,12 @@ class VersionRange:
 
 @dataclass(frozen=True, slots=True)
 class Consolidation:
-    """One thinking over of core memory, from the first rewrite to its finish."""
+    """One revision of all core memory, from the first rewrite to `finish_rethinking_memory`."""
 
     id: str
     author: Literal["client", "endpoint"]
     began_at: datetime | None
-    """None if nothing had begun it and there was none before: it covers everything."""
+    """None if it had no beginning and none was before it: it covers all changes."""
 
     began_by: str | None
     finished_at: datetime | None = None
@@ -95,12 +95,12 @@ class Consolidation:
     reason: str | None = None
     changed: tuple[VersionRange, ...] = ()
     tokens: int = 0
-    """What it has cost at the endpoint, question and answer together."""
+    """The endpoint's usage, input and output together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rethought:
-    """A consolidation that was finished, with what has changed since it began."""
+    """A finished consolidation with the changes since it began."""
 
     consolidation: Consolidation
     changes: tuple[BlockChange, ...]
@@ -108,7 +108,7 @@ class Rethought:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One version of a block, and the consolidation that it came of, if any."""
+    """One version of a block, and the consolidation that wrote it, if any."""
 
     block: Block
     consolidation: Consolidation | None
@@ -116,7 +116,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Reminder:
-    """News since core memory was last thought over; `text` says what to do."""
+    """What is new since core memory was last revised; `text` says what to do."""
 
     agent: str
     messages: int
@@ -127,7 +127,7 @@ class Reminder:
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message as a client gives it, before it is recorded."""
+    """A message as a client sends it, before it is stored."""
 
     role: Role
     content: str
@@ -137,7 +137,7 @@ class NewMessage:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of recall memory; `index` is its 0-based number in its conversation."""
+    """One message of recall memory; `index` is its number in its conversation, from 0."""
 
     id: str
     conversation: str
@@ -166,7 +166,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The digest of messages `first` to `last` (indexes, both included) and all before them."""
+    """The summary of messages `first` to `last` (indexes, inclusive) and all before them."""
 
     id: str
     conversation: str
@@ -178,12 +178,12 @@ class Summary:
     author: Author
     created_at: datetime
     version: int = 1
-    """Counts up when another text takes its place for the same messages."""
+    """Increases when a text for the same messages replaces another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """The part of a text that answers a query: characters `start` to `end` of `total`."""
+    """The part of a text that matches a query: characters `start` to `end` of `total`."""
 
     text: str
     start: int
@@ -193,7 +193,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class MessageHit:
-    """A message that was found, and `why`; `score` is 0 to 1, higher is better."""
+    """A message that a search found; `score` is 0 to 1, higher is better, `why` its signals."""
 
     message: Message
     passage: Passage
@@ -203,7 +203,7 @@ class MessageHit:
 
 @dataclass(frozen=True, slots=True)
 class MemoryHit:
-    """A memory that was found, and `why`; `score` is 0 to 1, higher is better."""
+    """A memory that a search found; `score` is 0 to 1, higher is better, `why` its signals."""
 
     memory: Memory
     passage: Passage
@@ -213,11 +213,14 @@ class MemoryHit:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """A part of a result: `items` are numbers `offset` and up of `total`, best or newest first.
+    """One page of a result, best or newest first.
 
-    `as_of` is the moment whose state the whole result shows, so that its next
-    page is not shifted by what others write meanwhile. What has gone since then keeps
-    its number: `ends` are the offsets behind each item, where another page begins.
+    Attributes:
+        items: Numbers `offset` and up of `total`.
+        as_of: The moment whose state all pages show, so that writes in between do not shift
+            the next page.
+        ends: The offset after each item, where a page may begin. They have gaps where items
+            were deleted since `as_of`.
     """
 
     items: tuple[T, ...]
@@ -240,7 +243,7 @@ class NearDuplicate:
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """What became of an insert; `created` is False if the text was there already."""
+    """The result of an insert; `created` is False if the text was already stored."""
 
     memory: Memory
     created: bool
@@ -250,7 +253,7 @@ class Inserted:
 
 @dataclass(frozen=True, slots=True)
 class StoreChunk:
-    """A range of the queue to keep: messages `start` to `end`, both included, under `context`."""
+    """A range of the queue to store: messages `start` to `end`, inclusive, below `context`."""
 
     start: int
     end: int
@@ -260,7 +263,7 @@ class StoreChunk:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """What a flush did. `summary` is None only if nothing was ever evicted."""
+    """The result of a flush. `summary` is None only if nothing was ever evicted."""
 
     evicted: int
     kept: int
@@ -269,7 +272,7 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Tokens in use by part of the context window; `other` is what only the client sees."""
+    """Tokens in use by part of the context window; the server does not see `other`."""
 
     instructions: int
     tools: int
@@ -281,7 +284,7 @@ class Parts:
 
     @property
     def counted(self) -> int:
-        """The tokens that the server has counted itself."""
+        """The tokens that the server counts itself."""
         return self.instructions + self.tools + self.core + self.working + self.summary + self.queue
 
     @property
@@ -292,7 +295,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The texts of a context window, each as its budget counts it, the messages one by one."""
+    """The texts in a context window, as the budget counts them."""
 
     instructions: str
     tools: str
@@ -304,7 +307,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Fractions of the window: where the warning begins, where a flush, and what it keeps."""
+    """Fractions of the window: when warnings start, when a flush does, and what it leaves."""
 
     warn_at: float
     flush_at: float
@@ -323,27 +326,27 @@ class Budget:
     counts: dict[str, int]
     advice: str
     reported_tokens: int | None = None
-    """What the client has said, and what has come and gone since; None if it said nothing."""
+    """The client's figure, adjusted by later changes; None if the client reported none."""
 
     @property
     def used_tokens(self) -> int:
-        """All tokens in use: what was counted or what was reported, whichever is more."""
+        """All tokens in use: the counted or the reported figure, whichever is larger."""
         return self.parts.total
 
     @property
     def source(self) -> Literal["counted", "reported"]:
-        """Which of the two `used_tokens` is."""
+        """Which of the two figures `used_tokens` is."""
         return "reported" if self.parts.other else "counted"
 
     @property
     def free_tokens(self) -> int:
-        """What is left of the window, 0 at least."""
+        """The unused rest of the window, at least 0."""
         return max(self.window_tokens - self.used_tokens, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of appended messages; `flush` is set if they made the queue overflow."""
+    """The result of an append; `flush` is set if the queue overflowed."""
 
     ids: tuple[str, ...]
     budget: Budget
@@ -354,7 +357,7 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
-    """What the next flush would evict, and the summary it continues."""
+    """The messages that the next flush evicts, and the summary that it continues."""
 
     conversation: str
     evicted: tuple[Message, ...]
@@ -364,7 +367,7 @@ class Overflow:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a client may want to know of; `data` is JSON-ready."""
+    """Something that a client may want to know; `data` can be written as JSON."""
 
     id: str
     kind: str
@@ -376,19 +379,19 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingState:
-    """Whether search has its semantic half; `detail` says why not, or how far a download is."""
+    """The state of the embedding model; `detail` is a reason, or the progress of a download."""
 
     state: Literal["ready", "loading", "downloading", "unavailable"]
     model: str
     pending: int
     detail: str | None = None
     windows_pending: int = 0
-    """Messages that are found by themselves, and not yet by what surrounds them."""
+    """Messages whose vector with their neighbours is not computed yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """What the server itself puts into the window: its instructions and tool definitions."""
+    """The texts that the server itself puts into the window."""
 
     instructions: str = ""
     tools: str = ""

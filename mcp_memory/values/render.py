@@ -1,4 +1,4 @@
-"""How memory stands in a model's context and before the search: pure functions of records."""
+"""The texts that a model and the search index read: pure functions of records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mcp_memory.values.records import Block, Message, Summary
 from mcp_memory.values.text import escape
 
 QUOTE_CHARS: Final = 300
-"""Longest quote under a context, where the messages themselves are not kept."""
+"""The longest quote below a context, where the messages are not stored; by judgement."""
 
 _MONTHS: Final = (
     "January",
@@ -40,12 +40,12 @@ _SEARCH_TOOLS: Final = re.compile(
 
 
 def compile_blocks(blocks: Sequence[Block]) -> str:
-    """Return the blocks as they stand in context, values escaped."""
+    """Return the blocks as the model sees them, values escaped."""
     return "\n".join(compile_block(block) for block in blocks)
 
 
 def compile_block(block: Block) -> str:
-    """Return one block as it stands in context, its value escaped."""
+    """Return one block as the model sees it, its value escaped."""
     access = ' read_only="true"' if block.read_only else ""
     return (
         f'<block label="{escape(block.label)}" description="{escape(block.description)}"'
@@ -55,18 +55,18 @@ def compile_block(block: Block) -> str:
 
 
 def render_message(message: Message) -> str:
-    """Return a message as it stands in context; its tokens are those of this text."""
+    """Return a message as the model sees it; its token count is of this text."""
     return render_turn(message.role, message.name, message.content)
 
 
 def render_turn(role: str, name: str | None, content: str) -> str:
-    """Return what was said as it stands in context."""
+    """Return one turn as the model sees it."""
     who = f"{role} ({name})" if name else role
     return f"{who}: {content}\n"
 
 
 def render_kept(context: str, messages: Sequence[Message], policy: Policy, day: date) -> str:
-    """Return the text of a memory that is made from messages, as its kind is kept.
+    """Return the text of a memory that is made from messages, as the policy of its kind says.
 
     Args:
         context: What the memory says of them.
@@ -83,7 +83,7 @@ def render_kept(context: str, messages: Sequence[Message], policy: Policy, day: 
 
 
 def _quote(whole: str, messages: Sequence[Message]) -> str:
-    """Return messages that are short as a whole, of others the beginning of the user's words."""
+    """Return short messages whole, and of longer ones the beginning of the user's words."""
     if len(whole) <= QUOTE_CHARS:
         return whole
     users = [message for message in messages if message.role == "user"]
@@ -96,7 +96,7 @@ def _quote(whole: str, messages: Sequence[Message]) -> str:
 
 
 def render_summary(summary: Summary) -> str:
-    """Return a summary under a line that says which it is; the text is what its tokens are of."""
+    """Return a summary below a line that identifies it; its token count is of this text."""
     after = f" after {summary.parent}," if summary.parent else ""
     return (
         f"[summary {summary.id}, version {summary.version},{after} by {summary.author}: messages"
@@ -106,9 +106,9 @@ def render_summary(summary: Summary) -> str:
 
 
 def speaker_prefix(message: Message) -> str:
-    """Return what stands before a message when it is embedded: the day, and who said it.
+    """Return the prefix of a message when it is embedded: the day, and who said it.
 
-    Questions name people and days: with the name, the dense half alone found 63.5 %
+    Queries name people and days: with the name, search by vectors alone found 63.5 %
     instead of 40.4 % of LoCoMo's gold turns in its first ten hits.
     """
     day = message.created_at
@@ -117,11 +117,11 @@ def speaker_prefix(message: Message) -> str:
 
 
 def render_window(messages: Sequence[Message], room_chars: int) -> str:
-    """Return neighbouring messages as they are embedded together: who said what, a line each.
+    """Return neighbouring messages as they are embedded together, a line each with its speaker.
 
     Args:
         messages: Oldest first.
-        room_chars: Longest text; each message has an equal part of it.
+        room_chars: The longest text; each message gets an equal share.
     """
     share = max(room_chars // max(len(messages), 1), 1)
     return "\n".join(
@@ -130,9 +130,9 @@ def render_window(messages: Sequence[Message], room_chars: int) -> str:
 
 
 def is_searchable(message: Message) -> bool:
-    """Return whether a search may find it: the result of a memory search would find itself.
+    """Return whether a search may find it. The results of memory searches would find themselves.
 
-    Such a result is known by the name of its tool or, without one, by how our replies begin.
+    Such a result is recognized by the name of its tool or by the beginning of our replies.
     """
     if message.role != "tool":
         return True

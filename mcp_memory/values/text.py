@@ -1,4 +1,4 @@
-"""What a text must be to be taken, and how it is cut and quoted for a reader.
+"""Which texts are accepted, and how they are cut and quoted for a reader.
 
 Pure functions over strings: no tokens, no database.
 """
@@ -13,11 +13,12 @@ from typing import Final
 from mcp_memory.values.errors import InvalidInput, OverLimit
 
 MAX_TEXT_BYTES: Final = 32 * 1024 * 1024
-"""Largest text that one call stores."""
+"""The largest text that one call stores, by judgement: several books."""
 
 MAX_QUERY_CHARS: Final = 8_000
-"""Longest query: far beyond what an embedding model reads."""
+"""The longest query, by judgement: several times what an embedding model reads."""
 
+# By judgement: more than a reader can survey, and small enough to list in a reply.
 MAX_TAGS: Final = 32
 MAX_TAG_CHARS: Final = 64
 MAX_NAME_CHARS: Final = 128
@@ -34,7 +35,7 @@ def check_text(value: str, field: str, *, max_bytes: int = MAX_TEXT_BYTES) -> st
         OverLimit: It is larger than `max_bytes` in UTF-8.
     """
     if not value.strip():
-        raise InvalidInput(f"{field} is empty", field=field, hint="Give the text to be kept")
+        raise InvalidInput(f"{field} is empty", field=field, hint="Give the text to store")
     return check_characters(value, field, max_bytes=max_bytes)
 
 
@@ -49,13 +50,13 @@ def check_characters(value: str, field: str, *, max_bytes: int = MAX_TEXT_BYTES)
         raise InvalidInput(
             f"{field} has a NUL character at position {value.index(chr(0))}",
             field=field,
-            hint="Remove it; binary data is not kept",
+            hint="Remove it; binary data is not stored",
         )
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:
         raise InvalidInput(
-            f"{field} has half of a surrogate pair at position {error.start}: no character",
+            f"{field} has half of a surrogate pair at position {error.start}",
             field=field,
             hint="Send the text as valid Unicode",
         ) from error
@@ -66,7 +67,7 @@ def check_characters(value: str, field: str, *, max_bytes: int = MAX_TEXT_BYTES)
             limit=max_bytes,
             unit="bytes",
             field=field,
-            hint="Split it, or keep only what matters",
+            hint="Split it, or shorten it to what matters",
         )
     return value
 
@@ -87,11 +88,11 @@ def check_query(value: str | None) -> str | None:
             limit=MAX_QUERY_CHARS,
             unit="characters",
             field="query",
-            hint="Ask with the few words that matter",
+            hint="Search with the few words that matter",
         )
     if not value.strip():
         raise InvalidInput(
-            "query is empty", field="query", hint="Leave it out to list the newest by date"
+            "query is empty", field="query", hint="Omit it to list the newest by date"
         )
     return check_characters(value, "query").strip()
 
@@ -103,7 +104,7 @@ def check_name(value: str, field: str) -> str:
         InvalidInput: It is empty, too long, or has line breaks or control characters.
     """
     if not value.strip():
-        raise InvalidInput(f"{field} is empty", field=field, hint="Leave it out, or name it")
+        raise InvalidInput(f"{field} is empty", field=field, hint="Omit it, or give a name")
     if len(value) > MAX_NAME_CHARS:
         raise OverLimit(
             field,
@@ -141,7 +142,7 @@ def check_tags(values: object) -> tuple[str, ...]:
     """Return the tags, each once, in the order given.
 
     Raises:
-        InvalidInput: They are no list of short, non-empty strings.
+        InvalidInput: They are not a list of short, non-empty strings.
     """
     if not isinstance(values, (list, tuple)):
         raise InvalidInput(
@@ -154,7 +155,7 @@ def check_tags(values: object) -> tuple[str, ...]:
             limit=MAX_TAGS,
             unit="tags",
             field="tags",
-            hint="Keep the few that you will search by",
+            hint="Give the few that you will search by",
         )
     tags: dict[str, None] = {}
     for value in values:
@@ -169,10 +170,9 @@ def check_tags(values: object) -> tuple[str, ...]:
 
 
 def content_hash(value: str) -> str:
-    """Return what tells whether two texts are the same: sha256 of the text without outer space.
+    """Return the hash by which two texts are the same: sha256 without surrounding space.
 
-    Unicode is compared in its composed form (NFC), so that the same word typed
-    on two systems is one.
+    Unicode is composed (NFC) first, so that the same word typed on two systems is equal.
     """
     return hashlib.sha256(unicodedata.normalize("NFC", value.strip()).encode()).hexdigest()
 
@@ -189,7 +189,7 @@ def sentences(value: str) -> list[str]:
 
 
 def sentence_ranges(value: str) -> list[tuple[int, int]]:
-    """Return the characters of each sentence of a text, half-open, without the space between."""
+    """Return the half-open range of each sentence of a text, without the space between."""
     ends = [*(match.span() for match in _SENTENCE_END.finditer(value)), (len(value), len(value))]
     ranges: list[tuple[int, int]] = []
     start = 0
@@ -203,7 +203,7 @@ def sentence_ranges(value: str) -> list[tuple[int, int]]:
 
 
 def escape(value: str) -> str:
-    """Return `value` so that it can stand between tags or in an attribute of the compiled core."""
+    """Return `value` escaped for the text and attributes of compiled core memory."""
     return (
         value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
     )

@@ -1,10 +1,10 @@
-"""The context windows of well-known models, so that a model can be named instead of a number.
+"""The context windows of well-known models, so that a user can set a name instead of a number.
 
-The figures are for input and output together. They were held against the table of
-models that LiteLLM publishes (model_prices_and_context_window.json, August 2026); where
-those who serve a model differ, the smaller one of its maker is here, because a window
-that is taken for too large is flushed too late. Makers change them, and a number always
-wins over a name. A name that is not here is refused with those that are close.
+The figures are for input and output together, compared with the table that LiteLLM
+publishes (model_prices_and_context_window.json, August 2026). Where providers of a model
+differ, the table has the smaller figure of the maker, because a window that is set too large
+is flushed too late. Makers change them; a user who knows better sets a number. An unknown
+name is refused, with similar ones.
 """
 
 from __future__ import annotations
@@ -149,31 +149,31 @@ WINDOWS: Final[dict[str, int]] = {
     "qwen3.6": 256_000,
     "qwen3.7": 262_144,
 }
-"""Tokens by model; a longer name goes before a shorter one that it begins with."""
+"""Tokens by model; of two names that match, the longer one counts."""
 
 _SEPARATORS: Final = re.compile(r"[-._\s]+|(?<=[a-z])(?=\d)")
-_LEAST: Final = 0.5
+_MIN_SIMILARITY: Final = 0.5  # By judgement.
 
 
 def window_of(model: str) -> int:
     """Return the context window of a model, in tokens.
 
-    The name may be in any case, dated or otherwise continued (`claude-opus-4-5-20251101`,
-    `qwen3:32b`), and may have its maker in front (`openai/gpt-5.1`).
+    The name may be in any case, have a date or another ending (`claude-opus-4-5-20251101`,
+    `qwen3:32b`), and start with its maker (`openai/gpt-5.1`).
 
     Raises:
-        ValueError: No model is called so; the message names those that nearly are.
+        ValueError: The model is unknown; the message names similar ones.
     """
     asked = _plain(model.rpartition("/")[2])
     known = {_plain(name): name for name in WINDOWS}
     fitting = [name for name in known if re.match(re.escape(name) + r"(?![a-z0-9])", asked)]
     if fitting:
         return WINDOWS[known[max(fitting, key=len)]]
-    close = difflib.get_close_matches(asked, known, n=4, cutoff=_LEAST)
+    close = difflib.get_close_matches(asked, known, n=4, cutoff=_MIN_SIMILARITY)
     names = ", ".join(known[name] for name in close) or ", ".join(list(WINDOWS)[::12])
     raise ValueError(
-        f"is neither a number of tokens nor a known model; {'near it' if close else 'some'} are"
-        f" {names}"
+        "is neither a number of tokens nor a known model;"
+        f" {'similar ones' if close else 'some'} are {names}"
     )
 
 

@@ -268,7 +268,7 @@ def test_a_file_without_an_end_is_read_once(endless: str, tmp_path: Path) -> Non
         (b'{"mcpServers": {', "malformed"),
         (b'{"mcpServers": {"a": secret-word}}', "malformed"),
         (b'"only a text"', "contains no object"),
-        (b'{"mcpServers": ["mcp-memory"]}', "'mcpServers' is no object"),
+        (b'{"mcpServers": ["mcp-memory"]}', "'mcpServers' is not an object"),
         (b"\xff\xfe\x00", "not UTF-8"),
         (b"[" * 100_000, "malformed"),
     ],
@@ -301,8 +301,8 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
 def test_what_is_no_file_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     if sys.platform != "win32":
         os.mkfifo(tmp_path / "pipe")
-        assert read_configuration(Client("Cursor"), tmp_path / "pipe").error == "is no file"
-    assert read_configuration(Client("Cursor"), tmp_path).error == "is no file"
+        assert read_configuration(Client("Cursor"), tmp_path / "pipe").error == "is not a file"
+    assert read_configuration(Client("Cursor"), tmp_path).error == "is not a file"
 
 
 def test_a_machine_without_clients_has_no_configurations(tmp_path: Path) -> None:

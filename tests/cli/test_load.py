@@ -123,7 +123,7 @@ def test_a_message_with_a_date_is_the_same_in_another_file(
         ('["x"]', 'it is no object with a text "content"'),
         ('{"content": ""}', "content is empty"),
         ('{"content": "x", "kind": "poem"}', "kind 'poem' is unknown"),
-        ('{"content": "x", "happened_at": "soon"}', "happened_at: 'soon' is no date"),
+        ('{"content": "x", "happened_at": "soon"}', "happened_at: 'soon' is not a date"),
         ('{"role": "judge", "content": "x"}', "role 'judge' is unknown"),
     ],
 )

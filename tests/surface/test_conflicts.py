@@ -100,7 +100,7 @@ async def test_a_rewrite_of_a_block_that_another_client_changed_is_a_conflict(
         assert refused.structured_content == {
             "error": "Conflict",
             "message": "the block 'human' was changed by another client since you read it",
-            "hint": "Merge what you want to keep into its present value, and call again",
+            "hint": "Merge your change into its current value, and call again",
             "field": "new_memory",
             "value": value,
         }

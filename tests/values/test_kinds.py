@@ -118,8 +118,8 @@ REFUSED = [
     ('[fact]\ndated = "yes"', ["fact.dated = 'yes'"]),
     ('[fact]\nguidance = "a\\nb"', ["fact.guidance = 'a\\nb'", "one line"]),
     ("[fact]\nguidance = 3", ["fact.guidance = 3"]),
-    ("fact = [", ["no TOML"]),
-    ("[fact]\n[fact]", ["no TOML"]),
+    ("fact = [", ["not TOML"]),
+    ("[fact]\n[fact]", ["not TOML"]),
 ]
 
 
@@ -146,7 +146,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name):
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "kinds.toml").write_bytes(b"\xff\xfe[\x00")
-    with pytest.raises(SettingsFault, match=r"kinds\.toml is no TOML"):
+    with pytest.raises(SettingsFault, match=r"kinds\.toml is not TOML"):
         load_settings(db=tmp_path / "memory.duckdb", kinds="kinds.toml")
 
 

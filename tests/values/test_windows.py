@@ -66,7 +66,11 @@ def test_the_window_can_be_set_by_a_model_or_a_number(monkeypatch):
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [("gtp-5.1", "near it are gpt-5.1"), ("my own", "a known model; some are"), ("999", "1000")],
+    [
+        ("gtp-5.1", "similar ones are gpt-5.1"),
+        ("my own", "a known model; some are"),
+        ("999", "1000"),
+    ],
 )
 def test_a_window_that_cannot_be_taken_is_one_line_that_names_what_is_near(given, told):
     with pytest.raises(SettingsFault) as fault:

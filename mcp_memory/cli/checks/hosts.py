@@ -139,7 +139,7 @@ def read_configuration(client: Client, path: Path) -> Configuration:
     error = None
     try:
         if not path.is_file():
-            return Configuration(client, path, error="is no file")
+            return Configuration(client, path, error="is not a file")
         content, is_strict = _parsed(path.read_bytes().decode("utf-8-sig"), client.reads)
         if not is_strict and client.reads == "json":
             error = f"has comments or a trailing comma, which {client.name} does not accept"
@@ -183,7 +183,7 @@ def _servers(content: Any, client: Client) -> Iterator[tuple[str, str | None, st
     if not isinstance(content, dict):
         raise ValueError("it contains no object")
     if not isinstance(_under(content, client.key) or {}, dict):
-        raise ValueError(f"{client.key!r} is no object")
+        raise ValueError(f"{client.key!r} is not an object")
     for key in dict.fromkeys((client.key, *_KEYS)):
         for name, server in _items(_under(content, key)):
             yield key, None, name, server
