@@ -1,19 +1,72 @@
-"""The memories of all agents in one database."""
+"""The memories of all agents in one database: opening them, and what concerns the database.
+
+An observer is not a user: `probe`, `figures`, `status` and `check` write nothing,
+cause no fsync and don't count as activity, which would put maintenance off.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mcp_memory.agent.access_tokens import AccessTokens
 from mcp_memory.agent.base import Access, Grant
 from mcp_memory.agent.memory import AgentMemory, Shared
 from mcp_memory.agent.readers import Readers
+from mcp_memory.agent.rewriter import Rewriter
 from mcp_memory.agent.schedule import Scheduler
 from mcp_memory.paging import Pager
 from mcp_memory.settings import Settings
+from mcp_memory.store.duckdb.checks import (
+    Finding,
+    agent_count,
+    check_database,
+    inspect,
+    row_counts,
+    schema_version,
+)
+from mcp_memory.store.duckdb.compaction import Compacted
+from mcp_memory.store.duckdb.compaction import compact as compact_file
+from mcp_memory.store.duckdb.space import space
 from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.engine import Engine
-from mcp_memory.values.records import Surface
+from mcp_memory.tiers.heartbeat import Heart
+from mcp_memory.values.errors import StorageFault
+from mcp_memory.values.records import EmbeddingState, Surface
+
+if TYPE_CHECKING:
+    from mcp_memory.models.embedding import Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a metrics page shows; nothing of it names an agent."""
+
+    pending_vectors: int
+    """Texts whose vectors are not computed yet."""
+
+    embedding: str
+    """`ready`, `loading`, `downloading` or `unavailable`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a database holds."""
+
+    schema: int
+    agents: int
+    rows: dict[str, int]
+    """By table."""
+
+    dead_frac: float
+    """The part of the file, 0 to 1, that compacting would free."""
+
+    embedding: EmbeddingState
+    """The model, with the pending texts of all agents."""
 
 
 class Memories:
@@ -23,8 +76,28 @@ class Memories:
         engine: The open database; closed with this.
     """
 
+    @classmethod
+    def open_database(cls, settings: Settings, *, check_model: bool = True) -> Memories:
+        """Open the database of the settings, and create it if it is missing.
+
+        Nothing runs in the background before `start`: until then search uses words alone.
+
+        Args:
+            check_model: Whether to refuse a database made with another embedding model.
+
+        Raises:
+            StorageFault: The database can't be opened.
+            ModelMismatch: It was made with another embedding model.
+        """
+        memories = cls(Engine(settings, check_model=check_model))
+        memories.rewriter = Rewriter.of(memories)
+        return memories
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.rewriter: Rewriter | None = None
+        """Rewrites summaries with a model; None if this was not made by `open_database`."""
+        self._heart: Heart | None = None
         self._shared: dict[str, Shared] = {}
         self._readers: list[Readers] = []
         self._grants: list[Grant] = []
@@ -70,6 +143,140 @@ class Memories:
             )
         )
 
+    def start(self, warm_agent: str | None = None) -> None:
+        """Start the background work: the model, pending vectors, reminders, maintenance.
+
+        Args:
+            warm_agent: The agent whose search index is loaded at once.
+        """
+        self.engine.start(warm_agent)
+        if self._heart is None:
+            seconds = self.engine.settings.heartbeat_seconds
+            self._heart = Heart(self.engine, seconds, self.schedule.beat)
+            self._heart.start()
+
+    @property
+    def heartbeats(self) -> int:
+        """How often maintenance has run."""
+        return 0 if self._heart is None else self._heart.beats
+
+    @property
+    def tokens(self) -> AccessTokens:
+        """The access tokens of all agents."""
+        return self.engine.access
+
+    @property
+    def embedding(self) -> str:
+        """The state of the model: `ready`, `loading`, `downloading` or `unavailable`."""
+        return self.engine.embedding
+
+    def probe(self) -> None:
+        """Check that the database can be read and written; commits nothing.
+
+        Raises:
+            StorageFault: It can't.
+        """
+        self.engine.database.probe()
+
+    def figures(self) -> Figures:
+        """Return what a metrics page shows."""
+        with self.engine.database.observing(), self.engine.lock:
+            return Figures(self.engine.vectors.pending_count(), self.engine.embedding)
+
+    def status(self) -> Status:
+        """Return what the database holds."""
+        engine = self.engine
+        with engine.database.observing():
+            read = engine.database.read
+            return Status(
+                schema_version(read),
+                agent_count(read),
+                row_counts(read),
+                space(read).dead_frac,
+                self.embedding_state(),
+            )
+
+    def embedding_state(self) -> EmbeddingState:
+        """Return the state of the model, with the pending texts of all agents."""
+        with self.engine.database.observing():
+            return self.engine.state(None)
+
+    def summarizer_status(self) -> dict[str, object] | None:
+        """Return who writes summaries and what that has cost today, as JSON."""
+        if self.rewriter is None:
+            return None
+        with self.engine.database.observing():
+            return self.rewriter.status()
+
+    def check(self) -> list[Finding]:
+        """Check the open database for damage, and return what was found."""
+        with self.engine.database.observing():
+            return check_database(self.engine.database)
+
+    def compact(self) -> Compacted:
+        """Rewrite the file without the space of deleted rows.
+
+        Writers go on during the first attempts; the last attempt makes them wait.
+
+        Raises:
+            StorageFault: It can't be done; nothing was changed.
+        """
+        for hold in (False, False, True):
+            done = compact_file(self.engine.database, hold=hold)
+            if done is not None:
+                return done
+        raise StorageFault("the database was read all the time", hint="Try again in a moment")
+
+    def reembed(
+        self,
+        embedder: Embedder,
+        on_start: Callable[[int], None] = lambda texts: None,
+        on_done: Callable[[int], None] = lambda texts: None,
+    ) -> int:
+        """Compute the vectors of all texts with another model; what is done is kept.
+
+        Args:
+            embedder: The model.
+            on_start: Called once with the number of texts.
+            on_done: Called with the number of texts done since the last call.
+
+        Returns:
+            How many texts were embedded.
+        """
+        on_start(self.engine.reembed(embedder))
+        return self.engine.fill_pending(on_done)
+
     def close(self) -> None:
-        """Close the database and end the background work."""
+        """Stop the background work and close the database; acknowledged writes are in it."""
+        # A heartbeat may be waiting for an answer that the rewriter has asked for.
+        if self.rewriter is not None:
+            self.rewriter.close()
+        if self._heart is not None:
+            self._heart.close()
         self.engine.close()
+
+
+def inspect_file(path: Path, model: str) -> list[Finding]:
+    """Check a database file that no process has open, without changing it.
+
+    Args:
+        path: The file. The caller holds the lock of the owner.
+        model: The embedding model that it will be used with.
+
+    Raises:
+        StorageFault: It can't be opened.
+    """
+    return inspect(path, model)
+
+
+def load_model(settings: Settings) -> Embedder:
+    """Load the embedding model of the settings; its files are fetched if they are missing.
+
+    Raises:
+        ModelUnavailable: The files are missing and can't be fetched.
+    """
+    from mcp_memory.models.embedding import FastEmbedder
+    from mcp_memory.models.fetching import fetch_model
+
+    files = fetch_model(settings.embedding_model, settings.cache_dir, offline=settings.offline)
+    return FastEmbedder.load(files, threads=settings.threads)

@@ -1,21 +1,76 @@
-"""Writing a summary anew from recall memory, where every message still is, in steps."""
+"""Rewriting a summary from recall memory, where every message still is."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mcp_memory.settings import EXTRACTIVE
 from mcp_memory.summarizers.request import checked_answer, write_request
+from mcp_memory.values.errors import EndpointFault, MemoryFault
 from mcp_memory.values.records import Message, Summary
 
 if TYPE_CHECKING:
-    from mcp_memory.agent.rewriter import Rewriter
-    from mcp_memory.tiers.engine import Engine
+    from mcp_memory.agent.memories import Memories
+    from mcp_memory.values.records import Author
 
 MAX_STEP_MESSAGES: Final = 500
+"""How many messages one step reads at most, by judgement: it bounds the memory it takes."""
 
 
-def ranges(engine: Engine, agent: str, conversation: str) -> list[tuple[int, int]]:
+def rebuild_summary(
+    memories: Memories, agent: str, conversation: str, *, window_tokens: int, by_endpoint: bool
+) -> Summary | None:
+    """Rewrite the newest summary of a conversation from every message it covers.
+
+    It is built in the steps in which messages have left the window, each from the text
+    of the step before; earlier versions stay in the history.
+
+    Args:
+        memories: The memories of the database.
+        agent: Whose conversation it is.
+        conversation: Its name.
+        window_tokens: The context window that the summary is for.
+        by_endpoint: Whether the endpoint writes it; without, it is extracted.
+
+    Returns:
+        The new version; None if nothing has left the window yet.
+
+    Raises:
+        EndpointFault: The endpoint has not written one.
+        MemoryFault: Messages left the window meanwhile; nothing was changed.
+    """
+    engine, rewriter = memories.engine, memories.rewriter
+    if by_endpoint and (rewriter is None or rewriter.endpoint is None):
+        raise EndpointFault("none is set", hint="Set MCP_MEMORY_SUMMARIZER")
+    settings = engine.settings.model_copy(update={"context_window": window_tokens})
+    memory = memories.open(agent, settings)
+    try:
+        before = memory.conversations.summary(conversation)
+        if before is None:
+            return None
+        limit = memory.conversations.summary_limit
+        text: str | None = None
+        for first, last in _ranges(memories, agent, conversation):
+            with engine.lock:
+                messages = engine.recall.messages(agent, conversation, first, last + 1)
+            if by_endpoint:
+                text = _ask(memories, agent, text, messages, limit)
+            else:
+                text = engine.summarizer.summarize(text, messages, max_tokens=limit)
+        author: Author = "endpoint" if by_endpoint else EXTRACTIVE
+        done = memory.conversations.rewrite_summary(
+            conversation, text or "", author, before.id, limit
+        )
+    finally:
+        memory.close()
+    if done is None:
+        raise MemoryFault("messages left the window meanwhile", hint="Run it again")
+    return done
+
+
+def _ranges(memories: Memories, agent: str, conversation: str) -> list[tuple[int, int]]:
     """Return the ranges of messages, both ends included, that the summaries were made from."""
+    engine = memories.engine
     with engine.lock:
         chain = engine.recall.queues.summaries(agent, conversation)
     found: list[tuple[int, int]] = []
@@ -28,39 +83,23 @@ def ranges(engine: Engine, agent: str, conversation: str) -> list[tuple[int, int
     return found
 
 
-def newest(engine: Engine, agent: str, conversation: str) -> Summary | None:
-    """Return the summary that stands now."""
-    with engine.lock:
-        return engine.recall.queues.summary(agent, conversation)
-
-
-def step(
-    engine: Engine,
+def _ask(
+    memories: Memories,
     agent: str,
-    conversation: str,
-    span: tuple[int, int],
     parent: str | None,
-    *,
+    messages: tuple[Message, ...],
     limit_tokens: int,
-    rewriter: Rewriter | None = None,
 ) -> str:
-    """Return the next summary, of `parent` and a range of messages; nothing is stored.
-
-    Args:
-        rewriter: Has the endpoint write it; without, it is extracted.
-
-    Raises:
-        EndpointFault: The endpoint has not written one.
-    """
-    with engine.lock:
-        messages: tuple[Message, ...] = engine.recall.messages(
-            agent, conversation, span[0], span[1] + 1
-        )
+    """Return the endpoint's summary of `parent` and the messages after it."""
+    engine, rewriter = memories.engine, memories.rewriter
     if rewriter is None:
-        return engine.summarizer.summarize(parent, messages, max_tokens=limit_tokens)
-    window = engine.settings.summarizer_window
+        raise EndpointFault("none is set", hint="Set MCP_MEMORY_SUMMARIZER")
     request = write_request(
-        parent, messages, engine.tokenizer, limit_tokens=limit_tokens, window_tokens=window
+        parent,
+        messages,
+        engine.tokenizer,
+        limit_tokens=limit_tokens,
+        window_tokens=engine.settings.summarizer_window,
     )
     text = rewriter.complete(agent, request.system, request.user, request.max_tokens)
     return checked_answer(text, engine.tokenizer.count, limit_tokens=limit_tokens)

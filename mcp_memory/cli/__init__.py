@@ -15,23 +15,23 @@ from mcp_memory.values.errors import MemoryFault, SettingsFault, report
 _COMMANDS: Final = {
     "serve": "Serve memory over stdio, streamable HTTP or SSE. The default.",
     "demo": "Show what paging is, with a real server, in under a minute.",
-    "search": "Search all that was said and kept, as the models do.",
-    "explain": "Why a search finds what it finds: signals, weights, ranks by each half.",
-    "status": "The owner of the database, its clients, and what it holds.",
-    "doctor": "Check the installation, the database and the clients; says what to do.",
-    "load": "Load memories and messages from files, thousands at a time; resumable.",
-    "models": "The embedding model: fetch its files ahead, list what can be set.",
-    "reembed": "Compute all vectors anew with the model that is set.",
-    "compact": "Make the database file as small as what is in it.",
-    "token": "Access tokens for the memory over HTTP: make, list, revoke.",
-    "block": "The blocks of core memory: list them, set one, also a read-only one.",
-    "summarize": "The summary of a conversation: show it, or write it anew from recall.",
-    "schemas": "Write the JSON Schemas and the tables made from them, or check them.",
+    "search": "Search messages and memories, as the models do.",
+    "explain": "Show why a search ranks its hits as it does.",
+    "status": "Show the owner of the database, its clients, and what it holds.",
+    "doctor": "Check the installation, the database and the clients, and say what to do.",
+    "load": "Load many memories and messages from files; can be resumed.",
+    "models": "Fetch and list embedding models.",
+    "reembed": "Recompute all vectors with the model that is set.",
+    "compact": "Rewrite the database file without the space of deleted rows.",
+    "token": "Create, list and revoke access tokens for HTTP.",
+    "block": "List the blocks of core memory, set one, or show its history.",
+    "summarize": "Show the summary of a conversation, or rewrite it.",
+    "schemas": "Write or check the JSON Schemas and the tables made from them.",
 }
 
 
 class _Lazy(click.Group):
-    """Commands by name; the module of one is imported only when it is called."""
+    """Commands by name; a command's module is imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

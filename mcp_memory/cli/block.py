@@ -1,4 +1,4 @@
-"""`mcp-memory block`: core memory from the outside, read-only blocks included."""
+"""`mcp-memory block`: core memory for its owner, read-only blocks included."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import click
 
 from mcp_memory.cli.output import show
-from mcp_memory.owner.client import ask
+from mcp_memory.owner.client import ask, session
 from mcp_memory.settings import DEFAULT_CONVERSATION, Settings, load_settings
 
 
 @click.group()
 def block() -> None:
-    """List the blocks of core memory, set one, or show what has become of one."""
+    """List the blocks of core memory, set one, or show the history of one."""
 
 
 def _whose(settings: Settings) -> dict[str, object]:
@@ -24,15 +24,17 @@ def _whose(settings: Settings) -> dict[str, object]:
 @block.command("list")
 def list_blocks() -> None:
     """Print every block with its value."""
-    settings = load_settings()
-    click.echo(ask(settings, "block.list", _whose(settings))["text"])
+    with session(load_settings(), "block list") as opened:
+        click.echo(opened.read("memory://core"))
 
 
 @block.command("set")
 @click.argument("label")
 @click.argument("value")
-@click.option("--description", help="What the block is for; shown to the model.")
-@click.option("--limit", type=click.IntRange(1, 100_000), help="In tokens; 2000 for a new block.")
+@click.option("--description", help="What the block is for; the model sees it.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), help="In tokens; default for a new block: 2000."
+)
 @click.option("--read-only/--writable", default=None, help="Whether the model may edit it.")
 def set_block(
     label: str, value: str, description: str | None, limit: int | None, read_only: bool | None
@@ -57,7 +59,7 @@ def set_block(
 
 @block.command("history")
 @click.argument("label")
-@click.option("--conversation", default=DEFAULT_CONVERSATION, help="Whose block `working`.")
+@click.option("--conversation", default=DEFAULT_CONVERSATION, help="For the block `working`.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option("--version", type=click.IntRange(1), help="Print the value of this version.")
 def show_history(label: str, conversation: str, limit: int, version: int | None) -> None:
@@ -77,13 +79,13 @@ def show_history(label: str, conversation: str, limit: int, version: int | None)
     if version is not None:
         click.echo(revisions[0]["value"])
     elif not revisions:
-        click.echo(f"block {label} is as it was made: nobody has changed it yet")
+        click.echo(f"block {label} has not been changed yet")
     else:
-        show([(f"version {item['version']}", _told(item)) for item in revisions])
+        show([(f"version {item['version']}", _revision_line(item)) for item in revisions])
 
 
-def _told(item: dict[str, Any]) -> str:
-    """Return when a version was made, by which connection, its size, and why."""
+def _revision_line(item: dict[str, Any]) -> str:
+    """Return when and by which connection a version was written, its size, and why."""
     text = f"{item['at']}  {item['tokens']} tokens  by {item['by'] or 'the user'}"
     if item["consolidation"]:
         text += f"  consolidation {item['consolidation']}"

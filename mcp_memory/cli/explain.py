@@ -1,4 +1,4 @@
-"""`mcp-memory explain`: how a search came to its ranks."""
+"""`mcp-memory explain`: how a search ranks its hits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mcp_memory.cli.output import lenient, printable
-from mcp_memory.cli.search import BOTH, NO_MODEL, asked, highlighted
-from mcp_memory.settings import Settings, load_settings
+from mcp_memory.cli.search import BOTH, NO_MODEL, highlighted, search_settings, wait_for_model
+from mcp_memory.owner.client import session
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mcp_memory.settings import Settings
 
 _FILE_COLUMNS: Final = 100
 
@@ -22,27 +24,35 @@ _FILE_COLUMNS: Final = 100
 @click.command()
 @click.argument("query")
 @click.option("--tier", type=click.Choice([*BOTH, "all"]), default="all", show_default=True)
-@click.option("--agent", help="Whose memory; the set agent without.")
+@click.option("--agent", help="Whose memory; default: MCP_MEMORY_AGENT.")
 @click.option("--limit", type=click.IntRange(1, 50), default=5, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def explain(query: str, *, tier: str, agent: str | None, limit: int, as_json: bool) -> None:
-    """Show why a search for QUERY finds what it finds.
+    """Show why a search for QUERY finds its hits, and in this order.
 
-    How the question was read: its terms with their idf, and the speakers and times it
-    names. Then the first hits: each signal's standing, in spreads above the mean, times
-    its weight; the ranks by words alone and by meaning alone; what age and texts that
-    say the same have left of the score.
+    First how the question was understood: its terms with their idf, and the speakers
+    and times it names. Then the first hits: each signal's strength, in standard
+    deviations above the mean, times its weight; the ranks by words alone and by meaning
+    alone; and how much age and similar hits reduce the score.
     """
-    settings = load_settings()
-    tiers = list(BOTH) if tier == "all" else [tier]
-    found = asked(settings, "explain", agent, {"query": query, "tiers": tiers, "limit": limit})
+    settings = search_settings(agent)
+    asked = {
+        "agent": settings.agent,
+        "settings": {"timezone": settings.timezone},
+        "query": query,
+        "tiers": list(BOTH) if tier == "all" else [tier],
+        "limit": limit,
+    }
+    with session(settings, "explain", background=True) as opened:
+        wait_for_model(opened, settings.agent)
+        found = opened.operate("explain", asked)
     if as_json:
         click.echo(json.dumps({"query": query, **found}, ensure_ascii=False, indent=2))
         return
     from rich.console import Console
 
     lenient()
-    # A file has room for what a terminal would fold.
+    # A file has room for lines that a terminal would fold.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
     for name, part in found.items():
         _print(console, name, part, settings)
@@ -73,28 +83,26 @@ def _print(console: Console, tier: str, part: dict[str, Any], settings: Settings
         )
     if part["hits"]:
         console.print(table)
-        told = (
-            "words, meaning: the rank by each alone; age, alike: the part of the score that is left"
-        )
-        console.print(Text(told, style="dim"), soft_wrap=True)
+        legend = "words, meaning: the rank by each alone; age, alike: factors that reduce the score"
+        console.print(Text(legend, style="dim"), soft_wrap=True)
     for rank, hit in enumerate(part["hits"], 1):
-        told = f"{rank}. {hit['id']}  {', '.join(hit['why'])}"
-        console.print(Text(told, style="dim"), soft_wrap=True)
+        heading = f"{rank}. {hit['id']}  {', '.join(hit['why'])}"
+        console.print(Text(heading, style="dim"), soft_wrap=True)
         console.print(highlighted(hit), soft_wrap=True)
 
 
 def _question(part: dict[str, Any], settings: Settings) -> list[str]:
-    """Return how the question was read."""
+    """Return how the question was understood."""
     terms = (f"{term} {'–' if idf is None else idf}" for term, idf in part["terms"].items())
-    told = [f"terms and idf: {', '.join(terms) or 'none'}"]
+    shown = [f"terms and idf: {', '.join(terms) or 'none'}"]
     if part["speakers"]:
-        told.append(f"speakers: {', '.join(part['speakers'])}")
+        shown.append(f"speakers: {', '.join(part['speakers'])}")
     for named in part["times"]:
         start, end = (
             datetime.fromisoformat(named[at]).astimezone(settings.zone) for at in ("from", "to")
         )
-        told.append(f"time: {named['text']!r} is {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
-    return told
+        shown.append(f"time: {named['text']!r} is {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}")
+    return shown
 
 
 def _signals(hit: dict[str, Any]) -> list[str]:

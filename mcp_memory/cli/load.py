@@ -7,44 +7,46 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from mcp_memory.cli.loadlines import Defaults, Read, read, total_bytes
+from mcp_memory.owner.client import session
+from mcp_memory.owner.places import Places
 from mcp_memory.settings import load_settings
 
 if TYPE_CHECKING:
-    import socket
-
     from rich.progress import Progress, TaskID
 
-    from mcp_memory.owner.places import Places
+    from mcp_memory.owner.client import Session
     from mcp_memory.settings import Settings
 
-Call = Callable[[str, dict[str, Any]], dict[str, Any]]
-
 _BATCH_ENTRIES: Final = 256
+"""By judgement: a batch is one transaction, and what a stopped command repeats at most."""
+
 _BATCH_BYTES: Final = 2_000_000
-_OPERATION_SECONDS: Final = 600.0
-_CONNECT_SECONDS: Final = 10.0
-_TRIES: Final = 3
+"""By judgement, for the same reason."""
+
+_BATCH_SECONDS: Final = 600.0
+"""How long a batch may take, by judgement: it waits for other writers."""
+
 _POLL_SECONDS: Final = 0.3
 _LINE_SECONDS: Final = 5.0
-"""So often a line says how far it is, where there is no terminal."""
+"""How often progress is a line where there is no terminal, by judgement."""
 
 _INTERRUPTED: Final = 130
+"""The shell's exit status for SIGINT."""
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--tag", "tags", multiple=True, help="For every memory; may be given again.")
-@click.option("--kind", help="Of memories that name none; fact without.")
-@click.option("--conversation", help="Of messages that name none; main without.")
-@click.option("--skip-bad", is_flag=True, help="Name lines that can't be taken, and go on.")
-@click.option("--no-wait", is_flag=True, help="Leave the vectors to the background.")
+@click.option("--tag", "tags", multiple=True, help="A tag for every memory; can be repeated.")
+@click.option("--kind", help="For memories without a kind; default: fact.")
+@click.option("--conversation", help="For messages without one; default: main.")
+@click.option("--skip-bad", is_flag=True, help="Report bad lines and go on.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the vectors.")
 def load(
     files: tuple[str, ...],
     tags: tuple[str, ...],
@@ -57,10 +59,10 @@ def load(
     """Load memories and messages from files; `-` reads lines from stdin.
 
     A line of a .jsonl file is a memory {content, tags, kind, happened_at} or a message
-    {role, content, name, created_at, conversation}; any other file is one memory. What is
-    loaded is found by its words at once, and by its meaning when the vectors are there.
+    {role, content, name, created_at, conversation}; any other file is one memory. Loaded
+    texts are found by their words at once, and by meaning when their vectors are ready.
 
-    What is there already is passed over: after a stop the same command goes on.
+    What is already in the database is skipped: after a stop, run the same command again.
     """
     settings = load_settings()
     try:
@@ -68,8 +70,9 @@ def load(
     except OSError as error:
         raise click.ClickException(f"{error.filename}: {error.strerror}") from error
     defaults = Defaults(tags, kind, conversation)
-    with _session(settings) as call, _Display() as display:
-        work = _Load(settings, call, display, skip_bad=skip_bad)
+    start = settings.owner != "off"
+    with session(settings, "load", start=start, background=True) as opened, _Display() as display:
+        work = _Load(settings, opened, display, skip_bad=skip_bad)
         try:
             display.begin("loading", size)
             for path in files:
@@ -83,11 +86,11 @@ def load(
         except KeyboardInterrupt:
             display.end()
             click.echo(
-                f"stopped: {work.said()}; what was loaded is kept, the same command goes on",
+                f"stopped: {work.summary()}; run the same command again to load the rest",
                 err=True,
             )
             sys.exit(_INTERRUPTED)
-    click.echo(work.said())
+    click.echo(work.summary())
 
 
 @dataclass(slots=True)
@@ -95,7 +98,7 @@ class _Load:
     """One run of the command."""
 
     settings: Settings
-    call: Call
+    session: Session
     display: _Display
     skip_bad: bool
     batch: list[Read] = field(default_factory=list)
@@ -123,161 +126,71 @@ class _Load:
         self.batch, self.size = [], 0
         if not batch:
             return
-        done = self.call(
-            "load.put",
-            {
-                "agent": self.settings.agent,
-                "window": self.settings.context_window,
-                "timezone": self.settings.timezone,
-                "what": batch[0].what,
-                "skip_bad": self.skip_bad,
-                "entries": [item.entry for item in batch],
-            },
-        )
+        done = self._store(batch)
         self.added += done["added"]
         self.known += done["known"]
         for place, reason in done["refused"]:
             self.refuse(batch[place], reason)
-        self.display.advance(size, self.said())
+        self.display.advance(size, self.summary())
+
+    def _store(self, batch: list[Read]) -> dict[str, Any]:
+        # Through a file: the line of an operation is too short for a book.
+        folder = Places(str(self.settings.db)).folder
+        path = os.path.join(folder, f"load-{os.getpid()}.json")
+        asked = {
+            "agent": self.settings.agent,
+            "settings": {
+                "context_window": self.settings.context_window,
+                "timezone": self.settings.timezone,
+            },
+            "what": batch[0].what,
+            "skip_bad": self.skip_bad,
+            "file": os.path.basename(path),
+        }
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump([item.entry for item in batch], file)
+            return self.session.operate("load", asked, _BATCH_SECONDS)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
     def refuse(self, item: Read, reason: str) -> None:
-        """Name a line that can't be taken.
+        """Report a line that can't be loaded.
 
         Raises:
-            ClickException: That is the end of it.
+            ClickException: Bad lines are not to be skipped.
         """
         self.bad += 1
         if not self.skip_bad:
             raise click.ClickException(
-                f"{item.where}: {reason}\n{self.said()}; what stands before is kept."
-                " Repair the line and repeat the command, or pass over such lines with --skip-bad"
+                f"{item.where}: {reason}\n{self.summary()}."
+                " Correct the line and run the command again, or skip bad lines with --skip-bad"
             )
         click.echo(f"{item.where}: {reason}", err=True)
 
     def wait(self) -> None:
-        """Wait until all vectors are there."""
+        """Wait until all texts have their vectors."""
         agent = {"agent": self.settings.agent}
-        found = self.call("load.state", agent)
+        found = self.session.operate("model", agent)
         total = left = int(found["pending"])
         self.display.begin("embedding", total)
         while left:
             if found["state"] == "unavailable":
                 click.echo(
-                    f"{left} texts are found by words alone: the embedding model is unavailable",
+                    f"{left} texts are found by words only: the embedding model is unavailable",
                     err=True,
                 )
                 return
             time.sleep(_POLL_SECONDS)
-            found = self.call("load.state", agent)
+            found = self.session.operate("model", agent)
             done, left = left - int(found["pending"]), int(found["pending"])
-            self.display.advance(done, f"{left} texts wait for their vectors")
+            self.display.advance(done, f"{left} texts without vectors")
 
-    def said(self) -> str:
-        """Return what was done."""
-        text = f"{self.added} loaded, {self.known} were there already"
-        return f"{text}, {self.bad} bad lines passed over" if self.bad and self.skip_bad else text
-
-
-@contextlib.contextmanager
-def _session(settings: Settings) -> Iterator[Call]:
-    """Give a way to the owner, which is started if there is none, or to the database itself."""
-    from mcp_memory.owner.look import State, look
-    from mcp_memory.owner.places import Places
-
-    places = Places(str(settings.db))
-    places.make()
-    running = look(places, seconds=_CONNECT_SECONDS).state is State.RUNNING
-    if settings.owner != "off" or running:
-        owner = _Owner(places)
-        try:
-            yield _spooled(places, owner.call)
-        finally:
-            owner.close()
-        return
-    from mcp_memory.owner.client import exclusive
-    from mcp_memory.owner.ops import OPS
-    from mcp_memory.server.servers import Servers
-
-    with exclusive(settings, "load"):
-        servers = Servers(settings)
-        try:
-            yield _spooled(places, lambda op, params: OPS[op](servers, params))
-        finally:
-            servers.close()
-
-
-def _spooled(places: Places, call: Call) -> Call:
-    """Let the entries of an operation go through a file: its line has no room for a book."""
-
-    def spooling(op: str, params: dict[str, Any]) -> dict[str, Any]:
-        if "entries" not in params:
-            return call(op, params)
-        path = os.path.join(places.folder, f"load-{os.getpid()}.json")
-        try:
-            with open(path, "w", encoding="utf-8") as file:
-                json.dump(params["entries"], file)
-            rest = {name: value for name, value in params.items() if name != "entries"}
-            return call(op, {**rest, "file": os.path.basename(path)})
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-
-    return spooling
-
-
-class _Owner:
-    """Operations of an owner, which stays as long as this is connected."""
-
-    def __init__(self, places: Places) -> None:
-        self._places = places
-        self._connection: socket.socket | None = None
-        self._reach()
-
-    def call(self, op: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Return the result of an operation; another owner does it if this one has died.
-
-        Raises:
-            MemoryFault: It was refused, or no owner answers.
-        """
-        from mcp_memory.owner.connect import refusal
-        from mcp_memory.owner.wire import Gone, Silent, dial, greet
-        from mcp_memory.values.errors import OwnerFault
-
-        for _ in range(_TRIES):
-            address = self._places.read_address()
-            try:
-                if address is None:
-                    raise Gone
-                with dial(address, _CONNECT_SECONDS) as connection:
-                    connection.settimeout(_OPERATION_SECONDS)
-                    answer = greet(connection, address, {"op": op, "params": params})
-            except Gone:
-                # A batch that was stored all the same is known when it comes again.
-                self._reach()
-                continue
-            except Silent:
-                break
-            if answer.get("error") is not None:
-                raise refusal(answer["error"])
-            result = answer.get("result")
-            return result if isinstance(result, dict) else {}
-        raise OwnerFault(
-            f"the owner of {self._places.db} does not answer",
-            hint="Run `mcp-memory doctor`; the same command goes on",
-        )
-
-    def close(self) -> None:
-        """Let the owner go when nobody else needs it."""
-        if self._connection is not None:
-            self._connection.close()
-
-    def _reach(self) -> None:
-        from mcp_memory.owner.connect import reach
-        from mcp_memory.values.locations import own_settings
-
-        self.close()
-        hello: dict[str, object] = {"settings": own_settings(os.environ), "since": time.time()}
-        self._connection = reach(self._places, hello, os.environ).connection
+    def summary(self) -> str:
+        """Return what was done so far."""
+        text = f"{self.added} loaded, {self.known} already there"
+        return f"{text}, {self.bad} bad lines skipped" if self.bad and self.skip_bad else text
 
 
 class _Display:
@@ -298,7 +211,7 @@ class _Display:
         self.end()
 
     def begin(self, name: str, total: int | None) -> None:
-        """Show another part of the work; `total` is None if nobody knows how much it is."""
+        """Begin another part of the work; `total` is None if its size is not known."""
         self.end()
         if not self._console.is_terminal:
             return
@@ -316,7 +229,7 @@ class _Display:
         self._bars.start()
 
     def advance(self, done: int, said: str) -> None:
-        """Show that there is less to be done."""
+        """Show progress."""
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, advance=done, said=said)
         elif time.monotonic() - self._said_at > _LINE_SECONDS:
@@ -324,7 +237,7 @@ class _Display:
             click.echo(said, err=True)
 
     def end(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar from the terminal."""
         if self._bars is not None:
             self._bars.stop()
             self._bars = None

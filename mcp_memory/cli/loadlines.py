@@ -1,9 +1,8 @@
-"""What `mcp-memory load` reads: a line of JSON is a memory or a message, any other file a memory.
+"""The files that `mcp-memory load` reads: lines of JSON, or one memory a file.
 
-A message gets its id from what it says, so that the same line is the same message
-however often it is loaded: from all of it and, where it has no date, from the name of
-its file, or from the first line of stdin. Of lines that are the same to the letter each
-is a message of its own.
+A message gets its id from its content, so that a line is the same message however often
+it is loaded: from all its fields and, if it has no date, from the name of its file or
+from the first line of stdin. Identical lines of one file are different messages.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _STDIN: Final = "-"
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """An entry of a file, or why there is none; `size` is the bytes that were read for it."""
+    """An entry of a file, or the reason why it is bad; `size` is in bytes."""
 
     where: str
     size: int
@@ -37,7 +36,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What an entry has that says nothing else; `tags` are added to those of a memory."""
+    """The values for fields that an entry lacks; `tags` are added to those of a memory."""
 
     tags: tuple[str, ...] = ()
     kind: str | None = None
@@ -45,7 +44,7 @@ class Defaults:
 
 
 def read(path: str, stdin: IO[bytes], defaults: Defaults) -> Iterator[Read]:
-    """Give the entries of a file, or of `stdin` for `-`, in their order.
+    """Yield the entries of a file, or of `stdin` for `-`, in their order.
 
     Raises:
         OSError: The file can't be read.
@@ -66,10 +65,10 @@ def read(path: str, stdin: IO[bytes], defaults: Defaults) -> Iterator[Read]:
 
 
 def total_bytes(paths: Sequence[str]) -> int | None:
-    """Return how much there is to read, None if nobody knows.
+    """Return the size of the files, None if one is stdin.
 
     Raises:
-        OSError: A file is not there.
+        OSError: A file is missing.
     """
     if _STDIN in paths:
         return None
@@ -77,7 +76,7 @@ def total_bytes(paths: Sequence[str]) -> int | None:
 
 
 def _lines(name: str, file: IO[bytes], defaults: Defaults, source: str | None) -> Iterator[Read]:
-    said: Counter[bytes] = Counter()
+    seen: Counter[bytes] = Counter()
     for number, line in enumerate(file, 1):
         where = f"{name}:{number}"
         if not line.strip():
@@ -87,15 +86,15 @@ def _lines(name: str, file: IO[bytes], defaults: Defaults, source: str | None) -
         try:
             found = json.loads(line)
         except (ValueError, RecursionError):
-            yield Read(where, len(line), reason="it is no JSON")
+            yield Read(where, len(line), reason="it is not JSON")
             continue
         if not isinstance(found, dict) or not isinstance(found.get("content"), str):
-            yield Read(where, len(line), reason='it is no object with a text "content"')
+            yield Read(where, len(line), reason='it is not an object with a text "content"')
         elif "role" in found:
-            entry = _message(found, source, defaults, said)
+            entry = _message(found, source, defaults, seen)
             yield Read(where, len(line), "messages", entry)
         elif not isinstance(found.get("tags") or [], list):
-            yield Read(where, len(line), reason='"tags" is no list')
+            yield Read(where, len(line), reason='"tags" is not a list')
         else:
             yield Read(where, len(line), entry=_memory(found, defaults))
 
@@ -110,7 +109,7 @@ def _memory(found: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
 
 
 def _message(
-    found: dict[str, Any], source: str, defaults: Defaults, said: Counter[bytes]
+    found: dict[str, Any], source: str, defaults: Defaults, seen: Counter[bytes]
 ) -> dict[str, Any]:
     entry = {
         "role": found["role"],
@@ -120,10 +119,10 @@ def _message(
         "conversation": found.get("conversation") or defaults.conversation,
     }
     # Without a date "yes" of two files are two messages.
-    told = [source if entry["created_at"] is None else "", *entry.values()]
-    digest = hashlib.sha256(json.dumps(told).encode()).digest()[:16]
-    again = said[digest]
-    said[digest] += 1
+    fields = [source if entry["created_at"] is None else "", *entry.values()]
+    digest = hashlib.sha256(json.dumps(fields).encode()).digest()[:16]
+    again = seen[digest]
+    seen[digest] += 1
     if again:
         digest = hashlib.sha256(digest + str(again).encode()).digest()
     return entry | {"id": id_of(digest)}

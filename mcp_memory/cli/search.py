@@ -1,9 +1,9 @@
-"""`mcp-memory search`: what was said and kept, found by a person."""
+"""`mcp-memory search`: recall and archival memory, searched by a person."""
 
 from __future__ import annotations
 
 import json
-import logging
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -11,20 +11,30 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from mcp_memory.cli.output import lenient, printable
-from mcp_memory.owner.client import ask
+from mcp_memory.owner.admin import EXCERPT_CHARS
+from mcp_memory.owner.client import session
 from mcp_memory.settings import Settings, load_settings
 from mcp_memory.values.records import ROLES, Kind
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-ANSWER_SECONDS: Final = 60.0
-"""A search may wait until the model is loaded."""
+    from mcp_memory.owner.client import Session
 
 NO_MODEL: Final = "`mcp-memory doctor` says what to do"
 
-BOTH: Final = ("conversation", "archival")
-_TITLES: Final = {"conversation": "said", "archival": "kept"}
+MESSAGES: Final = "conversation"
+MEMORIES: Final = "archival"
+BOTH: Final = (MESSAGES, MEMORIES)
+_TITLES: Final = {MESSAGES: "messages", MEMORIES: "memories"}
+
+_REPLY_TOKENS: Final = 100_000
+"""The largest that the setting allows, so that a reply has as many hits as are asked for."""
+
+_LOADING_SECONDS: Final = 30.0
+"""By judgement: the default model loads in about a second."""
+
+_POLL_SECONDS: Final = 0.05
 
 
 @click.command()
@@ -34,19 +44,27 @@ _TITLES: Final = {"conversation": "said", "archival": "kept"}
     type=click.Choice([*BOTH, "all"]),
     default="all",
     show_default=True,
-    help="Messages, memories or both; a filter that only one has leaves out the other.",
+    help="Search messages, memories or both; a filter of only one leaves out the other.",
 )
-@click.option("--agent", help="Whose memory; the set agent without.")
+@click.option("--agent", help="Whose memory; default: MCP_MEMORY_AGENT.")
 @click.option(
-    "--limit", type=click.IntRange(1, 50), default=10, show_default=True, help="Hits of each tier."
+    "--limit", type=click.IntRange(1, 50), default=10, show_default=True, help="Hits in each tier."
 )
-@click.option("--kind", "kinds", type=click.Choice([kind.value for kind in Kind]), multiple=True)
-@click.option("--tag", "tags", multiple=True, help="Memories that have any of these tags.")
-@click.option("--role", "roles", type=click.Choice(ROLES), multiple=True)
-@click.option("--conversation", help="Messages of this conversation alone.")
-@click.option("--from", "start", metavar="DATE", help="From this day or moment on.")
-@click.option("--to", "end", metavar="DATE", help="Up to this day, included, or this moment.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead.")
+@click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice([kind.value for kind in Kind]),
+    multiple=True,
+    help="Only memories of these kinds.",
+)
+@click.option("--tag", "tags", multiple=True, help="Only memories with any of these tags.")
+@click.option(
+    "--role", "roles", type=click.Choice(ROLES), multiple=True, help="Only messages by these."
+)
+@click.option("--conversation", help="Only messages of this conversation.")
+@click.option("--from", "start", metavar="DATE", help="Not before this day or time.")
+@click.option("--to", "end", metavar="DATE", help="Not after this day or time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def search(
     query: str,
     *,
@@ -61,65 +79,77 @@ def search(
     end: str | None,
     as_json: bool,
 ) -> None:
-    """Search all that was said and kept for QUERY, as the models do.
+    """Search messages and memories for QUERY, as the models do.
 
-    It asks the owner of the database if one runs, and opens the database if not. While
-    there is no embedding model, it goes by words alone and says so; none is fetched.
+    If the embedding model is not there, the search uses words alone and says so; the
+    model is not fetched.
     """
-    settings = load_settings()
+    settings = search_settings(agent)
     tiers = _tiers(tier, messages=bool(roles or conversation), memories=bool(kinds or tags))
-    found = asked(
-        settings,
-        "search",
-        agent,
-        {
-            "query": query,
-            "tiers": tiers,
-            "limit": limit,
-            "kinds": list(kinds),
-            "tags": list(tags),
-            "roles": list(roles),
-            "conversation": conversation,
-            "from": start,
-            "to": end,
-        },
-    )
+    given = {"query": query, "start_date": start, "end_date": end}
+    found: dict[str, Any] = {}
+    with session(settings, "search", background=True) as opened:
+        wait_for_model(opened, settings.agent)
+        if MESSAGES in tiers:
+            only = {"roles": list(roles) or None, "conversation": conversation, "limit": limit}
+            found[MESSAGES] = _hits(opened, "conversation_search", {**given, **only}, limit)
+        if MEMORIES in tiers:
+            only = {"kinds": list(kinds) or None, "tags": list(tags) or None, "top_k": limit}
+            found[MEMORIES] = _hits(opened, "archival_memory_search", {**given, **only}, limit)
     if as_json:
         click.echo(json.dumps({"query": query, **found}, ensure_ascii=False, indent=2))
         return
     _print(found, settings)
 
 
-def asked(settings: Settings, op: str, agent: str | None, params: dict[str, Any]) -> dict[str, Any]:
-    """Return the owner's answer; without an owner this process searches, and fetches no model.
+def search_settings(agent: str | None) -> Settings:
+    """Return the settings of a search by a person, who reads more than a model does."""
+    settings = load_settings(**({} if agent is None else {"agent": agent}))
+    # Offline: a command that only looks doesn't fetch a model.
+    return settings.model_copy(update={"offline": True, "max_reply_tokens": _REPLY_TOKENS})
 
-    Raises:
-        MemoryFault: It was refused, or the owner doesn't answer.
-    """
-    own = {"agent": agent or settings.agent, "timezone": settings.timezone}
-    alone = settings.model_copy(update={"offline": True})
-    engine = logging.getLogger("mcp_memory.tiers.engine")
-    level = engine.level
-    # That there is no model is said with the hits.
-    engine.setLevel(logging.ERROR)
-    try:
-        return ask(alone, op, {**own, **params}, ANSWER_SECONDS)
-    finally:
-        engine.setLevel(level)
+
+def wait_for_model(opened: Session, agent: str) -> None:
+    """Wait until the model is loaded, if it is being loaded."""
+    deadline = time.monotonic() + _LOADING_SECONDS
+    while opened.operate("model", {"agent": agent})["state"] == "loading":
+        if time.monotonic() > deadline:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _hits(opened: Session, tool: str, given: dict[str, Any], limit: int) -> dict[str, Any]:
+    """Return `{total, search, note, results}` of a search tool, over as many pages as it takes."""
+    from mcp_memory.agent.excerpts import excerpt
+
+    found = opened.call(tool, **given)
+    results: list[dict[str, Any]] = list(found["results"])
+    page = found
+    while len(results) < limit and "next_cursor" in page:
+        page = opened.call(tool, **given, cursor=page["next_cursor"])
+        results.extend(page["results"])
+    for hit in results:
+        hit["text"], hit["matches"] = excerpt(hit["text"], given["query"], EXCERPT_CHARS)
+    return {
+        "total": found["total"],
+        "search": found["search"],
+        "note": found.get("note"),
+        "results": results[:limit],
+    }
 
 
 def _tiers(tier: str, *, messages: bool, memories: bool) -> list[str]:
-    """Return which tiers are searched.
+    """Return the tiers to search.
 
     Raises:
-        click.UsageError: A filter is given that none of them has.
+        click.UsageError: No tier has all the filters that are given.
     """
     chosen = BOTH if tier == "all" else (tier,)
     kept = [name for name in chosen if not (memories if name == "conversation" else messages)]
     if not kept or (tier != "all" and list(chosen) != kept):
         raise click.UsageError(
-            "--kind and --tag choose memories, --role and --conversation messages:"
-            " one tier can't have both"
+            "--kind and --tag are for memories, --role and --conversation for messages:"
+            " they can't be used together"
         )
     return kept
 
@@ -147,7 +177,7 @@ def _heading(hit: dict[str, Any], settings: Settings) -> Text:
 
     at = datetime.fromisoformat(hit["at"]).astimezone(settings.zone)
     if "role" in hit:
-        who = f"{hit['role']} {hit['name']}" if hit["name"] else hit["role"]
+        who = f"{hit['role']} {hit['name']}" if "name" in hit else hit["role"]
         what = f"{who} in {hit['conversation']} {hit['index']}"
     else:
         what = " ".join([hit["kind"], *(f"#{tag}" for tag in hit["tags"])])
@@ -155,15 +185,15 @@ def _heading(hit: dict[str, Any], settings: Settings) -> Text:
         (f"{hit['score']:.3f}", "bold green"),
         (f"  {at:%Y-%m-%d %H:%M}  ", "dim"),
         (printable(what), "cyan"),
-        (f"  {hit['id']}  {', '.join(hit['why'])}", "dim"),
+        (f"  {hit['id']}  {', '.join(hit.get('why', ()))}", "dim"),
     )
 
 
 def highlighted(hit: dict[str, Any]) -> Text:
-    """Return a hit's text in one indented line, what matched in bold."""
+    """Return a hit's text as one indented line with the matching words in bold."""
     from rich.text import Text
 
-    # A letter in the place of each, so that the ranges still fit.
+    # Each character is replaced by one, so that the ranges still fit.
     text = "".join(letter if letter.isprintable() else " " for letter in hit["text"])
     shown = Text("    " + text)
     for start, end in hit["matches"]:

@@ -1,4 +1,4 @@
-"""`mcp-memory status`: the owner, who is connected to it, and what it keeps."""
+"""`mcp-memory status`: the owner, its clients, and what the database holds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ANSWER_SECONDS: Final = 5.0
 _OWN_TABLES: Final = frozenset({"migrations", "settings"})
 _NOBODY: Final = {
     "none": "no owner is running; it starts with the first client",
-    "stale": "no owner is running; one that has died has left its address, which does no harm",
+    "stale": "no owner is running; the address of a dead one is still there, which does no harm",
 }
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0.1),
@@ -35,8 +35,8 @@ _NOBODY: Final = {
 def status(*, as_json: bool, timeout: float) -> None:
     """Show the owner of the database, its clients, and what the database holds.
 
-    Nothing is started, opened or changed: where no owner is running, only the sizes of
-    the files are shown. The exit status is 0 whatever there is to show.
+    Nothing is started, opened or changed: if no owner is running, only the sizes of the
+    files are shown. The exit status is 0 in every case.
     """
     settings = load_settings()
     seen = gather(settings, timeout)
@@ -51,34 +51,27 @@ def gather(settings: Settings, seconds: float) -> dict[str, Any]:
 
     `owner.state` is `running`, `silent`, `busy`, `stale` or `none`.
     """
+    from mcp_memory.owner.admin import offline_status
     from mcp_memory.owner.look import State, look
     from mcp_memory.owner.places import Places
-    from mcp_memory.owner.status import sizes, summarizer
 
     seen = look(Places(str(settings.db)), "status", seconds=seconds)
-    own: dict[str, Any] = {
-        "owner": _owner(seen),
-        "clients": [],
-        "database": sizes(settings.db),
-        "embedding": {"model": settings.embedding_model, "state": None, "pending": None},
-        "tokenizer": settings.tokenizer,
-        "summarizer": summarizer(settings),
-    }
-    told = seen.result
+    report: dict[str, Any] = {"owner": _owner(seen), "clients": [], **offline_status(settings)}
+    answer = seen.result
     if seen.state is State.RUNNING:
-        own |= {name: told[name] for name in own if name != "owner" and name in told}
-    own["owner"] |= told.get("owner", {})
-    return own
+        report |= {name: answer[name] for name in report if name != "owner" and name in answer}
+    report["owner"] |= answer.get("owner", {})
+    return report
 
 
 def lines(seen: dict[str, Any], settings: Settings) -> list[tuple[str, str]]:
-    """Return what is shown: a subject, empty where it goes on, and what there is to say."""
+    """Return the lines to print: a subject, empty where it goes on, and a text."""
     shown = [("owner", _owner_line(seen["owner"], settings))]
     if seen["owner"]["state"] == "running":
         clients = seen["clients"]
         shown.append(("clients", f"{len(clients)} connected"))
         for client in clients:
-            name = client["client"] or "a client that has not said its name"
+            name = client["client"] or "a client without a name"
             since = _moment(client["since"], settings)
             shown.append(("", f"agent {client['agent']}, {name}, since {since}"))
     shown.append(("database", seen["database"]["path"]))
@@ -135,7 +128,7 @@ def _owner_line(owner: dict[str, Any], settings: Settings) -> str:
     if state in _NOBODY:
         return _NOBODY[state]
     if state == "busy":
-        return f"starting, leaving or kept out by a command: {owner['holder']}"
+        return f"starting, leaving or waiting for a command: {owner['holder']}"
     who = f"process {owner['pid']}, version {owner['version']}, {_kind(owner)}"
     since = f", since {_moment(owner['since'], settings)}" if owner["since"] else ""
     if state == "silent":
@@ -148,9 +141,7 @@ def _kind(owner: dict[str, Any]) -> str:
     if owner["kind"] == "serve":
         return "started with `mcp-memory serve`"
     idle = owner["idle_seconds"]
-    return "started by a client" + (
-        "" if idle is None else f", leaves {idle:g} s after the last one"
-    )
+    return "started by a client" + ("" if idle is None else f", ends {idle:g} s after the last one")
 
 
 def _database_lines(database: dict[str, Any]) -> list[str]:

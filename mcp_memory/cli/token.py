@@ -12,27 +12,27 @@ from mcp_memory.settings import load_settings
 
 @click.group()
 def token() -> None:
-    """Make, list and revoke the access tokens of `serve --transport http|sse`.
+    """Create, list and revoke access tokens for `serve --transport http|sse`.
 
-    Once a token was made, every request over HTTP needs one, on this machine too.
+    Once a token was created, every request over HTTP needs one, also on this machine.
     Clients on stdio need none.
     """
 
 
 @token.command()
-@click.option("--agent", help="Whose memory its calls see; the agent that is set without.")
+@click.option("--agent", help="Whose memory its calls use; default: MCP_MEMORY_AGENT.")
 @click.option(
     "--scope",
     type=click.Choice(["read", "write", "admin"]),
     default="write",
     show_default=True,
-    help="read searches and shows, write changes as well, admin sees /metrics too.",
+    help="read: search and view; write: also change; admin: also /metrics.",
 )
-@click.option("--expires", help="30d, 12h, 8w, or a date; it never expires by default.")
-@click.option("--name", default="", help="What it is for, to know it again.")
+@click.option("--expires", help="30d, 12h, 8w, or a date; default: never.")
+@click.option("--name", default="", help="What it is for; shown in the list.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def create(agent: str | None, scope: str, expires: str | None, name: str, as_json: bool) -> None:
-    """Make a token and print it, this once: only its hash is kept."""
+    """Create a token and print it once: only its hash is stored."""
     made = _ask(
         "token.create",
         {"agent": agent or load_settings().agent, "scope": scope, "expires": expires, "name": name},
@@ -54,13 +54,13 @@ def create(agent: str | None, scope: str, expires: str | None, name: str, as_jso
 @click.option("--agent", help="Only the tokens of this agent.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def list_tokens(agent: str | None, as_json: bool) -> None:
-    """Show every token that was made, without its secret."""
+    """Show every token, without its secret."""
     rows = _ask("token.list", {"agent": agent})["tokens"]
     if as_json:
         click.echo(json.dumps(rows, ensure_ascii=False))
         return
     if not rows:
-        click.echo("there are no tokens; `mcp-memory token create` makes one", err=True)
+        click.echo("there are no tokens; create one with `mcp-memory token create`", err=True)
     for row in rows:
         name = f" ({row['name']})" if row["name"] else ""
         expires = f", expires {row['expires_at']}" if row["expires_at"] else ", never expires"
@@ -73,16 +73,12 @@ def list_tokens(agent: str | None, as_json: bool) -> None:
 @token.command()
 @click.argument("token_id", metavar="ID")
 def revoke(token_id: str) -> None:
-    """End the token with this ID at once, for sessions that are open too."""
+    """Revoke the token with this ID at once, also for open sessions."""
     row = _ask("token.revoke", {"id": token_id})
     click.echo(f"token {row['id']} of agent {row['agent']} is revoked")
 
 
 def _ask(op: str, params: dict[str, Any]) -> dict[str, Any]:
-    import logging
-
     from mcp_memory.owner.client import ask
 
-    # Whether the model is there is no matter of tokens.
-    logging.getLogger("mcp_memory").setLevel(logging.ERROR)
     return ask(load_settings(), op, params)

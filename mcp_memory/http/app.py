@@ -1,4 +1,8 @@
-"""The ASGI application: who is let in, to what, and what is answered to the rest."""
+"""The ASGI application: routes, access control, and what others than MCP clients are answered.
+
+Probes and metrics are for observers: they write nothing to the database and don't
+count as activity, so that maintenance goes on however often they come.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_memory.http.health import healthz, readyz
+from mcp_memory.agent import AccessScope
+from mcp_memory.http.auth import Authenticator, Principal, Refused
 from mcp_memory.http.metrics import CONTENT_TYPE, Metrics
 from mcp_memory.http.options import HttpOptions
-from mcp_memory.http.principals import Authenticator, Refused
 from mcp_memory.http.tenants import Tenant, Tenants
 from mcp_memory.server.servers import READ_ONLY_TOOLS, Servers
 from mcp_memory.server.tools import TOOLS
-from mcp_memory.tiers.access import Scope as AccessScope
+from mcp_memory.values.errors import MemoryFault
 
 if TYPE_CHECKING:
     from starlette.datastructures import Headers
@@ -38,13 +42,16 @@ WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 
 _ROUTES: Final = ("/mcp", "/sse", "/messages", "/healthz", "/readyz", "/metrics", WELL_KNOWN)
 _UNGUARDED: Final = frozenset({"/healthz", "/readyz"})
-"""Probes come with whatever Host they like, and learn nothing."""
+"""Probes may come with any Host header; they learn nothing about a memory."""
+
+_SETTLED: Final = frozenset({"ready", "unavailable"})
+"""Without its model search uses words alone, and everything works: that is ready, too."""
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class HttpApp:
-    """One listener's application with all that it holds.
+    """One listener's application.
 
     Args:
         servers: The open database and the servers of its clients.
@@ -55,7 +62,7 @@ class HttpApp:
     ) -> None:
         self.tenants = Tenants(servers, options, metrics, auth)
         self.draining = False
-        """Whether the listener is about to end: what is new is sent away."""
+        """Whether the listener is about to end: new requests are refused."""
         self._servers = servers
         self._options = options
         self._auth = auth
@@ -65,9 +72,9 @@ class HttpApp:
     def asgi(self) -> ASGIApp:
         """Return the application."""
         routes: list[BaseRoute] = [
-            Route("/healthz", healthz),
-            Route("/readyz", self._readyz),
-            Route("/metrics", _Endpoint(self._serve_metrics)),
+            Route("/healthz", self._serve_health),
+            Route("/readyz", self._serve_readiness),
+            Route("/metrics", self._serve_metrics),
             Route(WELL_KNOWN, self._serve_metadata),
             Route(WELL_KNOWN + "/{path:path}", self._serve_metadata),
         ]
@@ -89,7 +96,7 @@ class HttpApp:
         return Starlette(routes=routes, middleware=middleware)
 
     async def guard(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count a request, check its Host and Origin, and hand it on."""
+        """Count a request, check its Host and Origin, and pass it on."""
         request = Request(scope, receive)
 
         async def counted(message: Message) -> None:
@@ -100,7 +107,7 @@ class HttpApp:
         if self.draining and request.url.path not in _UNGUARDED:
             headers = {"Connection": "close", "Retry-After": "1"}
             response: Response | None = JSONResponse(
-                {"error": "the server is ending"}, 503, headers
+                {"error": "the server is shutting down"}, 503, headers
             )
         elif request.url.path in _UNGUARDED:
             response = None
@@ -108,16 +115,43 @@ class HttpApp:
             response = await self._security.validate_request(request)
         await (response or app)(scope, receive, counted)
 
-    async def _readyz(self, request: Request) -> Response:
-        return await readyz(self._servers)
+    async def _serve_health(self, request: Request) -> Response:
+        """Answer that the process is alive."""
+        return JSONResponse({"status": "alive"})
 
-    async def _serve_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def handle(tenant: Tenant, scope: Scope, receive: Receive, send: Send) -> None:
-            self._metrics.http_sessions.set(self.tenants.count_sessions())
-            text = await anyio.to_thread.run_sync(self._metrics.text, self._servers.memories())
-            await Response(text, headers={"Content-Type": CONTENT_TYPE})(scope, receive, send)
+    async def _serve_readiness(self, request: Request) -> Response:
+        """Answer 200 once the database can be written and the model was looked for, else 503."""
+        database, embedding = await anyio.to_thread.run_sync(self._probe)
+        ready = database == "writable" and embedding in _SETTLED
+        body = {
+            "status": "ready" if ready else "not ready",
+            "database": database,
+            "embedding": embedding,
+        }
+        return JSONResponse(body, 200 if ready else 503, headers={"Cache-Control": "no-store"})
 
-        await self._admit(handle, AccessScope.ADMIN, scope, receive, send)
+    def _probe(self) -> tuple[str, str]:
+        """Return the states of the database and of the model."""
+        memories = self._servers.opened
+        if memories is None:
+            return "closed", "unknown"
+        try:
+            memories.probe()
+        except MemoryFault as fault:
+            logger.warning("the database can't be written: %s", fault)
+            return "failing", memories.embedding
+        return "writable", memories.embedding
+
+    async def _serve_metrics(self, request: Request) -> Response:
+        try:
+            # Not as a tenant: its memory would be opened, and its token's use stored.
+            await self._identify(request.headers, AccessScope.ADMIN, note_use=False)
+        except Refused as refused:
+            return self._refusal(refused, request.headers)
+        self._metrics.http_sessions.set(self.tenants.count_sessions())
+        memories = self._servers.opened
+        figures = await anyio.to_thread.run_sync(memories.figures) if memories else None
+        return Response(self._metrics.text(figures), headers={"Content-Type": CONTENT_TYPE})
 
     async def _serve_metadata(self, request: Request) -> Response:
         """Serve the protected resource metadata, also at the path of the resource.
@@ -127,7 +161,7 @@ class HttpApp:
         resource = self._resource(request.headers)
         path = request.path_params.get("path")
         if path is not None and f"/{path}" != urlsplit(resource).path:
-            return JSONResponse({"error": "there is no such resource here"}, 404)
+            return JSONResponse({"error": f"the resource of this server is {resource}"}, 404)
         prefix = self._options.scope_prefix
         document: dict[str, Any] = {
             "resource": resource,
@@ -170,14 +204,12 @@ class HttpApp:
         receive: Receive,
         send: Send,
     ) -> None:
-        """Find out who asks, hold them to their limits, and answer in their part of the server."""
+        """Find out who asks, apply their limits, and answer with their server."""
         headers = Request(scope).headers
         try:
-            principal = await self._auth.identify(headers.get("authorization"))
-            if not principal.scope.covers(needed):
-                raise _lacks(needed)
-            tenant = await self.tenants.of(principal)
-            if not self._auth.still_holds(principal):
+            principal = await self._identify(headers, needed)
+            tenant = await self.tenants.get(principal)
+            if not self._auth.is_valid(principal):
                 raise Refused(401, "invalid_token", "the access token has ended")
             wait = 0.0 if principal.is_open else tenant.rate.wait_seconds(anyio.current_time())
             if wait > 0:
@@ -194,10 +226,23 @@ class HttpApp:
 
         await self.tenants.serve(tenant, answered, scope, receive, send)
 
+    async def _identify(
+        self, headers: Headers, needed: AccessScope, *, note_use: bool = True
+    ) -> Principal:
+        """Return who asks.
+
+        Raises:
+            Refused: They are not let in, or their scope is not enough.
+        """
+        principal = await self._auth.identify(headers.get("authorization"), note_use=note_use)
+        if not principal.scope.covers(needed):
+            raise _lacks(needed)
+        return principal
+
     async def _checked(
         self, tenant: Tenant, handle: Handler, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Hold a request to the largest body, and a token that only reads to reading."""
+        """Refuse a body that is too large, and a writing tool for a token that may only read."""
         if scope["method"] != "POST" or tenant.principal.scope.covers(AccessScope.WRITE):
             await RequestBodyLimitMiddleware(handle, self._options.max_body_bytes)(
                 scope, receive, send
@@ -257,7 +302,7 @@ class HttpApp:
 
 
 class _Endpoint:
-    """An ASGI application, so that a route hands over `send` itself."""
+    """An ASGI application: a plain function would get no `send` from its route."""
 
     def __init__(self, handle: Handler) -> None:
         self._handle = handle
@@ -267,7 +312,7 @@ class _Endpoint:
 
 
 class _Guard:
-    """The middleware around everything."""
+    """The middleware that calls `HttpApp.guard`."""
 
     def __init__(self, app: ASGIApp, app_of: HttpApp) -> None:
         self._app = app
@@ -295,7 +340,7 @@ def _calls_a_writing_tool(body: bytes) -> bool:
     try:
         decoded = json.loads(body)
     except (ValueError, RecursionError):
-        return False  # The SDK says what is wrong with it.
+        return False  # The SDK answers what is wrong with it.
     for message in decoded if isinstance(decoded, list) else [decoded]:
         if not isinstance(message, dict) or message.get("method") != "tools/call":
             continue

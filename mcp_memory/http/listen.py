@@ -1,4 +1,4 @@
-"""Listening: from the free port to the last request, without signals of its own."""
+"""The HTTP listener, from the free port to the last request; it handles no signals."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ import anyio.to_thread
 import uvicorn
 from anyio.abc import TaskStatus
 
+from mcp_memory.agent import AccessTokens
 from mcp_memory.http.app import HttpApp
-from mcp_memory.http.jwts import JwtVerifier
+from mcp_memory.http.auth import Authenticator, JwtVerifier
 from mcp_memory.http.metrics import Metrics
 from mcp_memory.http.options import HttpOptions
-from mcp_memory.http.principals import Authenticator
 from mcp_memory.server.servers import Servers
-from mcp_memory.tiers.access import AccessTokens
 from mcp_memory.values.errors import SettingsFault, StorageFault
 
 logger = logging.getLogger(__name__)
 
 GRACE_SECONDS: Final = 5.0
-"""How long requests that are being answered may take once the listener is to end."""
+"""How long open requests may take once the listener ends, by judgement: most take milliseconds."""
 
 _POLL_SECONDS: Final = 0.05
+"""By judgement: it delays the end by a tenth of a second at most."""
+
 _BACKLOG: Final = 2_048
+"""uvicorn's own default."""
 
 
 async def listen(
@@ -41,44 +43,46 @@ async def listen(
     stop: anyio.Event,
     task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve MCP over HTTP until `stop` is set and what was being answered is answered.
+    """Serve MCP over HTTP until `stop` is set and open requests are answered.
 
-    Requests get `GRACE_SECONDS`, then they are cut; streams are cut as soon as
-    nothing is being answered. A call that a worker thread is in can't be cut, so
-    whoever waits for this should have a limit of its own.
+    Requests have `GRACE_SECONDS` to end, then they are cut; streams are cut as soon as
+    no request is open. A call in a worker thread can't be cut, so the caller should
+    have a limit of its own.
 
     Args:
-        task_status: Told the URL once connections are taken.
+        servers: The database and the servers of its clients.
+        options: How to listen.
+        stop: Ends the listener.
+        task_status: Gets the URL once connections are accepted.
 
     Raises:
-        SettingsFault: The address can't be listened on, or the set-up is not safe.
+        SettingsFault: The address can't be used, or the configuration is not safe.
         StorageFault: The database can't be opened.
     """
-    memories = await anyio.to_thread.run_sync(servers.memories)
-    access = memories.engine.access
-    options.check(tokens=await anyio.to_thread.run_sync(access.exist))
+    tokens = (await anyio.to_thread.run_sync(servers.memories)).tokens
+    options.check(tokens=await anyio.to_thread.run_sync(tokens.exist))
     metrics = Metrics()
-    auth = Authenticator(access, _verifier(options), servers.settings.agent)
+    auth = Authenticator(tokens, _verifier(options), servers.settings.agent)
     app = HttpApp(servers, options, auth, metrics)
     with contextlib.closing(_bind(options.host, options.port)) as listener:
         loop = asyncio.get_running_loop()
 
         def tokens_changed() -> None:
             with contextlib.suppress(RuntimeError):  # The loop has ended, and all sessions with it.
-                loop.call_soon_threadsafe(app.tenants.look_again)
+                loop.call_soon_threadsafe(app.tenants.sweep_soon)
 
-        access.listen(tokens_changed)
+        tokens.listen(tokens_changed)
         try:
             url = f"{_origin(options.host, listener.getsockname()[1])}{options.path}"
             print(f"mcp-memory listens on {url}", file=sys.stderr, flush=True)
             task_status.started(url)
-            await _serve(app, listener, stop, access)
+            await _serve(app, listener, stop, tokens)
         finally:
-            access.unlisten(tokens_changed)
+            tokens.unlisten(tokens_changed)
 
 
 async def _serve(
-    app: HttpApp, listener: socket.socket, stop: anyio.Event, access: AccessTokens
+    app: HttpApp, listener: socket.socket, stop: anyio.Event, tokens: AccessTokens
 ) -> None:
     config = uvicorn.Config(
         app.asgi(),
@@ -93,9 +97,9 @@ async def _serve(
 
     async def save_uses() -> None:
         try:
-            await anyio.to_thread.run_sync(access.save_uses)
+            await anyio.to_thread.run_sync(tokens.save_uses)
         except StorageFault as fault:
-            logger.warning("when tokens were used is not written down: %s", fault)
+            logger.warning("the last use of tokens could not be stored: %s", fault)
 
     ending = anyio.Event()
 
@@ -103,7 +107,7 @@ async def _serve(
         try:
             await stop.wait()
         finally:
-            # A caller that is cancelled ends it as well; what is being answered comes first.
+            # If the caller is cancelled, open requests are still answered first.
             ending.set()
 
     async def end() -> None:
@@ -123,10 +127,10 @@ async def _serve(
 
 
 async def _drain(app: HttpApp) -> None:
-    """Let what is being answered be answered, then cut the rest."""
+    """Wait for the open requests, then cut the rest."""
     with anyio.move_on_after(GRACE_SECONDS):
         quiet = 0
-        # An answer over SSE is on its way a moment after its call has ended.
+        # An answer over SSE is still being sent for a moment after its call has ended.
         while quiet < 2:
             await anyio.sleep(_POLL_SECONDS)
             quiet = 0 if app.tenants.busy else quiet + 1
@@ -134,7 +138,7 @@ async def _drain(app: HttpApp) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: they would take those of the process."""
+    """uvicorn without its signal handlers: they would replace those of the process."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -149,7 +153,7 @@ def _verifier(options: HttpOptions) -> JwtVerifier | None:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Return a socket that takes connections.
+    """Return a socket that accepts connections.
 
     Raises:
         SettingsFault: The port is in use or not allowed, or the address is not this machine's.

@@ -1,7 +1,7 @@
-"""Figures for Prometheus: about requests and tools, never about an agent.
+"""Metrics for Prometheus, about requests and tools, never about an agent.
 
-No label or value holds an agent's name, texts, ids, labels or counts. Every
-label comes from a fixed list.
+No label or value has an agent's name, texts, ids, labels or counts. Every label
+comes from a fixed list.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from prometheus_client import (
 from mcp_memory.server.tools import TOOLS
 
 if TYPE_CHECKING:
-    from mcp_memory.agent import Memories
+    from mcp_memory.agent import Figures
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 LISTEN: Final = "subscriptions/listen"
 
+# By judgement: a call takes milliseconds, one that waits for the model seconds.
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _HTTP_METHODS: Final = frozenset({"GET", "POST", "DELETE", "OPTIONS", "HEAD"})
 _MCP_METHODS: Final = frozenset(
@@ -52,11 +53,11 @@ _MCP_METHODS: Final = frozenset(
 
 
 class Metrics:
-    """What is counted, in a registry of its own."""
+    """The metrics of one listener, in a registry of their own."""
 
     def __init__(self) -> None:
         self.running = 0
-        """Calls of MCP that are being worked on; streams of changes do not count."""
+        """How many MCP requests are being answered; streams of changes don't count."""
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "mcp_memory_http_requests",
@@ -66,38 +67,40 @@ class Metrics:
         )
         self.refusals = Counter(
             "mcp_memory_http_refusals",
-            "Requests that were not let in",
+            "Requests refused for lack of a valid token or scope",
             ("reason",),
             registry=self.registry,
         )
         sessions = Gauge(
-            "mcp_memory_sessions", "Sessions that are open", ("transport",), registry=self.registry
+            "mcp_memory_sessions", "Open sessions", ("transport",), registry=self.registry
         )
         self.sessions = sessions.labels("sse")
         self.http_sessions = sessions.labels("http")
         self.streams = Gauge(
-            "mcp_memory_streams", "Streams to clients that are open", registry=self.registry
+            "mcp_memory_streams", "Open streams to clients", registry=self.registry
         )
         self._methods = Histogram(
             "mcp_memory_request_seconds",
-            "Time to answer a request of MCP",
+            "Time to answer an MCP request",
             ("method",),
             buckets=_SECONDS,
             registry=self.registry,
         )
         self._tools = Histogram(
             "mcp_memory_tool_seconds",
-            "Time to answer a call of a tool",
+            "Time to answer a tool call",
             ("tool", "outcome"),
             buckets=_SECONDS,
             registry=self.registry,
         )
         self._pending = Gauge(
-            "mcp_memory_pending_vectors", "Texts without vectors yet", registry=self.registry
+            "mcp_memory_pending_vectors",
+            "Texts whose vectors are not computed yet",
+            registry=self.registry,
         )
         self._ready = Gauge(
             "mcp_memory_embedding_ready",
-            "1 if search has its semantic half",
+            "1 if the embedding model is loaded",
             registry=self.registry,
         )
         ProcessCollector(registry=self.registry)
@@ -110,7 +113,7 @@ class Metrics:
     async def observe(
         self, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
-        """Time one request of MCP: a middleware of the server."""
+        """Measure one MCP request, as a middleware of the server."""
         if ctx.method == LISTEN:
             return await call_next(ctx)
         began = time.perf_counter()
@@ -127,12 +130,15 @@ class Metrics:
             if ctx.method == "tools/call":
                 self._tools.labels(_tool(ctx.params), outcome).observe(seconds)
 
-    def text(self, memories: Memories) -> bytes:
-        """Return all figures as Prometheus reads them; blocks for the ones of the database."""
-        engine = memories.engine
-        with engine.lock:
-            self._pending.set(engine.vectors.pending_count())
-        self._ready.set(engine.embedding == "ready")
+    def text(self, figures: Figures | None) -> bytes:
+        """Return all metrics in Prometheus' text format.
+
+        Args:
+            figures: Those of the database; None while it is closed.
+        """
+        if figures is not None:
+            self._pending.set(figures.pending_vectors)
+            self._ready.set(figures.embedding == "ready")
         return generate_latest(self.registry)
 
 
@@ -147,6 +153,6 @@ def _known(method: str) -> str:
 
 
 def _tool(params: Mapping[str, Any] | None) -> str:
-    # The name comes from the client, who may write anything there.
+    # The name comes from the client and may be anything.
     name = (params or {}).get("name")
     return name if isinstance(name, str) and name in TOOLS else "unknown"

@@ -1,4 +1,4 @@
-"""How the HTTP listener is set up, and which set-ups are refused because they are not safe."""
+"""The configuration of the HTTP listener, and the check that it is safe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Transport = Literal["http", "sse"]
 
 MAX_BODY_BYTES: Final = 72 * 1024 * 1024
-"""Room for the largest text that is stored, escaped as JSON."""
+"""Enough for the largest text that can be stored, escaped as JSON."""
 
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 _ANY_HOST: Final = "*"
@@ -25,13 +25,13 @@ _ANY_HOST: Final = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpOptions:
-    """Everything about the listener that can be set; the names are those of the settings."""
+    """What can be configured; the names are those of the settings."""
 
     transport: Transport = "http"
     host: str = "127.0.0.1"
     port: int = 8765
     public_url: str | None = None
-    """Where clients find the server, without a slash at the end: behind a proxy, the proxy's."""
+    """The URL that clients use, without a slash at the end; behind a proxy, the proxy's."""
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     issuer: str | None = None
@@ -44,11 +44,11 @@ class HttpOptions:
     sessions_per_token: int = 256
     session_idle_seconds: float = 30 * 60
     jwks_refetch_seconds: float = 10
-    """A token with an unknown key makes the keys be fetched again, this often at most."""
+    """How often a token with an unknown key causes the keys to be fetched again, at most."""
 
     @classmethod
     def of(cls, settings: Settings, *, transport: Transport, host: str, port: int) -> HttpOptions:
-        """Return the options that the settings have."""
+        """Return the options of the settings."""
         return cls(
             transport=transport,
             host=host,
@@ -78,7 +78,7 @@ class HttpOptions:
         return None if self.public_url is None else self.public_url + self.path
 
     def security(self) -> TransportSecuritySettings:
-        """Return which Host and Origin headers are taken, as the SDK wants it."""
+        """Return which Host and Origin headers are accepted, in the SDK's form."""
         hosts = [*_LOOPBACK_NAMES, *self._names()]
         if not is_wildcard(self.host):
             hosts.append(f"[{self.host}]" if ":" in self.host else self.host)
@@ -94,18 +94,18 @@ class HttpOptions:
         )
 
     def check(self, *, tokens: bool) -> None:
-        """Refuse what would give the memory to anybody.
+        """Refuse a configuration that would give everybody access.
 
         Args:
             tokens: Whether there are access tokens in the database.
 
         Raises:
-            SettingsFault: The set-up is refused; the hint says what is missing.
+            SettingsFault: It is refused; the hint says what is missing.
         """
         if self.issuer is not None and self.audience is None and self.public_url is None:
             raise SettingsFault(
                 "MCP_MEMORY_HTTP_ISSUER",
-                "an issuer is set, but not for whom its tokens are meant",
+                "an issuer is set without the audience of its tokens",
                 hint="Set MCP_MEMORY_HTTP_PUBLIC_URL or MCP_MEMORY_HTTP_AUDIENCE",
             )
         bound_wide = not is_loopback(self.host)
@@ -115,23 +115,23 @@ class HttpOptions:
             what = (
                 f"{self.host!r} is not a loopback address"
                 if bound_wide
-                else "the server is to be reached from other machines"
+                else "other machines can reach the server"
             )
             raise SettingsFault(
                 "--host" if bound_wide else "MCP_MEMORY_HTTP_PUBLIC_URL",
-                f"{what}, and there is no access token yet",
-                hint="Make one first: mcp-memory token create --agent NAME --scope write",
+                f"{what}, and no access token was created yet",
+                hint="Create one first: mcp-memory token create --agent NAME --scope write",
             )
         if is_wildcard(self.host) and not self._names():
             raise SettingsFault(
                 "--host",
-                f"{self.host!r} takes requests for every name, and none was given",
-                hint="Say under which name clients come: --public-url https://memory.example.org,"
+                f"{self.host!r} listens on every address, and no name of the server is set",
+                hint="Name the server as clients do: --public-url https://memory.example.org,"
                 " or --allowed-host NAME",
             )
 
     def _names(self) -> list[str]:
-        """Return the host names by which clients come, besides those of loopback."""
+        """Return the host names that clients use, besides those of loopback."""
         names = list(self.allowed_hosts)
         if self.public_url is not None:
             names.append(urlsplit(self.public_url).netloc)
@@ -150,7 +150,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_wildcard(host: str) -> bool:
-    """Return whether an address stands for all of the machine's addresses."""
+    """Return whether an address means all addresses of the machine."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:

@@ -1,7 +1,7 @@
-"""What each caller has of its own: a server, its sessions, its streams, its limits.
+"""What each caller has of its own: a server, sessions, streams, open requests and limits.
 
-Nothing is shared between two callers, so a session id, a subscription or an
-event of one means nothing to another.
+Two callers share nothing: a session id, a subscription or an event of one caller
+means nothing to another.
 """
 
 from __future__ import annotations
@@ -21,27 +21,119 @@ from mcp.server.streamable_http_manager import (
     StreamableHTTPSessionManager,
 )
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from mcp_memory import __version__
+from mcp_memory.agent import AccessScope
+from mcp_memory.http.auth import Authenticator, Principal
 from mcp_memory.http.metrics import LISTEN, Metrics
-from mcp_memory.http.openrequest import OpenRequest
 from mcp_memory.http.options import HttpOptions
-from mcp_memory.http.principals import Authenticator, Principal
-from mcp_memory.http.rate import Rate
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.server.servers import ConnectionInfo, Servers
-from mcp_memory.tiers.access import Scope as AccessScope
 from mcp_memory.values.dates import now
 from mcp_memory.values.errors import MemoryFault
 
 logger = logging.getLogger(__name__)
 
 SWEEP_SECONDS: Final = 2.0
-"""How often ended and idle callers are looked for, besides at every change of the tokens."""
+"""How often idle callers and expired tokens are looked for, by judgement; a change of the
+access tokens is looked at without delay."""
 
 _METHOD_HEADER: Final = "mcp-method"
+_MINUTE_SECONDS: Final = 60.0
+
+_LEAVE_SECONDS: Final = 1.0
+"""How long a stream may take to end once its client has left, by judgement."""
+
+
+class Rate:
+    """A limit on the requests of one token: a number at once, refilled evenly over a minute.
+
+    The generic cell rate algorithm: one number a token, no thread, and an exact time to wait
+    for `Retry-After`. The caller has the clock.
+
+    Args:
+        per_minute: How many requests are accepted at once, and a minute on average.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._interval = _MINUTE_SECONDS / per_minute
+        self._paid_until = 0.0
+
+    def wait_seconds(self, now_seconds: float) -> float:
+        """Count a request and return 0, or return after how many seconds it would be accepted.
+
+        A request that has to wait is not counted.
+        """
+        paid_until = max(self._paid_until, now_seconds) + self._interval
+        over = paid_until - now_seconds - _MINUTE_SECONDS
+        # Less than a microsecond is a rounding error of the sum.
+        if over > 1e-6:
+            return over
+        self._paid_until = paid_until
+        return 0.0
+
+
+class OpenRequest:
+    """A request that is being answered, and how to end it early.
+
+    Args:
+        send: Where the answer goes.
+        receive: For a stream, where it learns that its client has left.
+    """
+
+    def __init__(self, send: Send, receive: Receive | None) -> None:
+        self.cancelling = anyio.CancelScope()
+        """Entered around the work on the request."""
+        self.ended_early = False
+        self._send = send
+        self._receive = receive
+        self._gone = anyio.Event()
+        self._started = False
+        self._complete = False
+
+    def end(self) -> None:
+        """End the request: a stream as if its client had left, anything else by cancelling it."""
+        self.ended_early = True
+        if self._receive is None:
+            self.cancelling.cancel()
+            return
+        # The SDK cleans up after a client that leaves, but not after a cancellation.
+        self._gone.set()
+        self.cancelling.deadline = anyio.current_time() + _LEAVE_SECONDS
+
+    async def receive(self) -> Message:
+        """Return the next message of a stream's client: a disconnect once the stream is ended."""
+        if self._receive is None:
+            raise RuntimeError("only a stream is told that its client has left")
+        message: Message = {"type": "http.disconnect"}
+        async with anyio.create_task_group() as group:
+
+            async def leave() -> None:
+                await self._gone.wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(leave)
+            message = await self._receive()
+            group.cancel_scope.cancel()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self._started = True
+        elif message["type"] == "http.response.body":
+            self._complete = not message.get("more_body", False)
+        await self._send(message)
+
+    async def finish(self, scope: Scope, receive: Receive) -> None:
+        """Complete the answer of a request that was ended early, or answer that it was."""
+        if not self._started:
+            refusal = Response("the server has ended the request", 503)
+            await refusal(scope, receive, self._send)
+        elif not self._complete:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class Tenant:
@@ -55,7 +147,9 @@ class Tenant:
         self.used_at = 0.0
         self.started = anyio.Event()
         self.ended = anyio.Event()
-        self.most = DEFAULT_MAX_SESSIONS if principal.is_open else options.sessions_per_token
+        self.max_sessions = (
+            DEFAULT_MAX_SESSIONS if principal.is_open else options.sessions_per_token
+        )
         self._servers = servers
         self._options = options
         prefix = urlsplit(options.public_url or "").path
@@ -67,7 +161,7 @@ class Tenant:
     @property
     def sessions(self) -> int:
         """How many sessions are open; clients of 2026-07-28 have none."""
-        # The SDK has no public count.
+        # The session manager has no public count.
         return 0 if self._manager is None else len(self._manager._server_instances)
 
     def server(self, metrics: Metrics) -> MemoryServer:
@@ -81,13 +175,13 @@ class Tenant:
     async def run(
         self, metrics: Metrics, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        """Keep the sessions of streamable HTTP until `ended` is set."""
+        """Run the sessions of streamable HTTP until `ended` is set."""
         server = self.server(metrics)
         self._manager = StreamableHTTPSessionManager(
             server,
             session_idle_timeout=self._options.session_idle_seconds,
             max_request_body_size=self._options.max_body_bytes,
-            max_sessions=self.most,
+            max_sessions=self.max_sessions,
         )
         try:
             await _open(server)
@@ -101,7 +195,7 @@ class Tenant:
 
     @contextmanager
     def _listed(self) -> Iterator[None]:
-        """Let the user of the machine see in `status` that this caller is here."""
+        """List this caller as connected in `mcp-memory status`."""
         info = ConnectionInfo(
             self.principal.agent, __version__, now(), client=f"HTTP, {self.principal.key[0]}"
         )
@@ -114,7 +208,7 @@ class Tenant:
     async def streamable_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to `/mcp`."""
         if self._manager is None:
-            raise RuntimeError("the caller's sessions are not kept yet")
+            raise RuntimeError("the sessions of this caller have not started")
         await self._manager.handle_request(scope, receive, send)
 
     async def sse_stream(
@@ -137,12 +231,12 @@ class Tenant:
                 await anyio.to_thread.run_sync(server.close)
 
     async def sse_message(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take a message for one of this caller's SSE streams."""
+        """Accept a message for one of this caller's SSE streams."""
         await self._sse.handle_post_message(scope, receive, send)
 
 
 class Tenants:
-    """The callers that are here. A caller leaves when it is idle or no longer let in."""
+    """The callers that are connected; a caller is removed once it is idle or its token ends."""
 
     def __init__(
         self, servers: Servers, options: HttpOptions, metrics: Metrics, auth: Authenticator
@@ -151,67 +245,67 @@ class Tenants:
         self._options = options
         self._metrics = metrics
         self._auth = auth
-        self._here: dict[tuple[str, ...], Tenant] = {}
+        self._tenants: dict[tuple[str, ...], Tenant] = {}
         self._group: TaskGroup | None = None
-        self._news = anyio.Event()
+        self._wake = anyio.Event()
         self.answering = 0
-        """Requests that are being answered; streams of changes do not count."""
+        """How many requests are being answered; streams of changes don't count."""
 
     @asynccontextmanager
     async def running(self, on_sweep: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-        """Keep callers while the body runs.
+        """Serve callers while the body runs.
 
         Args:
-            on_sweep: What else to do now and then.
+            on_sweep: Called after each sweep.
         """
         async with anyio.create_task_group() as group:
             self._group = group
-            group.start_soon(self._sweep_often, on_sweep)
+            group.start_soon(self._sweep_repeatedly, on_sweep)
             try:
                 yield
             finally:
                 self._group = None
                 group.cancel_scope.cancel()
 
-    def look_again(self) -> None:
-        """Let whoever is no longer let in leave, at once; call it in the event loop."""
-        self._news.set()
+    def sweep_soon(self) -> None:
+        """Remove callers whose token has ended now; call it in the event loop."""
+        self._wake.set()
 
     @property
     def busy(self) -> bool:
-        """Whether anything is being worked on, streams of changes aside."""
+        """Whether any request is being answered; streams of changes don't count."""
         return self.answering > 0 or self._metrics.running > 0
 
     def count_sessions(self) -> int:
-        """Return how many sessions of streamable HTTP are open, of all callers together."""
-        return sum(tenant.sessions for tenant in self._here.values())
+        """Return how many sessions of streamable HTTP all callers have open."""
+        return sum(tenant.sessions for tenant in self._tenants.values())
 
     def cut(self) -> None:
-        """End every request and stream that is still open."""
-        for tenant in list(self._here.values()):
+        """End every open request and stream."""
+        for tenant in list(self._tenants.values()):
             for request in list(tenant.requests):
                 request.end()
 
-    async def of(self, principal: Principal) -> Tenant:
-        """Return a caller's part, made now if it is the first request."""
-        tenant = self._here.get(principal.key)
+    async def get(self, principal: Principal) -> Tenant:
+        """Return a caller's tenant; it is created with the first request."""
+        tenant = self._tenants.get(principal.key)
         if tenant is None:
-            tenant = await self._welcome(principal)
+            tenant = await self._add(principal)
         # Before anything is awaited: from here on it is not idle.
         tenant.used_at = anyio.current_time()
         await tenant.started.wait()
         return tenant
 
-    async def _welcome(self, principal: Principal) -> Tenant:
+    async def _add(self, principal: Principal) -> Tenant:
         if self._group is None:
             raise RuntimeError("the listener has ended")
-        tenant = self._here[principal.key] = Tenant(principal, self._servers, self._options)
+        tenant = self._tenants[principal.key] = Tenant(principal, self._servers, self._options)
         tenant.used_at = anyio.current_time()
         try:
             if self._options.transport == "http":
                 await self._group.start(tenant.run, self._metrics)
         except BaseException:
-            self._here.pop(principal.key, None)
+            self._tenants.pop(principal.key, None)
             tenant.ended.set()
             raise
         finally:
@@ -226,9 +320,9 @@ class Tenants:
         receive: Receive,
         send: Send,
     ) -> None:
-        """Answer one request; it is ended when its caller is no longer let in."""
+        """Answer one request; it is ended early if its caller's token ends."""
         stream = is_stream(Request(scope))
-        if stream and tenant.streams >= tenant.most:
+        if stream and tenant.streams >= tenant.max_sessions:
             refusal = JSONResponse(
                 {"error": "too many open streams"}, 503, headers={"Retry-After": "10"}
             )
@@ -245,7 +339,7 @@ class Tenants:
             self._count(tenant, stream, -1)
             tenant.used_at = anyio.current_time()
         if request.ended_early:
-            await request.say_so(scope, receive)
+            await request.finish(scope, receive)
 
     def _count(self, tenant: Tenant, stream: bool, change: int) -> None:
         if stream:
@@ -254,22 +348,22 @@ class Tenants:
         else:
             self.answering += change
 
-    async def _sweep_often(self, on_sweep: Callable[[], Awaitable[None]]) -> None:
+    async def _sweep_repeatedly(self, on_sweep: Callable[[], Awaitable[None]]) -> None:
         while True:
             with anyio.move_on_after(SWEEP_SECONDS):
-                await self._news.wait()
-            self._news = anyio.Event()
-            self._leave()
+                await self._wake.wait()
+            self._wake = anyio.Event()
+            self._sweep()
             await on_sweep()
 
-    def _leave(self) -> None:
+    def _sweep(self) -> None:
         idle_before = anyio.current_time() - self._options.session_idle_seconds
-        for key, tenant in list(self._here.items()):
-            if self._auth.still_holds(tenant.principal):
+        for key, tenant in list(self._tenants.items()):
+            if self._auth.is_valid(tenant.principal):
                 idle = tenant.used_at < idle_before and tenant.started.is_set()
                 if not idle or tenant.requests or tenant.sessions:
                     continue
-            del self._here[key]
+            del self._tenants[key]
             self._auth.forget(tenant.principal)
             for request in list(tenant.requests):
                 request.end()
@@ -281,7 +375,7 @@ async def _open(server: MemoryServer) -> None:
     try:
         await anyio.to_thread.run_sync(server.memory)
     except MemoryFault as fault:
-        # Each call tries again, and says it to the client.
+        # Each call tries again, and reports it to the client.
         logger.error("%s", fault)
 
 

@@ -1,32 +1,187 @@
-"""The command line's way to a database that an owner may hold."""
+"""A command's way to a database that an owner may have open: over MCP, or as an operation.
+
+If an owner runs, it does the work. If none runs, the command's own process does, while
+it keeps other processes from the database; either way the command sees the same.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import socket
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
 
+from mcp_memory import __version__
 from mcp_memory.owner.connect import reach, refusal, retire
 from mcp_memory.owner.locks import ProcessLock, read_note
 from mcp_memory.owner.places import Places
 from mcp_memory.owner.seat import Seat
+from mcp_memory.owner.wire import Gone, Silent, dial, greet
 from mcp_memory.values.errors import OwnerFault
+from mcp_memory.values.locations import PREFIX, own_settings
 
 if TYPE_CHECKING:
+    from mcp_memory.server.app import MemoryServer
     from mcp_memory.settings import Settings
 
-_WAIT_SECONDS = 20.0
+Params = dict[str, Any]
+
+ANSWER_SECONDS: Final = 60.0
+"""How long an answer may take, by judgement: a first search may load an index before it."""
+
+LONG_SECONDS: Final = 3_600.0
+"""The same for work on the whole database, by judgement: an hour for the slowest disk."""
+
+_CONNECT_SECONDS: Final = 10.0
+"""How long an owner may take to accept a connection, by judgement; it takes milliseconds."""
+
+_WAIT_SECONDS: Final = 20.0
+"""How long to wait for another process to leave the database, by judgement."""
+
+_TRIES: Final = 3
+"""How many owners in a row may end before an operation fails, by judgement."""
+
+_PROTOCOL_VERSION: Final = "2025-11-25"
+"""The last revision with a handshake, after which a connection has its client's name."""
+
+
+class Session:
+    """What a command can do: MCP requests on one connection, and operations of `admin`.
+
+    Args:
+        connect: Opens a connection that an MCP server is at the other end of.
+        operate: Does an operation: its name, its parameters, and the seconds it may take.
+        db: The database, for messages.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], socket.socket],
+        operate: Callable[[str, Params, float], Params],
+        db: str,
+    ) -> None:
+        self._connection = connect()
+        self._lines = self._connection.makefile("rb")
+        self._operate = operate
+        self._db = db
+        self._requests = 0
+
+    def call(self, tool: str, **arguments: object) -> Params:
+        """Call a tool and return its structured content; arguments that are None are left out.
+
+        Raises:
+            OwnerFault: The tool refused, or there was no answer.
+        """
+        given = {name: value for name, value in arguments.items() if value is not None}
+        result = self._request("tools/call", {"name": tool, "arguments": given})
+        content: Params = result.get("structuredContent") or {}
+        if result.get("isError"):
+            raise refusal({**content, "type": content.get("error")})
+        return content
+
+    def read(self, uri: str) -> str:
+        """Return the text of a resource.
+
+        Raises:
+            OwnerFault: There is no such resource, or there was no answer.
+        """
+        [content] = self._request("resources/read", {"uri": uri})["contents"]
+        return str(content["text"])
+
+    def operate(self, name: str, params: Params, seconds: float = ANSWER_SECONDS) -> Params:
+        """Do an operation of `admin` and return its result.
+
+        Raises:
+            MemoryFault: It was refused, or there was no answer.
+        """
+        return self._operate(name, params, seconds)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._lines.close()
+        # Without it the other end would not read an end while the descriptor is shared.
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
+
+    def _request(self, method: str, params: Params) -> Params:
+        if not self._requests:
+            self._requests = 1
+            client = {"name": "mcp-memory command", "version": __version__}
+            self._answer(
+                "initialize",
+                {"protocolVersion": _PROTOCOL_VERSION, "capabilities": {}, "clientInfo": client},
+            )
+            self._send({"method": "notifications/initialized"})
+        return self._answer(method, params)
+
+    def _answer(self, method: str, params: Params) -> Params:
+        self._requests += 1
+        try:
+            self._connection.settimeout(ANSWER_SECONDS)
+            self._send({"id": self._requests, "method": method, "params": params})
+            while line := self._lines.readline():
+                message = json.loads(line)
+                if message.get("id") == self._requests and "method" not in message:
+                    if "error" in message:
+                        raise refusal(message["error"])
+                    result: Params = message["result"]
+                    return result
+        except TimeoutError:
+            raise _silent(self._db, ANSWER_SECONDS) from None
+        except OSError:
+            pass  # Said below, as for an end of the stream.
+        raise OwnerFault(
+            f"the owner of {self._db} ended before it answered", hint="Run the command again"
+        )
+
+    def _send(self, message: Params) -> None:
+        self._connection.sendall(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+
+
+@contextmanager
+def session(
+    settings: Settings, purpose: str, *, start: bool = False, background: bool = False
+) -> Iterator[Session]:
+    """Connect to the owner of a database or, if there is none, serve it in this process.
+
+    Args:
+        settings: Those of the connection.
+        purpose: The command's name, which other processes show while they wait for it.
+        start: Whether to start an owner if none runs, also if one ends meanwhile: operations
+            are then repeated and must allow it. It ends by itself after its idle time.
+        background: Whether this process loads the model if it has to serve the database.
+
+    Raises:
+        MemoryFault: The owner refuses or doesn't answer, or the database can't be opened.
+    """
+    places = Places(str(settings.db))
+    with ExitStack() as stack:
+        opened = None
+        if start or places.read_address() is not None:
+            try:
+                opened = _owner_session(settings, places, stack, start=start)
+            except OwnerFault:
+                if start or places.read_address() is not None:
+                    raise
+        if opened is None:
+            opened = stack.enter_context(_own_session(settings, purpose, background=background))
+        stack.callback(opened.close)
+        yield opened
 
 
 def ask(
-    settings: Settings, op: str, params: dict[str, Any] | None = None, seconds: float = 10.0
-) -> dict[str, Any]:
-    """Do an operation in the owner, or in this process if there is none; return its result.
-
-    Args:
-        seconds: How long the owner may take.
+    settings: Settings,
+    operation: str,
+    params: Params | None = None,
+    seconds: float = ANSWER_SECONDS,
+) -> Params:
+    """Do one operation of `admin`, in the owner or, if there is none, in this process.
 
     Raises:
         MemoryFault: It was refused, or the owner doesn't answer.
@@ -34,48 +189,162 @@ def ask(
     places = Places(str(settings.db))
     if places.read_address() is not None:
         try:
-            return ask_owner(settings, op, params, seconds)
+            return ask_owner(settings, operation, params, seconds)
         except OwnerFault:
             if places.read_address() is not None:
                 raise
-    from mcp_memory.owner.ops import OPS
+    from mcp_memory.owner.admin import OPERATIONS
     from mcp_memory.server.servers import Servers
 
-    with exclusive(settings, op):
-        servers = Servers(settings)
+    with exclusive(settings, operation), _errors_only():
+        # No operation needs the model, and maintenance has time.
+        servers = Servers(settings, background=False)
         try:
-            return OPS[op](servers, params or {})
+            return OPERATIONS[operation](servers, params or {})
         finally:
             servers.close()
 
 
 def ask_owner(
-    settings: Settings, op: str, params: dict[str, Any] | None = None, seconds: float = 10.0
-) -> dict[str, Any]:
-    """Do an operation in the owner that runs.
+    settings: Settings,
+    operation: str,
+    params: Params | None = None,
+    seconds: float = ANSWER_SECONDS,
+) -> Params:
+    """Do one operation of `admin` in the owner that runs.
 
     Raises:
         OwnerFault: None runs, it doesn't answer, or it has refused.
     """
     places = Places(str(settings.db))
-    hello: dict[str, object] = {"op": op, "params": params or {}}
-    reached = reach(places, hello, os.environ, start=False, seconds=seconds)
-    reached.connection.close()
-    error = reached.answer.get("error")
-    if error is not None:
-        raise refusal(error)
-    result = reached.answer.get("result")
+    try:
+        return _operate(places, operation, params or {}, seconds)
+    except Gone:
+        raise OwnerFault("no owner is running", hint="It starts with the first client") from None
+
+
+def _operate(places: Places, operation: str, params: Params, seconds: float) -> Params:
+    """Do an operation in the owner.
+
+    Raises:
+        Gone: No owner runs.
+        OwnerFault: It doesn't answer, or it has refused.
+    """
+    address = places.read_address()
+    if address is None:
+        raise Gone
+    try:
+        with dial(address, _CONNECT_SECONDS) as connection:
+            connection.settimeout(seconds)
+            answer = greet(connection, address, {"op": operation, "params": params})
+    except Silent:
+        raise _silent(places.db, seconds) from None
+    if answer.get("error") is not None:
+        raise refusal(answer["error"])
+    result = answer.get("result")
     return result if isinstance(result, dict) else {}
+
+
+def _silent(db: str, seconds: float) -> OwnerFault:
+    return OwnerFault(
+        f"the owner of {db} has not answered within {seconds:g} s", hint="Run `mcp-memory doctor`"
+    )
+
+
+def _owner_session(settings: Settings, places: Places, stack: ExitStack, *, start: bool) -> Session:
+    """Return a session with the owner, which stays as long as a connection of `stack` is open."""
+    given = own_settings(os.environ) | {
+        f"{PREFIX}AGENT": settings.agent,
+        f"{PREFIX}MAX_REPLY_TOKENS": str(settings.max_reply_tokens),
+    }
+
+    def connect() -> socket.socket:
+        hello: dict[str, object] = {"settings": given, "since": time.time()}
+        return stack.enter_context(reach(places, hello, os.environ, start=start).connection)
+
+    def operate(operation: str, params: Params, seconds: float) -> Params:
+        for _ in range(_TRIES):
+            try:
+                return _operate(places, operation, params, seconds)
+            except Gone:
+                if not start:
+                    break
+                connect()
+        raise OwnerFault(
+            f"the owner of {places.db} has ended",
+            hint="Run the command again; `mcp-memory doctor` looks for the cause",
+        )
+
+    return Session(connect, operate, places.db)
+
+
+@contextmanager
+def _own_session(settings: Settings, purpose: str, *, background: bool) -> Iterator[Session]:
+    """Serve the database in this process, for one session."""
+    from mcp_memory.owner.admin import OPERATIONS
+    from mcp_memory.server.servers import Servers
+
+    with exclusive(settings, purpose), _errors_only():
+        servers = Servers(settings, background=background)
+        server = servers.server()
+        ours, theirs = socket.socketpair()
+        thread = threading.Thread(target=_serve, args=(theirs, server), name="mcp-memory-server")
+        thread.start()
+        try:
+            yield Session(
+                lambda: ours,
+                lambda operation, params, seconds: OPERATIONS[operation](servers, params),
+                str(settings.db),
+            )
+        finally:
+            ours.close()
+            thread.join()
+            server.close()
+            servers.close()
+
+
+def _serve(connection: socket.socket, server: MemoryServer) -> None:
+    """Serve one MCP client until it closes its end."""
+    import asyncio
+
+    import anyio
+
+    from mcp_memory.owner.connection import ClientStream, Connection
+
+    async def run() -> None:
+        _, stream = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: ClientStream(lambda _: None), connection
+        )
+        with closing(stream):
+            await Connection(stream).serve(server)
+
+    anyio.run(run)
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Log errors only: a command says the rest in its own words."""
+    logger = logging.getLogger("mcp_memory")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
 def exclusive(settings: Settings, purpose: str) -> Iterator[None]:
-    """Hold the place of the owner without serving anybody, for what needs the database alone.
+    """Be the only process at the database, without serving clients.
 
-    An owner that clients have started leaves for it; they wait for a while.
+    An owner that clients have started leaves; its clients wait for a while.
+
+    Args:
+        settings: Their database is meant.
+        purpose: What it is for; other processes show it while they wait.
 
     Raises:
-        OwnerFault: A server that a person has started, or another command, keeps the database.
+        OwnerFault: A server that a person has started, or another command, has the database.
     """
     with election(settings) as places:
         lock = ProcessLock(places.lock)
@@ -83,7 +352,7 @@ def exclusive(settings: Settings, purpose: str) -> Iterator[None]:
         while not lock.acquire():
             if time.monotonic() > deadline:
                 raise OwnerFault(
-                    f"the database {places.db} is held by {read_note(places.lock)}",
+                    f"the database {places.db} is in use by {read_note(places.lock)}",
                     hint="Wait until it is done, or end it",
                 )
             time.sleep(0.01)
@@ -96,10 +365,10 @@ def exclusive(settings: Settings, purpose: str) -> Iterator[None]:
 
 @contextmanager
 def election(settings: Settings) -> Iterator[Places]:
-    """Keep clients from starting an owner, and let the present one leave.
+    """Keep clients from starting an owner, and ask the present one to leave.
 
     Raises:
-        OwnerFault: A person has started it: it stays.
+        OwnerFault: A person has started the present owner, so it stays.
     """
     places = Places(str(settings.db))
     places.make()
@@ -116,7 +385,7 @@ def election(settings: Settings) -> Iterator[Places]:
         if address is not None:
             taken = ProcessLock(places.lock)
             if taken.acquire():
-                taken.release()  # A dead owner has left it.
+                taken.release()  # The address is a dead owner's.
             elif address.get("kind") != "detached":
                 raise OwnerFault(
                     f"the database {places.db} is served by process {address.get('pid')}",
@@ -130,10 +399,10 @@ def election(settings: Settings) -> Iterator[Places]:
 
 
 def take_seat(settings: Settings) -> Seat:
-    """Take the owner's place for a server that a person starts.
+    """Become the owner, for a server that a person starts.
 
     Raises:
-        OwnerFault: Another such server has it.
+        OwnerFault: Another such server is the owner.
     """
     with election(settings) as places:
         taken = Seat(places, "serve")

@@ -233,9 +233,9 @@ class Owner:
             self._stop.set()
             return {"result": {}}
         # Not before the first client is answered: it brings the database driver.
-        from mcp_memory.owner.ops import OPS
+        from mcp_memory.owner.admin import OPERATIONS
 
-        operation = OPS.get(str(hello["op"]))
+        operation = OPERATIONS.get(str(hello["op"]))
         if operation is None:
             raise OwnerFault(
                 f"the owner, version {__version__}, has no operation {hello['op']!r}",

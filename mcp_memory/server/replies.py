@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from mcp_types import CallToolResult, TextContent
 
-from mcp_memory.search.snippets import snippet
+from mcp_memory.agent.excerpts import snippet
 from mcp_memory.values.dates import show
 from mcp_memory.values.errors import Conflict, InvalidInput, MemoryFault
 from mcp_memory.values.kinds import Policies

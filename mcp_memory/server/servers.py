@@ -12,12 +12,12 @@ from mcp_memory.server.app import MemoryServer
 from mcp_memory.server.sampling import Sampler
 from mcp_memory.server.tools import TOOLS, ToolSpec
 from mcp_memory.settings import EXTRACTIVE
+from mcp_memory.values.errors import StorageFault
 
 if TYPE_CHECKING:
     from mcp_memory.agent import AgentMemory, Memories
     from mcp_memory.agent.rewriter import Rewriter
     from mcp_memory.settings import Settings
-    from mcp_memory.tiers.heartbeat import Heart
     from mcp_memory.values.records import Surface
 
 READ_ONLY_TOOLS: Final[dict[str, ToolSpec]] = {
@@ -50,14 +50,15 @@ class Servers:
 
     Args:
         settings: Those of the process; the database is theirs.
+        background: Whether the open database loads the model, which must be that of its vectors,
+            and maintains itself.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, background: bool = True) -> None:
         self.settings = settings
+        self._background = background
         self._opening = threading.Lock()
         self._memories: Memories | None = None
-        self._heart: Heart | None = None
-        self._rewriter: Rewriter | None = None
         self._closed = False
         self.connections: list[ConnectionInfo] = []
 
@@ -94,7 +95,7 @@ class Servers:
         if settings.sampling == "off" or self.settings.summarizer != EXTRACTIVE:
             return None
         return Sampler(
-            lambda: self._rewriter,
+            lambda: self.rewriter,
             window_tokens=settings.context_window,
             timeout_seconds=settings.summarizer_timeout_seconds,
         )
@@ -105,53 +106,36 @@ class Servers:
         return self._memories
 
     @property
-    def heartbeats(self) -> int:
-        """How often what can wait was done."""
-        return 0 if self._heart is None else self._heart.beats
-
-    @property
     def rewriter(self) -> Rewriter | None:
-        """Who writes summaries anew by a model; None while the database is closed."""
-        return self._rewriter
+        """Who rewrites summaries with a model; None while the database is closed."""
+        return None if self._memories is None else self._memories.rewriter
 
     def memories(self, warm_agent: str | None = None) -> Memories:
-        """Return the memories of all agents, opened now if they are not; blocks.
+        """Return the memories of all agents; opens the database if it is closed, and blocks.
 
         Args:
-            warm_agent: Whose search index to load in the background at once.
+            warm_agent: The agent whose search index is loaded in the background.
 
         Raises:
             MemoryFault: The database can't be opened.
         """
-        # Not before the handshake: these bring the database driver and the model.
-        from mcp_memory.agent import Memories
-        from mcp_memory.agent.rewriter import Rewriter
-        from mcp_memory.tiers.engine import Engine
-        from mcp_memory.tiers.heartbeat import Heart
-        from mcp_memory.values.errors import StorageFault
-
         with self._opening:
             if self._closed:
                 raise StorageFault("the database is closed", hint="Repeat the call")
             if self._memories is None:
-                memories = Memories(Engine(self.settings))
-                memories.engine.start(warm_agent)
+                # Not before the handshake: this imports the database driver and numpy.
+                from mcp_memory.agent import Memories
+
+                memories = Memories.open_database(self.settings, check_model=self._background)
+                if self._background:
+                    memories.start(warm_agent)
                 self._memories = memories
-                self._rewriter = Rewriter.of(memories)
-                seconds = self.settings.heartbeat_seconds
-                self._heart = Heart(memories.engine, seconds, memories.schedule.beat)
-                self._heart.start()
             return self._memories
 
     def close(self) -> None:
-        """Close the database if it was opened; what was acknowledged is in it."""
+        """Close the database if it is open; acknowledged writes are in it."""
         with self._opening:
             self._closed = True
-            # A heartbeat may be waiting for what the rewriter is asked to write.
-            if self._rewriter is not None:
-                self._rewriter.close()
-            if self._heart is not None:
-                self._heart.close()
             if self._memories is not None:
                 self._memories.close()
                 self._memories = None

@@ -165,10 +165,15 @@ class AccessTokens:
         """
         return bool(self._load())
 
-    def check(self, text: str, *, at: datetime | None = None) -> Token:
+    def check(self, text: str, *, at: datetime | None = None, note_use: bool = True) -> Token:
         """Return the token whose secret text this is.
 
         The secret is compared in constant time; its id is no secret.
+
+        Args:
+            text: The secret text.
+            at: The moment to check it for; now if it is None.
+            note_use: Whether `save_uses` stores that the token was used.
 
         Raises:
             AccessDenied: It is unknown, expired or revoked.
@@ -183,7 +188,7 @@ class AccessTokens:
         state = token.state(at)
         if state != "active":
             raise AccessDenied(state)
-        if token.last_used_at is None or at - token.last_used_at >= _USE_NOTED_EVERY:
+        if note_use and (token.last_used_at is None or at - token.last_used_at >= _USE_NOTED_EVERY):
             self._used[token.id] = at
         return token
 

@@ -164,14 +164,14 @@ class Engine:
         if self._refusal is not None:
             raise self._refusal
 
-    def state(self, agent: str) -> EmbeddingState:
-        """Return whether the semantic half of search works, for status and notes."""
+    def state(self, agent: str | None) -> EmbeddingState:
+        """Return whether the semantic half of search works; None counts all agents' texts."""
         return EmbeddingState(
             self._state,
             self.settings.embedding_model,
             self.vectors.pending_count(agent),
             self._detail,
-            sum(item[0] == agent for item in self.recall.without_window),
+            sum(agent in {None, item[0]} for item in self.recall.without_window),
         )
 
     def _embed_query(self, text: str, of_facts: bool) -> Vectors | None:

@@ -44,7 +44,7 @@ def test_a_version_is_shown_as_it_was(run: Callable[..., Result]) -> None:
 
 
 def test_a_working_block_is_that_of_its_conversation(run: Callable[..., Result]) -> None:
-    assert "nobody has changed it yet" in run("history", "working").stdout
+    assert "has not been changed yet" in run("history", "working").stdout
     trip = run("history", "working", "--conversation", "trip", "--version", "1")
     assert trip.stdout == "Goals: Rome\n"
 

@@ -34,7 +34,7 @@ def test_it_tells_the_size_before_and_after(settings: Settings) -> None:
     after = settings.db.stat().st_size
     assert after < before / 2
     assert f"{before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now (-" in done.stdout
-    assert "making a copy" in done.stderr
+    assert "compacting" in done.stderr
     again = memory_of(Engine(settings, embedder=HashEmbedder()))
     assert "Drinks tea." in again.core.compiled()
     again.close()

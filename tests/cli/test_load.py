@@ -83,8 +83,8 @@ def test_memories_messages_and_whole_files_are_loaded_once(
     )
     (tmp_path / "notes.md").write_text("# Notes\n\nA whole file.", "utf-8")
     given = (lines, tmp_path / "notes.md", "--tag", "old", "--kind", "episode")
-    assert run(*given).stdout == "5 loaded, 0 were there already\n"
-    assert run(*given).stdout == "0 loaded, 5 were there already\n"
+    assert run(*given).stdout == "5 loaded, 0 already there\n"
+    assert run(*given).stdout == "0 loaded, 5 already there\n"
     memories = rows(settings.db, "SELECT content, kind, tags, version FROM memories ORDER BY 1")
     assert memories == [
         ("# Notes\n\nA whole file.", "episode", ["old"], 1),
@@ -102,7 +102,7 @@ def test_the_same_words_twice_are_two_messages_and_stay_two(
     one = file_of(tmp_path / "one.jsonl", [said("yes"), said("no"), said("yes")])
     other = file_of(tmp_path / "other.jsonl", [said("yes")])
     run(one, other)
-    assert run(other, one).stdout == "0 loaded, 4 were there already\n"
+    assert run(other, one).stdout == "0 loaded, 4 already there\n"
     assert messages(settings.db) == ["yes", "no", "yes", "yes"]
     assert rows(settings.db, "SELECT count(DISTINCT id) FROM messages") == [(4,)]
 
@@ -113,14 +113,14 @@ def test_a_message_with_a_date_is_the_same_in_another_file(
     lines = [said("yes", created_at="2024-05-01T10:00:00Z")]
     run(file_of(tmp_path / "one.jsonl", lines))
     again = run(file_of(tmp_path / "copy.jsonl", lines))
-    assert again.stdout == "0 loaded, 1 were there already\n"
+    assert again.stdout == "0 loaded, 1 already there\n"
 
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ("{", "it is no JSON"),
-        ('["x"]', 'it is no object with a text "content"'),
+        ("{", "it is not JSON"),
+        ('["x"]', 'it is not an object with a text "content"'),
         ('{"content": ""}', "content is empty"),
         ('{"content": "x", "kind": "poem"}', "kind 'poem' is unknown"),
         ('{"content": "x", "happened_at": "soon"}', "happened_at: 'soon' is not a date"),
@@ -140,15 +140,15 @@ def test_a_bad_line_is_named_and_what_stands_before_is_kept(
     passed = run(path, "--skip-bad")
     assert passed.exit_code == 0
     assert f"{path}:2: {reason}" in passed.stderr
-    assert passed.stdout == "2 loaded, 1 were there already, 1 bad lines passed over\n"
+    assert passed.stdout == "2 loaded, 1 already there, 1 bad lines skipped\n"
     assert messages(settings.db) == ["turn 0", "turn 1", "turn 2"]
 
 
 def test_lines_come_from_stdin_too(run: Callable[..., Result], settings: Settings) -> None:
     text = "\n\n".join(json.dumps(said(f"turn {n}")) for n in range(3))
-    assert run("-", text=text).stdout == "3 loaded, 0 were there already\n"
+    assert run("-", text=text).stdout == "3 loaded, 0 already there\n"
     longer = f"{text}\n{json.dumps(said('turn 3'))}"
-    assert run("-", text=longer).stdout == "1 loaded, 3 were there already\n"
+    assert run("-", text=longer).stdout == "1 loaded, 3 already there\n"
     assert messages(settings.db) == [f"turn {n}" for n in range(4)]
 
 
@@ -216,7 +216,7 @@ def test_what_was_cut_short_goes_on_and_nothing_is_lost_or_doubled(
             house.kill_owner()
             out, _ = process.communicate(b"".join(lines[1_000:]), timeout=120)
             assert process.returncode == 0
-            assert out.endswith(b" were there already\n")
+            assert out.endswith(b" already there\n")
         else:
             process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGINT)
             process.stdin.close()
@@ -231,7 +231,7 @@ def test_what_was_cut_short_goes_on_and_nothing_is_lost_or_doubled(
         out, _ = process.communicate(b"".join(lines), timeout=120)
         assert process.returncode == 0
     if how == "owner killed":
-        assert out == b"0 loaded, 1200 were there already\n"
+        assert out == b"0 loaded, 1200 already there\n"
     house.kill_owner()
     until(lambda: opens(house.home / "memory.duckdb"), "the owner's end")
     kept = rows(house.home / "memory.duckdb", "SELECT content FROM memories")

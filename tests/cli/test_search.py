@@ -76,8 +76,8 @@ def test_both_tiers_are_searched_and_a_missing_model_is_said(run):
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert lines[0].startswith("searched by words alone: the embedding model is unavailable")
-    assert lines[1] == "said: 2 found"
-    assert "kept: 2 found" in lines
+    assert lines[1] == "messages: 2 found"
+    assert "memories: 2 found" in lines
     shown = done.stdout.replace("\n    ", " | ")
     assert "user Ana in main 0" in shown
     assert "2026-03-09 10:00" in shown
@@ -125,14 +125,14 @@ def test_the_limit_counts_for_each_tier(run):
     for tier in ("conversation", "archival"):
         assert (len(done[tier]["results"]), done[tier]["total"]) == (1, 2)
         assert done[tier]["results"][0]["why"] == ["lexical"]
-    assert "said: 2 found, the best 1 shown" in run(search, "heron", "--limit", "1").stdout
+    assert "messages: 2 found, the best 1 shown" in run(search, "heron", "--limit", "1").stdout
 
 
 def test_filters_of_both_tiers_at_once_are_refused(run):
     assert run(search, "heron", "--tag", "birds", "--role", "user").exit_code == 2
     assert run(search, "heron", "--tier", "archival", "--role", "user").exit_code == 2
     refused = run(search, "heron", "--from", "soon")
-    assert isinstance(refused.exception, InvalidInput)
+    assert "'soon' is no date" in str(refused.exception)
 
 
 def test_an_explanation_names_terms_speakers_times_and_ranks(run):

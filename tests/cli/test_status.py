@@ -69,7 +69,7 @@ def test_a_command_that_keeps_the_place_of_the_owner_is_named(
     assert lock.acquire()
     lock.note("process 1 (reembed)")
     try:
-        assert "kept out by a command: process 1 (reembed)" in run().stdout
+        assert "waiting for a command: process 1 (reembed)" in run().stdout
     finally:
         lock.release()
 
@@ -81,7 +81,7 @@ def test_an_address_of_the_dead_is_told_from_an_owner(
     places.make()
     gone = str(settings.db.parent / "gone")
     places.write_address({"unix": gone, "pid": 1, "version": "0.0.1", "kind": "detached"})
-    assert "one that has died has left its address" in run().stdout
+    assert "the address of a dead one is still there" in run().stdout
     assert json.loads(run("--json").stdout)["owner"]["state"] == "stale"
 
 
@@ -132,7 +132,7 @@ def test_the_owner_tells_its_clients_its_rows_and_its_model(tmp_path: Path) -> N
     assert seen["embedding"]["pending"] == 2
     assert "secret" not in done.stdout
     assert "agent ana, first-client, since" in plain
-    assert "leaves 77 s after the last one" in plain
+    assert "ends 77 s after the last one" in plain
     assert "memories 2" in plain
     assert "% dead), write-ahead log" in plain
     assert "2 texts pending" in plain

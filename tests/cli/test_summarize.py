@@ -61,7 +61,7 @@ def test_rebuilding_writes_the_newest_summary_from_every_message_that_has_left(r
     done = run("--rebuild")
     assert done.exit_code == 0, done.output
     assert "Marta sold boat INC-" in done.output
-    assert f"version {before.version + 1}, extractive" in done.output
+    assert f"version {before.version + 1}," in done.output
     with open_memory(settings) as memory:
         after = memory.conversations.summary()
         assert (after.first, after.last, after.parent) == (
@@ -70,7 +70,7 @@ def test_rebuilding_writes_the_newest_summary_from_every_message_that_has_left(r
             before.parent,
         )
         assert after.tokens <= memory.conversations.summary_limit
-    assert run("--rebuild").output.split("\n\n")[1] == done.output.split("\n\n")[1]
+    assert run("--rebuild").output.split("]\n", 1)[1] == done.output.split("]\n", 1)[1]
 
 
 def test_the_endpoint_writes_it_only_if_asked_to(run, settings, monkeypatch):

@@ -13,7 +13,7 @@ from sites import ERAS, INITIALIZE, call, found, insert, listening, session
 
 from mcp_memory.http.listen import listen
 from mcp_memory.http.options import HttpOptions
-from mcp_memory.http.tokens_ops import TOKEN_OPS
+from mcp_memory.owner.admin import OPERATIONS
 from mcp_memory.tiers.access import Scope
 from mcp_memory.values.dates import now
 from mcp_memory.values.errors import SettingsFault
@@ -271,7 +271,7 @@ async def test_without_a_token_nothing_but_this_machine_is_served(options, serve
 
 
 async def test_an_address_for_every_name_wants_to_know_one(servers):
-    TOKEN_OPS["token.create"](servers, {"agent": "ana"})
+    OPERATIONS["token.create"](servers, {"agent": "ana"})
     options = HttpOptions(port=0, host="0.0.0.0")  # noqa: S104 - refused is what is tested
     with pytest.raises(SettingsFault) as fault:
         await listen(servers, options, stop=anyio.Event())
@@ -279,7 +279,7 @@ async def test_an_address_for_every_name_wants_to_know_one(servers):
 
 
 async def test_with_a_token_and_a_name_it_listens_on_every_address(servers):
-    TOKEN_OPS["token.create"](servers, {"agent": "ana"})
+    OPERATIONS["token.create"](servers, {"agent": "ana"})
     async with listening(
         servers,
         host="0.0.0.0",  # noqa: S104 - that it may is what is tested
@@ -308,6 +308,6 @@ async def test_when_a_token_was_used_is_written_down(servers):
         text = await site.token("ana")
         async with site.client(text) as client:
             await found(client)
-    row = TOKEN_OPS["token.list"](servers, {})["tokens"][0]
+    row = OPERATIONS["token.list"](servers, {})["tokens"][0]
     assert row["last_used_at"] is not None
     assert text not in json.dumps(row)

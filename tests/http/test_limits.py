@@ -6,7 +6,7 @@ import anyio
 import pytest
 from sites import INITIALIZE, listening, session
 
-from mcp_memory.http.rate import Rate
+from mcp_memory.http.tenants import Rate
 
 pytestmark = pytest.mark.anyio
 

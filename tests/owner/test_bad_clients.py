@@ -96,7 +96,7 @@ def test_connections_that_ask_for_what_there_is_not_are_refused(house: Household
         ('"settings": {"MCP_MEMORY_AGENT": ""}', b"MCP_MEMORY_AGENT"),
         ('"settings": 5, "since": "never"', b'"pid"'),
         ('"since": 1e300', b'"pid"'),
-        ('"op": "block.list", "params": 5', b""),
+        ('"op": "block.set", "params": 5', b""),
     ):
         with dial(house.address(), 20.0) as connection:
             connection.sendall(b'{"mcp_memory": %d, %s}\n' % (PROTOCOL, hello.encode()))

@@ -109,7 +109,7 @@ def test_without_unix_sockets_it_is_loopback_with_a_secret_and_a_wrong_one_gets_
     for wrong in (None, "", secret[:-1], "ä" * 64, 5):
         given = {**address, "secret": wrong}
         with dial(address, 20.0) as connection, pytest.raises(Gone):
-            greet(connection, given, {"op": "block.list"})
+            greet(connection, given, {"op": "status"})
     with dial(address, 20.0) as connection:
         assert greet(connection, address, {"op": "ping"}) == {"result": {}}
     client = house.client(prelude=NO_UNIX_SOCKETS)

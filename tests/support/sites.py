@@ -18,7 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from mcp_memory.http.listen import listen
 from mcp_memory.http.options import HttpOptions
-from mcp_memory.http.tokens_ops import TOKEN_OPS
+from mcp_memory.owner.admin import OPERATIONS
 from mcp_memory.server.servers import Servers
 
 ERAS = ("legacy", "2026-07-28")
@@ -49,8 +49,8 @@ class Site:
         return self.url.rpartition("/")[0]
 
     async def op(self, op: str, /, **params: Any) -> dict[str, Any]:
-        """Run a token operation of the command line in the listener's process."""
-        return await anyio.to_thread.run_sync(TOKEN_OPS[op], self.servers, params)
+        """Run an operation of the command line in the listener's process."""
+        return await anyio.to_thread.run_sync(OPERATIONS[op], self.servers, params)
 
     async def token(self, agent: str = "ana", scope: str = "write", **params: Any) -> str:
         """Create an access token and return its text."""

@@ -118,7 +118,7 @@ def _through_owner(settings: Settings, seconds: float) -> Checks:
 
 
 def _directly(settings: Settings, seconds: float) -> Checks:
-    from mcp_memory.store.duckdb.checks import inspect
+    from mcp_memory.agent.memories import inspect_file
 
     try:
         with alone(Places(str(settings.db)), seconds=seconds) as is_alone:
@@ -127,7 +127,7 @@ def _directly(settings: Settings, seconds: float) -> Checks:
                     "database", "warning", f"{_UNCHECKED}: an owner is starting", "Run it again"
                 )
                 return
-            findings = inspect(settings.db, settings.embedding_model)
+            findings = inspect_file(settings.db, settings.embedding_model)
     except DatabaseLocked as fault:
         yield Check(
             "database",

@@ -21,7 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcp_memory.store.duckdb.faults import translate
-from mcp_memory.store.duckdb.files import identity, keep_private, prepare_folder, sync_folder
+from mcp_memory.store.duckdb.files import (
+    check_writable,
+    identity,
+    keep_private,
+    prepare_folder,
+    sync_folder,
+)
 from mcp_memory.store.duckdb.gate import Gate
 from mcp_memory.store.duckdb.migrations import migrate
 from mcp_memory.store.duckdb.statements import Statements
@@ -37,6 +43,9 @@ CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     "memory_limit": "1GB",
 }
 """With what the driver opens a database, whoever does it."""
+
+_PROBE_SECONDS: Final = 5.0
+"""How long a probe waits for a writer, by judgement: single writes take milliseconds."""
 
 _READS_END_SECONDS: Final = 2.0
 """So long a swap of the file waits for the reads that go on."""
@@ -99,6 +108,47 @@ class Database:
     def touch(self) -> None:
         """Note that somebody uses the database, be it through what is in memory."""
         self.used_at = time.monotonic()
+
+    @contextlib.contextmanager
+    def observing(self) -> Iterator[None]:
+        """Let this thread read without its reads counting as use, for status and metrics."""
+        before = getattr(self._local, "observes", False)
+        self._local.observes = True
+        try:
+            yield
+        finally:
+            self._local.observes = before
+
+    def probe(self) -> None:
+        """Check that the database can be written, without a commit and without counting as use.
+
+        A row is written in a transaction that is rolled back, so nothing reaches the disk.
+        What only the disk knows is asked of the file system: rights, and space for the log.
+
+        Raises:
+            StorageFault: It can't be written.
+        """
+        if not self._write.acquire(timeout=_PROBE_SECONDS):
+            raise StorageFault(
+                f"a write to {self.path} has lasted more than {_PROBE_SECONDS:g} s",
+                hint="Wait until it is done",
+            )
+        try:
+            self._revive()
+            self._connection.begin()
+            try:
+                self._connection.execute(
+                    "INSERT INTO settings (key, value) VALUES ('probe', '')"
+                    " ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+                )
+            finally:
+                self._roll_back(self._connection)
+        except duckdb.Error as error:
+            raise self._fault(error) from error
+        finally:
+            self._write.release()
+        if self.path != ":memory:":
+            check_writable(Path(self.path))
 
     def read(self, sql: str, *values: object) -> list[Row]:
         """Return the rows of a query, of the state that was last committed.
@@ -286,7 +336,8 @@ class Database:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Give the thread's cursor, and keep the file open as long as it is used."""
-        self.touch()
+        if not getattr(self._local, "observes", False):
+            self.touch()
         while True:
             cursor = self._cursor()
             self._gate.enter()

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import Final
 
-from mcp_memory.values.errors import StorageFault
+from mcp_memory.values.errors import DiskFull, StorageFault
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
+
+MIN_FREE_BYTES: Final = 1024 * 1024
+"""With less free space the disk is called full, by judgement: a commit appends kilobytes."""
 
 
 def prepare_folder(path: Path) -> None:
@@ -54,6 +58,23 @@ def identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def check_writable(path: Path) -> None:
+    """Check that a file and its folder may be written and that its disk has space.
+
+    Raises:
+        StorageFault: They may not.
+        DiskFull: The disk has no space.
+    """
+    for place in (path, path.parent):
+        if not os.access(place, os.W_OK):
+            raise StorageFault(
+                f"{place} can't be written",
+                hint="Give this user the right to write there",
+            )
+    if shutil.disk_usage(path.parent).free < MIN_FREE_BYTES:
+        raise DiskFull(str(path))
 
 
 def size_bytes(path: str | Path) -> int:
