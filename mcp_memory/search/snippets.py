@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mcp_memory.search.arrays import Range
 from mcp_memory.search.language.analysis import matches, query_terms, terms
 from mcp_memory.values.text import sentence_ranges
+
+if TYPE_CHECKING:
+    # The server needs this module for its first answer, and numpy takes longer to import.
+    from mcp_memory.search.arrays import Range
 
 _CLOSE_CHARS: Final = 120
 """Matches within this distance count as close to each other; by judgement."""
