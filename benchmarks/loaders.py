@@ -16,6 +16,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,19 +60,24 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """All that one memory is told, in order, and what it is asked then."""
+    """What is said to one memory, in order, and what it is asked then."""
 
     name: str
     turns: tuple[Turn, ...]
     questions: tuple[Question, ...] = field(default=())
 
-    def session_of(self) -> dict[str, str]:
-        """Return the session of each turn, by its place."""
-        return {turn.place: turn.session for turn in self.turns}
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Report data of another form as a `DataFault` that names it."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise DataFault(f"{what} is not of the data set's form: {error!r}") from error
 
 
 def load_json(path: Path) -> Any:
-    """Return what a file of JSON holds.
+    """Return the content of a file of JSON.
 
     Raises:
         DataFault: There is no such file, or it is something else.
@@ -84,17 +90,20 @@ def load_json(path: Path) -> Any:
         raise DataFault(f"{path}: is not JSON") from error
 
 
-def wanted(raw: Mapping[str, Any], name: str, kind: type, what: str) -> Any:
-    """Return a field that has to be there.
+def moment(text: str, form: str) -> datetime:
+    """Return a date in the form of a data set as UTC.
 
     Raises:
-        DataFault: It is missing, or of another type.
+        ValueError: It is not of that form.
     """
-    value = raw.get(name) if isinstance(raw, dict) else None
-    if not isinstance(value, kind):
-        found = "missing" if value is None else f"{type(value).__name__}, not {kind.__name__}"
-        raise DataFault(f"{what}: its {name} is {found}")
-    return value
+    return datetime.strptime(text.strip(), form).replace(tzinfo=UTC)
+
+
+def _samples(path: Path) -> list[Any]:
+    samples = load_json(path)
+    if not isinstance(samples, list) or not samples:
+        raise DataFault(f"{path}: is not a list of conversations")
+    return samples
 
 
 def spread(talks: list[Talk], limit: int | None) -> list[Talk]:
@@ -143,10 +152,7 @@ def load_locomo(path: Path) -> list[Talk]:
     Raises:
         DataFault: There is no such file, or it is something else.
     """
-    samples = load_json(path)
-    if not isinstance(samples, list) or not samples:
-        raise DataFault(f"{path}: is not a list of conversations")
-    return [parse_locomo(sample) for sample in samples]
+    return [parse_locomo(sample) for sample in _samples(path)]
 
 
 def parse_locomo(sample: Mapping[str, Any]) -> Talk:
@@ -155,27 +161,31 @@ def parse_locomo(sample: Mapping[str, Any]) -> Talk:
     Raises:
         DataFault: The sample is not of the data set's form.
     """
-    try:
+    with reading("a conversation"):
         said = sample["conversation"]
-        turns = tuple(
-            _locomo_turn(raw, said["speaker_a"], parse_locomo_time(said[f"{key}_date_time"]))
-            for key in sorted(
-                filter(_SESSION.fullmatch, said), key=lambda key: int(key.removeprefix("session_"))
-            )
-            for raw in said[key]
+        sessions = sorted(
+            filter(_SESSION.fullmatch, said), key=lambda key: int(key.removeprefix("session_"))
         )
+        turns: list[Turn] = []
+        for key in sessions:
+            at = moment(said[f"{key}_date_time"], "%I:%M %p on %d %B, %Y")
+            for raw in said[key]:
+                (place,) = locomo_places(raw["dia_id"])
+                role = "user" if raw["speaker"] == said["speaker_a"] else "assistant"
+                caption = raw.get("blip_caption")
+                content = f"{raw['text']} [{caption}]".strip() if caption else raw["text"]
+                session = key.removeprefix("session_")
+                turns.append(Turn(place, session, role, raw["speaker"], content, at))
         session_of = {turn.place: turn.session for turn in turns}
         questions = []
         for raw in sample["qa"]:
             named = {place for text in raw["evidence"] for place in locomo_places(text)}
-            gold = named & session_of.keys()
+            gold = frozenset(named & session_of.keys())
             if gold:
                 kind = CATEGORIES.get(raw["category"], NO_KIND)
-                sessions = frozenset(session_of[place] for place in gold)
-                questions.append(Question(raw["question"], kind, frozenset(gold), sessions))
-        return Talk(str(sample["sample_id"]), turns, tuple(questions))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataFault(f"a sample is not of LoCoMo's form: {error!r}") from error
+                where = frozenset(session_of[place] for place in gold)
+                questions.append(Question(raw["question"], kind, gold, where))
+        return Talk(str(sample["sample_id"]), tuple(turns), tuple(questions))
 
 
 def locomo_places(evidence: str) -> list[str]:
@@ -183,37 +193,8 @@ def locomo_places(evidence: str) -> list[str]:
     return [f"D{int(session)}:{int(turn)}" for session, turn in _DIA_ID.findall(evidence)]
 
 
-def parse_locomo_time(text: str) -> datetime:
-    """Return a session's date, such as `1:56 pm on 8 May, 2023`, as UTC.
-
-    Raises:
-        DataFault: It is not of that form.
-    """
-    try:
-        return datetime.strptime(text.strip(), "%I:%M %p on %d %B, %Y").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise DataFault(f"{text!r} is not a session date") from error
-
-
-def _locomo_turn(raw: Mapping[str, Any], first_speaker: str, created_at: datetime) -> Turn:
-    places = locomo_places(raw["dia_id"])
-    if len(places) != 1:
-        raise DataFault(f"{raw['dia_id']!r} is not a dia_id")
-    caption = raw.get("blip_caption")
-    return Turn(
-        place=places[0],
-        session=places[0].partition(":")[0].removeprefix("D"),
-        role="user" if raw["speaker"] == first_speaker else "assistant",
-        name=raw["speaker"],
-        content=f"{raw['text']} [{caption}]".strip() if caption else raw["text"],
-        created_at=created_at,
-    )
-
-
 # LongMemEval: a question to each history of chats with an assistant; the files of September 2024
 # and the cleaned ones of 2025 have the same fields.
-
-_ABSTENTION: Final = "_abs"
 
 
 def load_longmemeval(path: Path) -> list[Talk]:
@@ -224,80 +205,58 @@ def load_longmemeval(path: Path) -> list[Talk]:
     Raises:
         DataFault: There is no such file, or it is something else.
     """
-    samples = load_json(path)
-    if not isinstance(samples, list) or not samples:
-        raise DataFault(f"{path}: is not a list of questions")
-    talks = [parse_longmemeval(sample) for sample in samples if not _is_abstention(sample)]
-    if not talks:
-        raise DataFault(f"{path}: every question in it is one that nothing answers")
-    return talks
+    with reading(str(path)):
+        asked = [one for one in _samples(path) if not one["question_id"].endswith("_abs")]
+        return [parse_longmemeval(sample) for sample in asked]
 
 
 def parse_longmemeval(sample: Mapping[str, Any]) -> Talk:
-    """Return one history and its question.
-
-    Its sessions come in the order of their dates: those of `longmemeval_oracle.json` don't.
+    """Return one history and its question, sessions in the order of their dates.
 
     Raises:
         DataFault: It is not of the data set's form.
     """
-    name = wanted(sample, "question_id", str, "a question")
-    sessions = wanted(sample, "haystack_sessions", list, name)
-    ids = wanted(sample, "haystack_session_ids", list, name)
-    dates = wanted(sample, "haystack_dates", list, name)
-    if not len(sessions) == len(ids) == len(dates):
-        raise DataFault(
-            f"{name}: {len(sessions)} sessions, {len(ids)} ids and {len(dates)} dates of them"
+    with reading(f"question {sample['question_id']}"):
+        dated = [longmemeval_moment(text) for text in sample["haystack_dates"]]
+        sessions = sorted(
+            zip(dated, sample["haystack_session_ids"], sample["haystack_sessions"], strict=True),
+            key=lambda session: session[0],
         )
-    moments = [parse_longmemeval_date(date) for date in dates]
-    turns: list[Turn] = []
-    gold: set[str] = set()
-    for number in sorted(range(len(sessions)), key=moments.__getitem__):
-        if not isinstance(sessions[number], list):
-            raise DataFault(f"{name}: session {ids[number]} is no list of turns")
-        for raw in sessions[number]:
-            # By number: a session can stand in a history twice.
-            turn = _longmemeval_turn(
-                raw, f"{number}:{len(turns)}", str(ids[number]), moments[number]
-            )
-            if not turn.content.strip():
-                continue
-            turns.append(turn)
-            if raw.get("has_answer"):
-                gold.add(turn.place)
-    question = Question(
-        wanted(sample, "question", str, name),
-        wanted(sample, "question_type", str, name),
-        frozenset(gold),
-        frozenset(map(str, wanted(sample, "answer_session_ids", list, name))),
-        parse_longmemeval_date(wanted(sample, "question_date", str, name)),
-    )
-    return Talk(name, tuple(turns), (question,))
+        turns: list[Turn] = []
+        gold: set[str] = set()
+        for number, (at, session, said) in enumerate(sessions):
+            for raw in said:
+                if raw["content"].strip():
+                    # By number: a session can be in a history twice.
+                    place = f"{number}:{len(turns)}"
+                    role = _role(raw["role"])
+                    turns.append(Turn(place, str(session), role, None, raw["content"], at))
+                    if raw.get("has_answer"):
+                        gold.add(place)
+        question = Question(
+            sample["question"],
+            sample["question_type"],
+            frozenset(gold),
+            frozenset(map(str, sample["answer_session_ids"])),
+            longmemeval_moment(sample["question_date"]),
+        )
+        return Talk(sample["question_id"], tuple(turns), (question,))
 
 
-def parse_longmemeval_date(text: str) -> datetime:
+def longmemeval_moment(text: str) -> datetime:
     """Return a date, such as `2023/05/20 (Sat) 02:21`, as UTC.
 
     Raises:
-        DataFault: It is not of that form.
+        ValueError: It is not of that form.
     """
-    try:
-        day, _, hour = text.split()
-        return datetime.strptime(f"{day} {hour}", "%Y/%m/%d %H:%M").replace(tzinfo=UTC)
-    except (ValueError, AttributeError) as error:
-        raise DataFault(f"{text!r} is not a date of LongMemEval") from error
+    day, _, hour = text.split()
+    return moment(f"{day} {hour}", "%Y/%m/%d %H:%M")
 
 
-def _longmemeval_turn(raw: Any, place: str, session: str, created_at: datetime) -> Turn:
-    role = wanted(raw, "role", str, f"a turn of session {session}")
-    if role not in ROLES:
-        raise DataFault(f"a turn of session {session}: {role!r} is not a role")
-    content = wanted(raw, "content", str, f"a turn of session {session}")
-    return Turn(place, session, role, None, content, created_at)
-
-
-def _is_abstention(sample: Any) -> bool:
-    return isinstance(sample, dict) and str(sample.get("question_id")).endswith(_ABSTENTION)
+def _role(text: str) -> str:
+    if text not in ROLES:
+        raise ValueError(f"{text!r} is not a role")
+    return text
 
 
 # BEAM: long chats with an assistant, and twenty questions of ten kinds to each. Of the two files
@@ -310,129 +269,86 @@ ABSTENTION: Final = "abstention"
 
 
 def load_beam(path: Path) -> list[Talk]:
-    """Return the chats of a folder, by number.
+    """Return the chats of a folder, by number, or the one that the folder has itself.
 
     Raises:
         DataFault: There is no such folder, or something else is in it.
     """
-    if _chat(path) is not None:
-        return [_load_chat(path)]
-    folders = [folder for folder in path.glob("*") if _chat(folder) is not None]
+    folders = sorted(
+        (folder for folder in (path, *path.glob("*")) if _chat(folder) is not None),
+        key=lambda folder: (folder.name.zfill(9), folder.name),
+    )
     if not folders:
         raise DataFault(f"{path}: has no folder with a {CHATS[1]} of BEAM's")
-    return [_load_chat(folder) for folder in sorted(folders, key=_chat_number)]
-
-
-def parse_beam(name: str, chat: Any, asked: Any) -> Talk:
-    """Return a chat with its questions, as they stand in their two files.
-
-    A message is dated by the last anchor before it; those of BEAM stand at the
-    beginning of a part of the chat, which counts as a session here.
-
-    Raises:
-        DataFault: They are not of the data set's form.
-    """
-    messages = list(_beam_messages(name, chat))
-    dates = [parse_beam_anchor(raw["time_anchor"]) for _, raw in messages if raw.get("time_anchor")]
-    if not dates:
-        raise DataFault(f"{name}: no message has a time_anchor")
-    moment = dates[0]
-    turns: list[Turn] = []
-    ids: list[str] = []
-    for session, raw in messages:
-        if raw.get("time_anchor"):
-            moment = parse_beam_anchor(raw["time_anchor"])
-        turns.append(_beam_turn(raw, f"{name}:{len(turns)}", session, moment))
-        ids.append(str(raw["id"]))
-    counted = Counter(ids)
-    # Which message an id means that several have can't be told.
-    by_id = {found: turn for found, turn in zip(ids, turns, strict=True) if counted[found] == 1}
-    return Talk(name, tuple(turns), tuple(_beam_questions(name, asked, by_id)))
-
-
-def parse_beam_anchor(text: str) -> datetime:
-    """Return a date, such as `March-15-2024`, as noon of that day, UTC.
-
-    Raises:
-        DataFault: It is not of that form.
-    """
-    try:
-        return datetime.strptime(f"{text} 12", "%B-%d-%Y %H").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise DataFault(f"{text!r} is not a time_anchor") from error
-
-
-def _beam_messages(name: str, chat: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each message with its session."""
-    if not isinstance(chat, list) or not chat:
-        raise DataFault(f"{name}: the chat is not a list")
-    for number, batch in enumerate(chat, start=1):
-        if isinstance(batch, dict) and "turns" not in batch:
-            # The chats of ten million tokens are several in one: {"plan-1": [...]}.
-            for plan, part in batch.items():
-                for session, raw in _beam_messages(f"{name}, {plan}", part):
-                    yield f"{plan}, {session}", raw
-            continue
-        for turn in wanted(batch, "turns", list, f"{name}, part {number}"):
-            for raw in turn if isinstance(turn, list) else [turn]:
-                wanted(raw, "content", str, f"{name}, part {number}, a message")
-                if "id" not in raw:
-                    raise DataFault(f"{name}, part {number}: a message has no id")
-                yield str(number), raw
-
-
-def _beam_turn(raw: dict[str, Any], place: str, session: str, created_at: datetime) -> Turn:
-    role = raw.get("role")
-    if role not in ROLES:
-        raise DataFault(f"message {raw['id']}: {role!r} is not a role")
-    return Turn(place, session, str(role), None, raw["content"], created_at)
-
-
-def _beam_questions(name: str, asked: Any, by_id: dict[str, Turn]) -> Iterator[Question]:
-    """Yield the questions that name messages which are there."""
-    if not isinstance(asked, dict) or not asked:
-        raise DataFault(f"{name}: the questions are not lists by kind")
-    for kind, questions in asked.items():
-        if not isinstance(questions, list):
-            raise DataFault(f"{name}: the questions of {kind} are no list")
-        for raw in questions:
-            text = wanted(raw, "question", str, f"{name}, a question of {kind}")
-            named = set(_beam_ids(raw.get("source_chat_ids")))
-            gold = [by_id[found] for found in named if found in by_id]
-            if gold and kind != ABSTENTION:
-                yield Question(
-                    text,
-                    kind,
-                    frozenset(turn.place for turn in gold),
-                    frozenset(turn.session for turn in gold),
-                )
-
-
-def _beam_ids(found: Any) -> Iterator[str]:
-    """Yield the ids in a list of them, or in lists by what they stand for."""
-    if isinstance(found, dict):
-        for value in found.values():
-            yield from _beam_ids(value)
-    elif isinstance(found, list):
-        for value in found:
-            yield from _beam_ids(value)
-    elif isinstance(found, int | str):
-        yield str(found)
-
-
-def _load_chat(folder: Path) -> Talk:
-    chat = _chat(folder)
-    if chat is None:
-        raise DataFault(f"{folder}: has no {CHATS[1]}")
-    return parse_beam(folder.name, load_json(chat), load_json(folder / QUESTIONS))
+    return [
+        parse_beam(folder.name, load_json(_chat(folder) or folder), load_json(folder / QUESTIONS))
+        for folder in folders
+    ]
 
 
 def _chat(folder: Path) -> Path | None:
     return next((path for name in CHATS if (path := folder / name).is_file()), None)
 
 
-def _chat_number(folder: Path) -> tuple[int, str]:
-    return (int(folder.name) if folder.name.isdecimal() else 0, folder.name)
+def parse_beam(name: str, chat: Any, asked: Any) -> Talk:
+    """Return a chat with its questions, from the two files that they are in.
+
+    A message is dated by the last anchor before it, at noon; those of BEAM are at the
+    beginning of a part of the chat, which counts as a session here.
+
+    Raises:
+        DataFault: They are not of the data set's form.
+    """
+    with reading(f"chat {name}"):
+        messages = list(_beam_messages(chat))
+        anchors = [raw["time_anchor"] for _, raw in messages if raw.get("time_anchor")]
+        at = moment(f"{anchors[0]} 12", "%B-%d-%Y %H")
+        turns: list[Turn] = []
+        ids: list[str] = []
+        for session, raw in messages:
+            if raw.get("time_anchor"):
+                at = moment(f"{raw['time_anchor']} 12", "%B-%d-%Y %H")
+            place, role = f"{name}:{len(turns)}", _role(raw["role"])
+            turns.append(Turn(place, session, role, None, raw["content"], at))
+            ids.append(str(raw["id"]))
+        counted = Counter(ids)
+        # Of several messages with one id, none is meant for certain.
+        by_id = {one: turn for one, turn in zip(ids, turns, strict=True) if counted[one] == 1}
+        questions = []
+        for kind, raws in asked.items():
+            for raw in raws:
+                named = set(_beam_ids(raw.get("source_chat_ids")))
+                gold = [by_id[one] for one in named if one in by_id]
+                if gold and kind != ABSTENTION:
+                    places = frozenset(turn.place for turn in gold)
+                    where = frozenset(turn.session for turn in gold)
+                    questions.append(Question(raw["question"], kind, places, where))
+        return Talk(name, tuple(turns), tuple(questions))
+
+
+def _beam_messages(chat: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each message with its session."""
+    for number, batch in enumerate(chat, start=1):
+        if "turns" in batch:
+            for turn in batch["turns"]:
+                for raw in turn if isinstance(turn, list) else [turn]:
+                    yield str(number), raw
+        else:
+            # The chats of ten million tokens are several in one: {"plan-1": [...]}.
+            for plan, part in batch.items():
+                for session, raw in _beam_messages(part):
+                    yield f"{plan}, {session}", raw
+
+
+def _beam_ids(found: Any) -> Iterator[str]:
+    """Yield the ids in a list of them, or in lists by what they stand for."""
+    if isinstance(found, dict):
+        found = list(found.values())
+    if isinstance(found, list):
+        for value in found:
+            yield from _beam_ids(value)
+    elif found is not None:
+        yield str(found)
 
 
 # MemoryBank: fifteen users' chats with a companion over ten days, the same in Chinese and English.
@@ -448,7 +364,7 @@ Gold = Sequence[Sequence[str]]
 """The places of the turns that answer each question of a user."""
 
 
-def load_memorybank(path: Path) -> list[Talk]:
+def load_memorybank(path: Path, gold: Path = GOLD) -> list[Talk]:
     """Return the chats of a folder, one for each user.
 
     Raises:
@@ -457,8 +373,11 @@ def load_memorybank(path: Path) -> list[Talk]:
     for language in LANGUAGES:
         bank = path / f"memory_bank_{language}.json"
         if bank.is_file():
-            asked = _memorybank_lines(path / f"probing_questions_{language}.jsonl")
-            return parse_memorybank(load_json(bank), asked, load_json(GOLD)[language])
+            with reading(str(path)):
+                lines = (path / f"probing_questions_{language}.jsonl").read_text("utf-8")
+                users = [json.loads(line) for line in lines.splitlines() if line.strip()]
+                asked = {name.strip(): some for user in users for name, some in user.items()}
+            return parse_memorybank(load_json(bank), asked, load_json(gold)[language])
     raise DataFault(f"{path}: has no memory_bank_cn.json or memory_bank_en.json")
 
 
@@ -475,59 +394,35 @@ def parse_memorybank(
     Raises:
         DataFault: They are not of the data set's form.
     """
-    if not isinstance(bank, dict) or len(bank) != len(gold):
-        raise DataFault(f"the memory bank is not one of {len(gold)} users")
     talks = []
-    for (name, user), places in zip(bank.items(), gold, strict=True):
-        # Some names stand between blanks in one of the two files.
-        questions = asked.get(name.strip(), ())
-        if len(questions) != len(places):
-            raise DataFault(f"{name}: has {len(questions)} questions, not {len(places)}")
-        turns = tuple(_memorybank_turns(name, user))
-        there = {turn.place for turn in turns}
-        missing = {place for answer in places for place in answer} - there
-        if missing:
-            raise DataFault(f"{name}: has no turn {min(missing)}")
-        talks.append(
-            Talk(name.strip(), turns, tuple(_memorybank_questions(questions, places, turns)))
-        )
+    with reading("the memory bank"):
+        for (name, user), places in zip(bank.items(), gold, strict=True):
+            # Some names have blanks around them in one of the two files.
+            questions = asked[name.strip()]
+            turns = tuple(_memorybank_turns(user))
+            session_of = {turn.place: turn.session for turn in turns}
+            asked_at = max(turn.created_at for turn in turns) + timedelta(days=1)
+            made = [
+                Question(
+                    text,
+                    NO_KIND,
+                    frozenset(answer),
+                    frozenset(session_of[place] for place in answer),
+                    asked_at,
+                )
+                for text, answer in zip(questions, places, strict=True)
+                if answer
+            ]
+            talks.append(Talk(name.strip(), turns, tuple(made)))
     return talks
 
 
-def _memorybank_turns(name: str, user: Any) -> Iterator[Turn]:
-    try:
-        days = user["history"].items()
-        for session, (day, pairs) in enumerate(days, start=1):
-            moment = datetime.strptime(f"{day} 20", "%Y-%m-%d %H").replace(tzinfo=UTC)
-            said = [(role, pair[key]) for pair in pairs for key, role in _PAIR_ROLES.items()]
-            for number, (role, content) in enumerate(said, start=1):
-                place = f"D{session}:{number}"
-                yield Turn(place, str(session), role, None, content, moment)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataFault(f"{name}: the history is not of MemoryBank's form: {error!r}") from error
-
-
-def _memorybank_questions(
-    questions: Sequence[str], places: Gold, turns: Sequence[Turn]
-) -> Iterator[Question]:
-    asked_at = max(turn.created_at for turn in turns) + timedelta(days=1)
-    session_of = {turn.place: turn.session for turn in turns}
-    for text, answer in zip(questions, places, strict=True):
-        if answer:
-            sessions = frozenset(session_of[place] for place in answer)
-            yield Question(text, NO_KIND, frozenset(answer), sessions, asked_at)
-
-
-def _memorybank_lines(path: Path) -> dict[str, list[str]]:
-    """Return the questions by user, from a line of JSON for each."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        users = [json.loads(line) for line in lines if line.strip()]
-        return {name.strip(): asked for user in users for name, asked in user.items()}
-    except OSError as error:
-        raise DataFault(f"{path}: {error.strerror}") from error
-    except (ValueError, AttributeError) as error:
-        raise DataFault(f"{path}: is not lines of JSON objects") from error
+def _memorybank_turns(user: Any) -> Iterator[Turn]:
+    for session, (day, pairs) in enumerate(user["history"].items(), start=1):
+        at = moment(f"{day} 20", "%Y-%m-%d %H")
+        said = [(role, pair[key]) for pair in pairs for key, role in _PAIR_ROLES.items()]
+        for number, (role, content) in enumerate(said, start=1):
+            yield Turn(f"D{session}:{number}", str(session), role, None, content, at)
 
 
 Loaders = Mapping[str, Callable[[Path], list[Talk]]]

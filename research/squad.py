@@ -10,12 +10,11 @@ DRCKnowledgeTeam/DRCD.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.loaders import NO_KIND, DataFault, Question, Talk, Turn, load_json, wanted
+from benchmarks.loaders import NO_KIND, Question, Talk, Turn, load_json, reading
 from mcp_memory.values.text import sentence_ranges
 
 DAY: Final = datetime(2018, 1, 1, tzinfo=UTC)
@@ -27,43 +26,30 @@ def load(path: Path) -> list[Talk]:
     Raises:
         DataFault: There is no such file, or it is something else.
     """
-    articles = wanted(load_json(path), "data", list, str(path))
-    if not articles:
-        raise DataFault(f"{path}: has no article")
-    return [parse(str(number), article) for number, article in enumerate(articles)]
+    with reading(str(path)):
+        return [
+            parse(str(number), article) for number, article in enumerate(load_json(path)["data"])
+        ]
 
 
 def parse(name: str, article: Any) -> Talk:
-    """Return an article with its questions; those without an answer are left out.
-
-    Raises:
-        DataFault: It is not of the data set's form.
-    """
+    """Return an article with its questions; those without an answer are left out."""
     turns: list[Turn] = []
     questions: list[Question] = []
-    for number, paragraph in enumerate(wanted(article, "paragraphs", list, f"article {name}")):
-        what = f"article {name}, paragraph {number}"
-        context = wanted(paragraph, "context", str, what)
+    for number, paragraph in enumerate(article["paragraphs"]):
+        context, session = paragraph["context"], str(number)
         ranges = sentence_ranges(context)
-        session = str(number)
         turns += [
             Turn(f"{session}:{start}", session, "user", None, context[start:end], DAY)
             for start, end in ranges
         ]
-        for raw in wanted(paragraph, "qas", list, what):
-            text = wanted(raw, "question", str, f"{what}, a question")
-            begins = set(_begins(raw, what))
+        for raw in paragraph["qas"]:
+            begins = [answer["answer_start"] for answer in raw["answers"]]
             gold = frozenset(
                 f"{session}:{start}"
                 for start, end in ranges
                 if any(start <= begin < end for begin in begins)
             )
             if gold:
-                questions.append(Question(text, NO_KIND, gold, frozenset({session})))
+                questions.append(Question(raw["question"], NO_KIND, gold, frozenset({session})))
     return Talk(name, tuple(turns), tuple(questions))
-
-
-def _begins(raw: Any, what: str) -> Iterator[int]:
-    """Yield the characters at which the answers of a question begin."""
-    for answer in wanted(raw, "answers", list, f"{what}, a question"):
-        yield wanted(answer, "answer_start", int, f"{what}, an answer")

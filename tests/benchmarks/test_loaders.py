@@ -53,14 +53,6 @@ def test_every_turn_named_in_an_evidence_text_is_found(text, expected):
     assert loaders.locomo_places(text) == expected
 
 
-def test_session_dates_are_read_as_utc():
-    assert loaders.parse_locomo_time("12:06 am on 2 January, 2024") == datetime(
-        2024, 1, 2, 0, 6, tzinfo=UTC
-    )
-    with pytest.raises(DataFault, match="yesterday"):
-        loaders.parse_locomo_time("yesterday")
-
-
 def test_turns_come_in_the_order_of_their_sessions_numbers():
     turns = loaders.parse_locomo(locomo()).turns
     assert [turn.place for turn in turns] == ["D2:1", "D2:2", "D10:1"]
@@ -183,28 +175,18 @@ def test_questions_of_longmemeval_that_nothing_answers_are_left_out(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "problem"),
     [
-        ({"question": None}, "q1: its question is missing"),
-        ({"haystack_sessions": {}}, "q1: its haystack_sessions is dict, not list"),
-        ({"haystack_dates": ["2023/05/25 (Thu) 10:00"]}, "2 sessions, 2 ids and 1 dates"),
-        ({"question_date": "30 May"}, "'30 May' is not a date"),
+        ({"question": None}, "q1.*question"),
+        ({"haystack_dates": ["2023/05/25 (Thu) 10:00"]}, "q1.*zip"),
+        ({"question_date": "30 May"}, "q1.*unpack"),
         ({"haystack_sessions": [[], [{"role": "bot", "content": "x"}]]}, "'bot' is not a role"),
-        ({"haystack_sessions": [[], [{"role": "user"}]]}, "its content is missing"),
-        ({"haystack_sessions": [[], "x"]}, "session answer_1 is no list"),
     ],
 )
-def test_what_is_not_longmemeval_is_told_where(change: dict[str, Any], told: str):
-    with pytest.raises(DataFault, match=told):
-        loaders.parse_longmemeval({**history(), **change})
-
-
-@pytest.mark.parametrize("text", ["{", "{}", "[]", "[1]", '[{"question_id": "a_abs"}]'])
-def test_a_file_that_is_not_longmemeval_is_named_as_such(tmp_path: Path, text: str):
-    path = tmp_path / "data.json"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(DataFault):
-        loaders.load_longmemeval(path)
+def test_a_history_of_another_form_is_named(change: dict[str, Any], problem: str):
+    wrong = {name: value for name, value in {**history(), **change}.items() if value is not None}
+    with pytest.raises(DataFault, match=problem):
+        loaders.parse_longmemeval(wrong)
 
 
 def test_messages_of_beam_are_dated_by_the_anchor_before_them():
@@ -251,26 +233,14 @@ def test_the_cut_chat_of_beam_goes_before_the_whole_one(tmp_path: Path):
     assert len(loaders.load_beam(folder)[0].turns) == 2
 
 
-def test_what_is_not_beam_is_told_where(tmp_path: Path):
+def test_a_chat_of_another_form_is_named(tmp_path: Path):
     with pytest.raises(DataFault, match="has no folder"):
         loaders.load_beam(tmp_path)
-    folder = write_beam(tmp_path, "1")
-    (folder / loaders.QUESTIONS).unlink()
-    with pytest.raises(DataFault, match="No such file"):
-        loaders.load_beam(folder)
     undated = chat()[:1]
     del undated[0]["turns"][0][0]["time_anchor"]
-    for wrong, told in (
-        (undated, "no message has a time_anchor"),
-        ([], "is not a list"),
-        ([{"turns": "x"}], "its turns is str"),
-        ([{"turns": [[{"content": "x"}]]}], "has no id"),
-        ([{"turns": [[{"id": 1}]]}], "its content is missing"),
-    ):
-        with pytest.raises(DataFault, match=told):
+    for wrong in (undated, [], [{"turns": [[{"content": "x"}]]}]):
+        with pytest.raises(DataFault, match="chat 1 is not of the data set's form"):
             loaders.parse_beam("1", wrong, questions())
-    with pytest.raises(DataFault, match="lists by kind"):
-        loaders.parse_beam("1", chat(), [])
 
 
 def bank() -> dict[str, Any]:
@@ -301,38 +271,21 @@ def test_questions_of_memorybank_are_asked_afterwards_and_those_without_gold_lef
 
 
 @pytest.mark.parametrize("language", loaders.LANGUAGES)
-def test_a_folder_of_memorybank_is_read_in_either_language(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str
-):
+def test_a_folder_of_memorybank_is_read_in_either_language(tmp_path: Path, language: str):
     gold = tmp_path / "gold.json"
     gold.write_text(json.dumps({language: GOLD_OF_BANK}), "utf-8")
-    monkeypatch.setattr(loaders, "GOLD", gold)
     (tmp_path / f"memory_bank_{language}.json").write_text(json.dumps(bank()), "utf-8")
     path = tmp_path / f"probing_questions_{language}.jsonl"
     path.write_text(json.dumps(ASKED) + "\n\n", "utf-8")
-    assert [talk.name for talk in loaders.load_memorybank(tmp_path)] == ["张曼婷"]
-    path.write_text("[]", "utf-8")
-    with pytest.raises(DataFault, match="lines of JSON objects"):
-        loaders.load_memorybank(tmp_path)
-    path.unlink()
-    with pytest.raises(DataFault, match="No such file"):
-        loaders.load_memorybank(tmp_path)
+    assert [talk.name for talk in loaders.load_memorybank(tmp_path, gold)] == ["张曼婷"]
 
 
-def test_what_is_not_memorybank_is_told_where(tmp_path: Path):
-    with pytest.raises(DataFault, match="has no memory_bank_cn"):
-        loaders.load_memorybank(tmp_path)
-    undated: dict[str, Any] = {"A": {"history": {"May": []}}}
-    for wrong, gold, told in (
-        ([], GOLD_OF_BANK, "not one of 1 users"),
-        (bank(), [*GOLD_OF_BANK, []], "not one of 2 users"),
-        (bank(), [[["D1:1"]]], "has 3 questions, not 1"),
-        (bank(), [[["D1:1"], ["D9:1"], []]], "has no turn D9:1"),
-        (undated, [[]], "history is not of MemoryBank's form"),
-        ({"A": {"history": {"2023-04-27": [{"query": "x"}]}}}, [[]], "A: the history"),
-    ):
-        with pytest.raises(DataFault, match=told):
-            loaders.parse_memorybank(wrong, ASKED, gold)
+@pytest.mark.parametrize(
+    "gold", [[*GOLD_OF_BANK, []], [[["D1:1"]]], [[["D1:1"], ["D9:1"], []]]], ids=str
+)
+def test_gold_that_does_not_fit_a_memory_bank_is_refused(gold: list[list[list[str]]]):
+    with pytest.raises(DataFault, match="memory bank is not of the data set's form"):
+        loaders.parse_memorybank(bank(), ASKED, gold)
 
 
 @pytest.mark.parametrize("language", loaders.LANGUAGES)
