@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from benchmarks import BenchmarkFault, harness, servers
 from benchmarks.client import Clients, Command, RawClient
 from benchmarks.harness import database, err, kill_owner, owner_pid
 from benchmarks.latency import FLOOR_TOOL, REFUSED_TOOL
-from benchmarks.metrics import Latency
+from benchmarks.metrics import Latency, plain
 from benchmarks.procfs import Usage, usage
 
 CLIENTS: Final = (1, 4, 16)
@@ -100,22 +100,6 @@ class Load:
     def shim_mb(self) -> float | None:
         """The resident memory of the largest process that a client started, if it is known."""
         return max((shim.rss_kb for shim in self.shims), default=0) / 1_024 or None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the load as it stands in the JSON."""
-        return {
-            "clients": self.clients,
-            "seconds": round(self.seconds, 3),
-            "calls_per_second": round(self.calls_per_second, 2),
-            "store": self.store.as_dict(),
-            "search": self.search.as_dict(),
-            "refused": self.refused,
-            "acknowledged": self.acknowledged,
-            "kept": self.kept,
-            "total": self.total,
-            "shims": [shim.as_dict() for shim in self.shims],
-            "owner": None if self.owner is None else self.owner.as_dict(),
-        }
 
 
 def work(client: RawClient, contents: Sequence[str], queries: Sequence[str]) -> Work:
@@ -233,13 +217,6 @@ class Starts:
         """Return the median start of a kind, the bare server's being 1."""
         return self.kinds[kind].p50_ms / self.kinds[BARE].p50_ms
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures as they stand in the JSON."""
-        return {
-            kind: {**latency.as_dict(), "ratio": round(self.ratio(kind), 4)}
-            for kind, latency in self.kinds.items()
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Trivial:
@@ -262,17 +239,6 @@ class Trivial:
     def refused_ratio(self) -> float:
         """The median of `refused`, the bare server's being 1."""
         return self.refused.p50_ms / self.bare_refused.p50_ms
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures as they stand in the JSON."""
-        return {
-            "view": self.view.as_dict(),
-            "bare_view": self.bare_view.as_dict(),
-            "refused": self.refused.as_dict(),
-            "bare_refused": self.bare_refused.as_dict(),
-            "ratio": round(self.ratio, 4),
-            "refused_ratio": round(self.refused_ratio, 4),
-        }
 
 
 def measure_beside(folder: Path, times: int) -> tuple[Starts, Trivial]:
@@ -455,9 +421,13 @@ def _benchmark(options: argparse.Namespace) -> None:
     show(loads, started, trivial)
     report = {
         "calls": options.calls,
-        "loads": [load.as_dict() for load in loads],
-        "starts": started.as_dict(),
-        "trivial": trivial.as_dict(),
+        "loads": [plain(load) | {"calls_per_second": load.calls_per_second} for load in loads],
+        "starts": {
+            kind: plain(latency) | {"ratio": started.ratio(kind)}
+            for kind, latency in started.kinds.items()
+        },
+        "trivial": plain(trivial)
+        | {"ratio": trivial.ratio, "refused_ratio": trivial.refused_ratio},
     }
     harness.finish("clients", options, report, verdicts(loads, started, trivial))
     if not all(load.is_whole for load in loads):

@@ -309,17 +309,12 @@ def _benchmark(options: argparse.Namespace) -> None:
         "compared": {one.name: one.label for one in versions},
         "memories": options.memories,
         "calls": {
-            kind: {name: Latency.of(some).as_dict() for name, some in taken.items()}
-            | {"ratio": round(ratio_of_medians(taken[NAMES[0]], taken[NAMES[1]]) or 0, 4)}
+            kind: {name: Latency.of(some) for name, some in taken.items()}
+            | {"ratio": ratio_of_medians(*(taken[name] for name in NAMES))}
             for kind, taken in seconds.items()
         },
-        "memory": {
-            name: {"owner": one.owner.as_dict(), "shim": one.shim.as_dict()}
-            for name, one in held.items()
-        },
-        "trivial_by_bare": [
-            {name: round(ratio, 4) for name, ratio in pair.items()} for pair in ratios
-        ],
+        "memory": held,
+        "trivial_by_bare": ratios,
     }
     harness.finish("compare", options, report, verdicts(seconds, held, ratios))
 

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmarks import BenchmarkFault, procfs, texts
 from benchmarks.client import Command
+from benchmarks.metrics import plain
 from mcp_memory import __version__
 
 # Only what says where the model is reaches the server: any other setting of
@@ -220,7 +221,7 @@ def finish(
     if options.out is None:
         return
     whole = {"benchmark": name, **machine(), "command": _command(name, options.prog), **report}
-    text = json.dumps({**whole, "verdicts": list(verdicts)}, indent=2, ensure_ascii=False)
+    text = json.dumps(plain({**whole, "verdicts": verdicts}), indent=2, ensure_ascii=False)
     options.out.write_text(text + "\n", encoding="utf-8")
     err.print(f"wrote {options.out}")
 

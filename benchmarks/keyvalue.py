@@ -78,16 +78,6 @@ class Asked:
     first: int = 0
     """Those of them in which its pair was found first, the pair it was read from aside."""
 
-    def as_dict(self) -> dict[str, int]:
-        """Return the figures by name, as they stand in the JSON."""
-        return {
-            "questions": self.questions,
-            "right": self.right,
-            "searches": self.searches,
-            "searches_for_a_key": self.keys,
-            "its_pair_first": self.first,
-        }
-
 
 def make_set(rng: random.Random, pairs: int, chains: int) -> PairSet:
     """Return pairs with `chains` chains of each level among them, in random order.
@@ -222,10 +212,10 @@ def _benchmark(sets: Sequence[PairSet], options: argparse.Namespace) -> None:
         "seed": options.seed,
         "sets": len(sets),
         "pairs": sum(len(each.pairs) for each in sets),
-        "levels": {str(level): asked.as_dict() for level, asked in run.by_level.items()},
+        "levels": run.by_level,
         "paper": PAPER,
-        "insert": Latency.of(run.inserts).as_dict(),
-        "search": Latency.of(run.searches).as_dict(),
+        "insert": Latency.of(run.inserts),
+        "search": Latency.of(run.searches),
     }
     line = harness.verdict("wrong answers at all levels", str(wrong), "0", met=not wrong)
     harness.finish("keyvalue", options, report, [line])

@@ -84,9 +84,9 @@ class Row:
         """Return the row as it stands in the JSON."""
         return {
             "size": self.size,
-            **{name: latency.as_dict() for name, latency in self.latencies.items()},
-            "own_search_ms": round(self.own_search_ms, 3),
-            "own_store_ms": round(self.own_store_ms, 3),
+            **self.latencies,
+            "own_search_ms": self.own_search_ms,
+            "own_store_ms": self.own_store_ms,
         }
 
 

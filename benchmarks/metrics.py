@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass
-from typing import Final
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Final
 
 CUTS: Final = (5, 10, 20)
 SHARES: Final = (0.50, 0.95, 0.99)
 """The percentiles of a latency."""
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: dataclasses as objects, numbers with four decimals."""
+    if is_dataclass(value):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def recall_at(ranking: Sequence[Hashable], gold: AbstractSet[Hashable], k: int) -> float:
@@ -45,13 +56,6 @@ class Quality:
     recall_at_10: float
     recall_at_20: float
     mrr: float
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the figures by name, as they stand in the JSON."""
-        return {
-            name: value if isinstance(value, int) else round(value, 4)
-            for name, value in asdict(self).items()
-        }
 
     def percent(self) -> list[str]:
         """Return the shares as they stand in a table: R@5, R@10, R@20, MRR."""
@@ -126,12 +130,3 @@ class Latency:
             ValueError: There were no calls.
         """
         return cls(len(seconds), *(percentile(seconds, frac) * 1_000 for frac in SHARES))
-
-    def as_dict(self) -> dict[str, float]:
-        """Return the figures by name, as they stand in the JSON."""
-        return {
-            "calls": self.calls,
-            "p50_ms": round(self.p50_ms, 3),
-            "p95_ms": round(self.p95_ms, 3),
-            "p99_ms": round(self.p99_ms, 3),
-        }

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache, partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from benchmarks import BenchmarkFault, harness, loaders, texts
 from benchmarks.client import Clients, RawClient
 from benchmarks.harness import err
 from benchmarks.loaders import Talk
-from benchmarks.metrics import ratio_of_medians
+from benchmarks.metrics import plain, ratio_of_medians
 from benchmarks.procfs import cpu_seconds
 
 WINDOWS: Final = (4_096, 8_192, 32_768)
@@ -413,15 +413,11 @@ class Replay:
             "evicted": sum(last - first + 1 for first, last in self.flushes),
             "windows_counted": self.looks,
             "problems": self.problems,
-            "append_p50_ms": round(statistics.median(self.seconds) * 1_000, 3)
-            if self.seconds
-            else None,
-            "growth": _rounded(self.growth),
-            "growth_in_time": _rounded(self.growth_in_time),
-            "growth_of_cpu": _rounded(self.growth_of_cpu),
-            "survival": left
-            and {**{name: round(value, 4) for name, value in asdict(left).items()}}
-            | {"ratio": round(left.ratio, 3)},
+            "append_p50_ms": 1_000 * statistics.median(self.seconds) if self.seconds else None,
+            "growth": self.growth,
+            "growth_in_time": self.growth_in_time,
+            "growth_of_cpu": self.growth_of_cpu,
+            "survival": left and {**plain(left), "ratio": left.ratio},
         }
 
 
@@ -685,7 +681,7 @@ def verdicts(replays: Sequence[Replay]) -> list[str]:
 
 def show(replays: Sequence[Replay]) -> None:
     """Print tables of what was counted and timed and of evidence, and the problems."""
-    rows = [(shown, shown.as_dict()) for shown in replays]
+    rows = [(shown, plain(shown.as_dict())) for shown in replays]
     for title, headings, keys, timed in (
         (
             "Paging, as counted",
@@ -731,10 +727,6 @@ def show(replays: Sequence[Replay]) -> None:
             harness.out.print(f"{shown.name}, {shown.window_tokens}: {problem}", markup=False)
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
-
-
 def _windows(text: str) -> tuple[int, ...]:
     """Return sizes such as 4k (4,096) or 5000."""
     parts = text.lower().split(",")
@@ -749,7 +741,7 @@ def _benchmark(talks: Sequence[Talk], options: argparse.Namespace) -> None:
     show(replays)
     report = {
         "conversations": len(talks),
-        "duration_seconds": round(time.perf_counter() - began, 1),
+        "duration_seconds": time.perf_counter() - began,
         "replays": [shown.as_dict() for shown in replays],
     }
     harness.finish("paging", options, report, verdicts(replays))

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.progress import Progress
 
@@ -129,23 +129,6 @@ class Result:
     two_clients: Loss | None = None
     parallel: Loss | None = None
     trouble: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the result as it stands in the JSON."""
-        return {
-            "name": self.name,
-            "start_seconds": self.start_seconds,
-            "tools_bytes": self.tools_bytes,
-            "store": {str(size): one.as_dict() for size, one in self.store.items()},
-            "search": {str(size): one.as_dict() for size, one in self.search.items()},
-            "refused": self.refused,
-            "longest_reply_chars": self.longest or None,
-            "everything_chars": self.everything,
-            "paraphrases": self.paraphrases,
-            "two_clients": None if self.two_clients is None else str(self.two_clients),
-            "parallel": None if self.parallel is None else str(self.parallel),
-            "trouble": self.trouble,
-        }
 
 
 class Refused(BenchmarkFault):
@@ -534,7 +517,7 @@ def _benchmark(options: argparse.Namespace) -> None:
     show(results, absent, options.sizes)
     report = {
         "model": found.name,
-        "servers": {server: result.as_dict() for server, result in results.items()},
+        "servers": results,
         "not_installed": absent,
     }
     harness.finish("peers", options, report, verdicts(results, options.sizes))

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +28,6 @@ class Usage:
     rss_kb: int
     pss_kb: int
     descriptors: int
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the figures by name, as they stand in the JSON."""
-        return asdict(self)
 
 
 def usage(pid: int, proc: Path = _PROC) -> Usage | None:

@@ -60,13 +60,13 @@ class Measured:
         return {
             "model": self.model,
             "turns": len(self.appends),
-            "quality": _as_dict(grade(self.turns, sessions=False)),
-            "session_quality": _as_dict(grade(self.sessions, sessions=True)),
+            "quality": grade(self.turns, sessions=False),
+            "session_quality": grade(self.sessions, sessions=True),
             "latency": {
-                "append": Latency.of(self.appends).as_dict(),
-                "ask": Latency.of(self.queries).as_dict(),
+                "append": Latency.of(self.appends),
+                "ask": Latency.of(self.queries),
             },
-            "background_seconds": round(self.background_seconds, 1),
+            "background_seconds": self.background_seconds,
         }
 
 
@@ -204,10 +204,6 @@ def show(measured: Measured) -> None:
     )
 
 
-def _as_dict(rows: dict[str, Quality]) -> dict[str, Any]:
-    return {name: row.as_dict() for name, row in rows.items()}
-
-
 def _benchmark(talks: Sequence[Talk], options: argparse.Namespace) -> None:
     began = time.perf_counter()
     measured = measure(talks, options.python, lexical=options.lexical)
@@ -218,7 +214,7 @@ def _benchmark(talks: Sequence[Talk], options: argparse.Namespace) -> None:
         "data": options.format,
         "conversations": len(talks),
         "lexical": options.lexical,
-        "duration_seconds": round(time.perf_counter() - began, 1),
+        "duration_seconds": time.perf_counter() - began,
         **measured.as_dict(),
     }
     harness.finish("recall", options, report, verdicts(measured.turns) if whole else [])

@@ -31,7 +31,7 @@ from benchmarks import BenchmarkFault, harness, procfs
 from benchmarks.client import Clients
 from benchmarks.harness import err
 from benchmarks.latency import FLOOR_TOOL
-from benchmarks.metrics import Latency, milliseconds
+from benchmarks.metrics import Latency, milliseconds, plain
 from benchmarks.model import load_embedder
 from mcp_memory.agent import Memories
 from mcp_memory.models.embedding import Embedder
@@ -271,7 +271,7 @@ def search(db: Path, sample: Sample, _: int, agents: Sequence[str]) -> dict[str,
     finally:
         memories.close()
     return {
-        "search": Latency.of(seconds).as_dict(),
+        "search": Latency.of(seconds),
         "first_search_ms": round(1_000 * first, 1),
         "rss_mb": None if usage is None else round(usage.rss_kb / 1_024),
     }
@@ -284,7 +284,7 @@ def inserts(db: Path, sample: Sample, size: int, agents: Sequence[str]) -> dict[
     try:
         archive = memories.open(agents[0]).archive
         archive.search(sample.questions[0])  # From here on there is an index to be kept up.
-        tenths: list[dict[str, float]] = []
+        tenths: list[Latency] = []
         for tenth in range(DECILES):
             seconds = []
             for number in range(tenth * size // DECILES, (tenth + 1) * size // DECILES):
@@ -292,10 +292,10 @@ def inserts(db: Path, sample: Sample, size: int, agents: Sequence[str]) -> dict[
                 began = time.perf_counter()
                 archive.insert(text, tags=[f"topic{number % 20}"])
                 seconds.append(time.perf_counter() - began)
-            tenths.append(Latency.of(seconds).as_dict())
+            tenths.append(Latency.of(seconds))
     finally:
         memories.close()
-    ratio = round(tenths[-1]["p50_ms"] / tenths[0]["p50_ms"], 3)
+    ratio = tenths[-1].p50_ms / tenths[0].p50_ms
     return {"inserts": size, "tenths": tenths, "ratio": ratio}
 
 
@@ -324,7 +324,7 @@ def worker(kind: str, db: Path, sample: Path, case: Case) -> dict[str, Any]:
 
 def _work(kind: str, db: str, sample: str, size: str, *agents: str) -> int:
     run = {"load": load, "search": search, "inserts": inserts}[kind]
-    print(json.dumps(run(Path(db), Sample.load(Path(sample)), int(size), agents)))
+    print(json.dumps(plain(run(Path(db), Sample.load(Path(sample)), int(size), agents))))
     return 0
 
 
@@ -348,8 +348,7 @@ def through_stdio(db: Path, embedder: Embedder, sample: Sample) -> dict[str, Any
         client.close()
     latencies = {name: Latency.of(seconds) for name, seconds in taken.items()}
     own_ms = latencies["search"].p50_ms - sum(latencies[n].p50_ms for n in ("floor", "embedding"))
-    named = {name: latency.as_dict() for name, latency in latencies.items()}
-    return {**named, "own_p50_ms": round(own_ms, 3)}
+    return {**latencies, "own_p50_ms": own_ms}
 
 
 def measure(case: Case, folder: Path, embedder: Embedder, sample: Sample) -> dict[str, Any]:

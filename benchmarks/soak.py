@@ -16,7 +16,7 @@ import re
 import secrets
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +29,7 @@ from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 
 from benchmarks import BenchmarkFault, harness
 from benchmarks.harness import SEED, err, kill_owner, owner_pid
-from benchmarks.metrics import Latency, percentile
+from benchmarks.metrics import Latency, percentile, plain
 from benchmarks.procfs import Usage, children, kill, usage
 from benchmarks.soakload import (
     CALL_SECONDS,
@@ -345,7 +345,7 @@ def report(done: Soak, minutes: float) -> dict[str, Any]:
         "listener_starts": done.starts,
         "calls": {
             kind: {
-                **(Latency.of(tally.seconds).as_dict() if tally.seconds else {"calls": 0}),
+                **(plain(Latency.of(tally.seconds)) if tally.seconds else {"calls": 0}),
                 "failed": tally.failed,
                 "unanswered": tally.unanswered,
                 "connections": tally.connections,
@@ -356,7 +356,7 @@ def report(done: Soak, minutes: float) -> dict[str, Any]:
             }
             for kind, tally in done.tallies.items()
         },
-        "samples": [asdict(sample) for sample in done.samples],
+        "samples": done.samples,
         "problems": done.problems,
         "leaks": done.shared.leaks,
         "logged_errors": done.errors,

@@ -25,7 +25,7 @@ from rich.table import Table
 from benchmarks import harness, loaders
 from benchmarks.harness import out, progress
 from benchmarks.loaders import Question, Talk, together
-from benchmarks.metrics import Quality, quality
+from benchmarks.metrics import Quality, plain, quality
 from benchmarks.model import load_embedder
 from mcp_memory.search import fusion
 from mcp_memory.search import index as search_index
@@ -80,7 +80,7 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row as it stands in the JSON."""
-        return {"variant": self.name, **self.quality.as_dict(), "worse": self.worse}
+        return {"variant": self.name, **plain(self.quality), "worse": self.worse}
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Report:
                 for name, by_factor in self.groups.items()
             },
             "halves": self.halves and self.halves.as_dict(),
-            "long_messages": [row.as_dict() for row in self.crowded],
+            "long_messages": self.crowded,
         }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
@@ -311,7 +311,7 @@ def show(rows: Sequence[Row]) -> None:
 def _benchmark(options: argparse.Namespace) -> None:
     rows = measure()
     show(rows)
-    harness.finish("duplicates", options, {"rows": [asdict(row) for row in rows]}, [])
+    harness.finish("duplicates", options, {"rows": rows}, [])
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from rich.progress import Progress
 
@@ -39,15 +39,6 @@ class Crowded:
     quality: Quality
     added_frac: float
     hits_frac: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row as it stands in the JSON."""
-        return {
-            "added": self.name,
-            **self.quality.as_dict(),
-            "added_frac": round(self.added_frac, 4),
-            "hits_frac": round(self.hits_frac, 4),
-        }
 
 
 def crowded(talks: Sequence[Talk], vectors: VectorCache, bar: Progress) -> list[Crowded]:

@@ -111,6 +111,6 @@ def test_memories_are_loaded_searched_and_inserted_through_the_facade(
     db, agents = tmp_path / "memory.duckdb", ["one", "two"]
     assert scale.load(db, sample, 100, agents)["disk_mb"] > 0
     measured = scale.search(db, sample, 100, agents)
-    assert measured["search"]["calls"] == scale.SEARCHES
+    assert measured["search"].calls == scale.SEARCHES
     tenths = scale.inserts(tmp_path / "new.duckdb", sample, 30, ["default"])["tenths"]
-    assert [tenth["calls"] for tenth in tenths] == [3] * 10
+    assert [tenth.calls for tenth in tenths] == [3] * 10
