@@ -247,10 +247,10 @@ def test_lines_of_the_parent_compete_with_what_is_new():
     talk = "user: Somebody walked slowly around outside."
     new = message("We decided to meet Marta in Porto on May 5.")
     room = count_words(f"[2025-12-24]\n{telling}\n[2026-03-01]\nuser: {new.content}\nAlso: a")
-    kept = summarize([new], f"[2025-12-24]\n{talk}\n{telling}", room)
-    assert telling in kept
-    assert new.content in kept
-    assert talk not in kept
+    summary = summarize([new], f"[2025-12-24]\n{talk}\n{telling}", room)
+    assert telling in summary
+    assert new.content in summary
+    assert talk not in summary
 
 
 def test_the_free_text_of_a_client_is_a_parent_too():
@@ -274,10 +274,10 @@ def test_hints_of_the_parent_are_carried_on():
 
 def test_what_finds_no_room_is_hinted_at():
     said = [f"The {word} was painted at noon on day {number}." for number, word in enumerate(NOUNS)]
-    kept = summarize(messages(*said), max_tokens=150)
-    shown = {noun for noun in NOUNS if noun in " ".join(line.text for line in lines(kept))}
+    summary = summarize(messages(*said), max_tokens=150)
+    shown = {noun for noun in NOUNS if noun in " ".join(line.text for line in lines(summary))}
     assert shown
-    assert set(hints(kept)) & (set(NOUNS) - shown)
+    assert set(hints(summary)) & (set(NOUNS) - shown)
 
 
 def test_a_long_sentence_is_cut_into_lines_and_shows_it():

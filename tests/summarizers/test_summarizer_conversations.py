@@ -92,7 +92,7 @@ def count(cache_dir):
 
 
 def summarize(count, messages, max_tokens, parts=1):
-    """Flush the messages in so many parts, and return the last summary."""
+    """Flush the messages in `parts` flushes and return the last summary."""
     summarizer, parent = ExtractiveSummarizer(count), None
     size = -(-len(messages) // parts)
     for first in range(0, len(messages), size):
@@ -103,7 +103,7 @@ def summarize(count, messages, max_tokens, parts=1):
 
 @pytest.mark.parametrize("parts", [1, 2, 5])
 @pytest.mark.parametrize(
-    ("said", "max_tokens", "kept", "dropped"),
+    ("said", "max_tokens", "wanted", "dropped"),
     [
         (
             CHINESE,
@@ -135,11 +135,11 @@ def summarize(count, messages, max_tokens, parts=1):
     ids=["chinese", "japanese", "coding"],
 )
 def test_what_matters_survives_and_small_talk_does_not(
-    count, said, max_tokens, kept, dropped, parts
+    count, said, max_tokens, wanted, dropped, parts
 ):
     summary = summarize(count, conversation(said), max_tokens, parts)
     assert count(summary) <= max_tokens
-    assert [text for text in kept if text not in summary] == []
+    assert [text for text in wanted if text not in summary] == []
     assert [text for text in dropped if text in summary] == []
 
 

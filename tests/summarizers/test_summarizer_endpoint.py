@@ -150,8 +150,8 @@ def test_an_answer_that_is_no_summary_leaves_the_extracted_one(
         extracted = flush(memories)
         assert rewriter.wait(WAIT_SECONDS)
     assert summary(memories).id == extracted.id
-    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert reason in told
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert reason in line
     assert KEY not in caplog.text
 
 

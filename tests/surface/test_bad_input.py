@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import pytest
@@ -103,7 +104,7 @@ CASES: dict[str, tuple[tuple[str, dict[str, Any]], str]] = {
         "there is no memory '0123456789'",
     ),
     "an id of no shape": (("archival_memory_delete", {"id": "../etc"}), "there is no memory"),
-    "an update of nothing": (("archival_memory_update", {"id": "{kept}"}), "nothing to change"),
+    "an update of nothing": (("archival_memory_update", {"id": "{stored}"}), "nothing to change"),
     "a range that is not there": (
         (
             "store_memories",
@@ -149,9 +150,9 @@ async def test_it_is_refused_and_changes_nothing(case, connect):
             "conversation_append",
             messages=[{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}],
         )
-        kept = await call("archival_memory_insert", content="kept", tags=["t"])
-        if arguments.get("id") == "{kept}":
-            arguments = {**arguments, "id": kept["id"]}
+        stored = await call("archival_memory_insert", content="stored", tags=["t"])
+        if arguments.get("id") == "{stored}":
+            arguments = {**arguments, "id": stored["id"]}
         before = await _state(call)
         refusal = await call.refused(tool, **arguments)
         assert expected in refusal["message"]
@@ -215,7 +216,7 @@ async def test_an_unexpected_error_is_logged_and_answered_generically(connect, m
     monkeypatch.setitem(
         tools.TOOLS,
         "context_budget",
-        tools.ToolSpec(spec.name, spec.description, spec.arguments, spec.annotations, explode),
+        replace(spec, handler=explode),
     )
     async with connect() as call:
         refusal = await call.refused("context_budget")

@@ -1,7 +1,7 @@
 """No agent is shown anything of another: not a text, an id, a label, a count or a change.
 
 Several agents use one database at random. Whoever is alone on a database of
-its own and does the same must be told the same, to the letter, but for ids and
+its own and does the same must get exactly the same replies, except for ids and
 times: so no trace of the others is in any answer, refusal or notice.
 """
 
@@ -98,7 +98,7 @@ class Party(Actor):
         await connection.wire.watch(*WATCHED, budget_uri(self.last_conversation))
 
     async def leave(self, number: int) -> None:
-        """End a connection once it has been told of all that happened before."""
+        """End a connection once it was notified of everything before."""
         connection = self.connections.pop(number)
         self.answers.append(await self._last_change(connection.wire))
         self.received += connection.wire.received
@@ -128,7 +128,7 @@ class Party(Actor):
         call = {"name": "conversation_append", "arguments": arguments}
         answer = await connected.ask("tools/call", call)
         await connected.noticed(UPDATED, uri, times=before + 1)
-        # The same call may have changed something else, of which it is told in any order.
+        # The same call may have changed something else, and its notifications come in any order.
         await connected.ask("tools/call", {"name": "core_memory_view", "arguments": {}})
         return answer
 
@@ -244,7 +244,7 @@ def assert_nothing_foreign(party: Party, others: Sequence[Party]) -> None:
 
 
 def assert_told_the_same(party: Party, alone: Party) -> None:
-    """Both were answered alike, and told of changes of the same resources."""
+    """Both got the same replies and the same notifications."""
     assert len(party.answers) == len(alone.answers)
     for number, (one, other) in enumerate(zip(party.answers, alone.answers, strict=True)):
         assert (number, comparable(one)) == (number, comparable(other))

@@ -1,4 +1,4 @@
-"""What a client is told of kinds: in the overflow prompt and when it has stored ranges."""
+"""What a client learns about kinds: in the overflow prompt and in the reply of store_memories."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ async def test_a_reply_tells_how_the_kinds_that_were_stored_are_meant(call):
 
 async def test_near_duplicates_of_what_is_stored_are_named(call):
     words = " ".join(f"word{number}" for number in range(40))
-    kept = await call("archival_memory_insert", content=f"{words} end.")
+    first = await call("archival_memory_insert", content=f"{words} end.")
     await call("conversation_append", messages=messages(1))
     chunk = {"start_index": 0, "end_index": 0, "context": f"{words} ended.", "kind": "reflection"}
     stored = await call("store_memories", chunks=[chunk])
-    assert stored["stored"][0]["near_duplicates"] == [kept["id"]]
+    assert stored["stored"][0]["near_duplicates"] == [first["id"]]
 
 
 async def test_a_reply_about_many_ranges_names_all_ids_and_keeps_to_its_limit(connect, memory):

@@ -150,9 +150,9 @@ async def test_an_alert_comes_once_with_the_next_reply_about_conversations(clien
             text = "tea and kettles " * 30
             if writer.conversations.append([NewMessage("user", text)]).alert:
                 break
-        told = [await call(client, tool, **arguments) for _ in range(2)]
-        assert "store_memories" in told[0]["alert"]
-        assert "alert" not in told[1]
+        replies = [await call(client, tool, **arguments) for _ in range(2)]
+        assert "store_memories" in replies[0]["alert"]
+        assert "alert" not in replies[1]
         assert "alert" not in await call(client, "archival_memory_search", query="kettle")
 
 

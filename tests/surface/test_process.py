@@ -97,12 +97,12 @@ def test_a_line_that_is_no_message_is_answered(tmp_path):
 def test_a_signal_ends_it_cleanly(number, tmp_path):
     with raw_server(tmp_path) as server:
         server.initialize()
-        server.tool("archival_memory_insert", {"content": "kept"})
+        server.tool("archival_memory_insert", {"content": "stored"})
         server.process.send_signal(number)
         assert server.process.wait(timeout=20) == 0
     with raw_server(tmp_path) as again:
         again.initialize()
-        found = again.tool("archival_memory_search", {"query": "kept"})
+        found = again.tool("archival_memory_search", {"query": "stored"})
         assert found["structuredContent"]["total"] == 1
 
 
@@ -166,18 +166,18 @@ def test_every_acknowledged_write_survives_thirty_kills(tmp_path):
                 answer = json.loads(server.process.stdout.readline())
                 acknowledged.add(answer["result"]["structuredContent"]["id"])
             server.kill()
-    kept: set[str] = set()
+    found_ids: set[str] = set()
     with raw_server(tmp_path, max_reply_tokens=100_000) as server:
         server.initialize()
         cursor = None
         while True:
             page = server.tool("archival_memory_search", {"top_k": 50, "cursor": cursor})
-            kept |= {hit["id"] for hit in page["structuredContent"]["results"]}
+            found_ids |= {hit["id"] for hit in page["structuredContent"]["results"]}
             cursor = page["structuredContent"].get("next_cursor")
             if cursor is None:
                 break
     assert len(acknowledged) >= 30
-    assert acknowledged <= kept
+    assert acknowledged <= found_ids
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])

@@ -37,8 +37,8 @@ async def test_a_10_mb_memory_is_stored_and_every_reply_stays_short(connect, cou
     text = "\n".join([*lines, "The last sentence names the heron."])
     assert len(text.encode()) > 10_000_000
     async with connect() as call:
-        kept = await call.raw("archival_memory_insert", content=text)
-        check(count, kept)
+        inserted = await call.raw("archival_memory_insert", content=text)
+        check(count, inserted)
         found = await call.raw("archival_memory_search", query="heron")
         check(count, found)
         hit = found.structured_content["results"][0]

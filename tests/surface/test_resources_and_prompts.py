@@ -224,13 +224,13 @@ async def test_changes_of_core_and_budget_reach_modern_subscribers(open_server):
 
 @pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning")  # the older era is meant
 async def test_changes_reach_subscribers_of_the_handshake_era(open_server):
-    told: list[str] = []
+    notified: list[str] = []
     arrived = anyio.Event()
 
     async def on_message(message: object) -> None:
         params = getattr(message, "params", None)
         if hasattr(params, "uri"):
-            told.append(str(params.uri))
+            notified.append(str(params.uri))
             arrived.set()
 
     async with Client(open_server(), mode="legacy", message_handler=on_message) as client:
@@ -238,8 +238,8 @@ async def test_changes_reach_subscribers_of_the_handshake_era(open_server):
         await client.call_tool("core_memory_append", {"label": "human", "content": "x"})
         with anyio.fail_after(10):
             await arrived.wait()
-        assert told == ["memory://core"]
+        assert notified == ["memory://core"]
         await client.session.unsubscribe_resource("memory://core")
         await client.call_tool("core_memory_append", {"label": "human", "content": "y"})
         await client.call_tool("core_memory_view", {})
-        assert told == ["memory://core"]
+        assert notified == ["memory://core"]

@@ -24,7 +24,7 @@ WINDOW = 4_000
 
 
 class Model:
-    """A client's model: keeps what it is asked, and says what it is told to."""
+    """A client's model: records requests and returns prepared answers."""
 
     def __init__(self, said="Goals: drink tea."):
         self.said = said

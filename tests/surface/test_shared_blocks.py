@@ -94,12 +94,12 @@ async def test_a_change_is_told_to_those_who_are_granted_the_block_alone(join, e
         await call(ana, "core_memory_append", **arguments)
         await bo.noticed(UPDATED, CORE)
         await bo.noticed(UPDATED, "memory://context-budget")
-        # Had cy been told, that would have come before what follows from its own call.
+        # A notification to cy would have arrived before the one for its own call.
         said = {"messages": [{"role": "user", "content": "Tea?"}]}
         await call(cy, "conversation_append", **said)
         await cy.noticed(UPDATED, "memory://context-budget")
         assert updated(cy) == ["memory://context-budget"]
-        # What ana calls its conversation is told to nobody else.
+        # No other agent learns the name of ana's conversation.
         assert set(updated(bo)) == {CORE, "memory://context-budget"}
 
 

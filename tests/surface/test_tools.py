@@ -133,27 +133,27 @@ async def test_a_conversation_is_recorded_and_found(call):
 
 
 async def test_archival_memories_are_kept_found_corrected_and_deleted(call):
-    kept = await call(
+    stored = await call(
         "archival_memory_insert",
         content="The boiler was serviced in May",
         tags=["house"],
         kind="episode",
         happened_at="2026-05-04",
     )
-    assert kept["created"] is True
-    assert kept["embedding"] == "stored"
+    assert stored["created"] is True
+    assert stored["embedding"] == "stored"
     hit = (await call("archival_memory_search", query="boiler"))["results"][0]
-    assert (hit["id"], hit["kind"], hit["tags"]) == (kept["id"], "episode", ["house"])
+    assert (hit["id"], hit["kind"], hit["tags"]) == (stored["id"], "episode", ["house"])
     assert hit["at"] == "2026-05-04T00:00:00Z"
     changed = await call(
-        "archival_memory_update", id=kept["id"], content="The boiler was serviced in June"
+        "archival_memory_update", id=stored["id"], content="The boiler was serviced in June"
     )
-    assert (changed["id"], changed["version"]) == (kept["id"], 2)
+    assert (changed["id"], changed["version"]) == (stored["id"], 2)
     texts = [r["text"] for r in (await call("archival_memory_search", query="boiler"))["results"]]
     assert texts == ["The boiler was serviced in June"]
-    assert (await call("archival_memory_delete", id=kept["id"].upper()))["deleted"] is True
+    assert (await call("archival_memory_delete", id=stored["id"].upper()))["deleted"] is True
     assert (await call("archival_memory_search", query="boiler"))["total"] == 0
-    assert (await call.refused("archival_memory_delete", id=kept["id"]))["error"] == "NotFound"
+    assert (await call.refused("archival_memory_delete", id=stored["id"]))["error"] == "NotFound"
 
 
 async def test_pages_of_a_search_join_without_gap_or_repetition(call):
