@@ -14,44 +14,36 @@ Message = dict[str, object]
 PARSE_ERROR = -32_700
 """JSON-RPC 2.0, section 5.1."""
 
+_SMALL_BYTES = 4_096
+"""To parse such a line takes 15 µs at most, and to read its members one by one 20."""
+
 _TAIL_BYTES = 300
 """By judgement: `"jsonrpc":"2.0","id":"<a UUID>"}` takes 70."""
 
-# JSON's own white space; `\s` has two characters more.
-_SPACE = rb"[ \t\r\n]*"
-_START = re.compile(_SPACE + rb"\{")
-_MEMBER = re.compile(
-    _SPACE
-    + rb'"([^"\\]{0,100})"'
-    + _SPACE
-    + rb":"
-    + _SPACE
-    # Nothing of this for an array, an object or a long string.
-    + rb'(?:("(?:[^"\\]|\\.){0,500}"|[-+.\w]{1,100})'
-    + _SPACE
-    + rb"([,}]))?"
+# How this server and most clients begin a message, the TypeScript SDK excepted.
+_COMMON = re.compile(
+    rb'\{"jsonrpc": ?"2\.0", ?"id": ?(?:(-?\d{1,18})|"([ !#-\[\]-~]{0,100})"), ?'
+    rb'(?:"method": ?"([ !#-\[\]-~]{0,100})"[,}]|"(?:result|error)":)'
 )
-_TAIL = re.compile(
-    rb"(?:,"
-    + _SPACE
-    + rb'"[^"\\]{0,100}"'
-    + _SPACE
-    + rb":"
-    + _SPACE
-    + rb'(?:"[^"\\]{0,100}"|[-+.\w]{1,100})'
-    + _SPACE
-    + rb"){1,9}\}"
-    + _SPACE
-    + rb"\Z"
+# The rest is compiled when it is needed: a client waits for this process to start. `W` is JSON's
+# own white space; `\s` has two characters more.
+_SPACE = rb"[ \t\r\n]*"
+_START = rb"W\{".replace(b"W", _SPACE)
+# The second half matches nothing for an array, an object or a long string.
+_MEMBER = (rb'W"([^"\\]{0,100})"W:W(?:("(?:[^"\\]|\\.){0,500}"|[-+.\w]{1,100})W([,}]))?').replace(
+    b"W", _SPACE
+)
+_TAIL = (rb'(?:,W"[^"\\]{0,100}"W:W(?:"[^"\\]{0,100}"|[-+.\w]{1,100})W){1,9}\}W\Z').replace(
+    b"W", _SPACE
 )
 
 
 def envelope(line: bytes, *, parse: bool = True) -> tuple[str | None, Id | None]:
     """Return the method and the id of a message; None for each that it doesn't have.
 
-    A message without a method is an answer. The top-level members before the
-    first nested value are read, and those after the last one. Only if that
-    doesn't decide it is the whole line parsed.
+    A message without a method is an answer. Of a line that is not small, the
+    top-level members before the first nested value are read, and those after
+    the last one. Only if that doesn't decide it is the whole line parsed.
 
     The last members can be read backwards: in valid JSON the last brace closes
     the message. A run of members without a backslash up to it has an even
@@ -64,14 +56,18 @@ def envelope(line: bytes, *, parse: bool = True) -> tuple[str | None, Id | None]
         line: One message. Of a line that is no message, anything may be returned.
         parse: Whether the whole line may be parsed; without it, None is returned instead.
     """
+    common = _COMMON.match(line)
+    if common is not None:
+        digits, text, name = common.groups()
+        method = None if name is None else name.decode()
+        return method, text.decode() if digits is None else int(digits)
     found: dict[bytes, bytes] = {}
-    start = _START.match(line)
+    start = re.match(_START, line) if len(line) > _SMALL_BYTES or not parse else None
     if start is not None:
         complete, at = _members(line, start.end(), found)
         if not complete and not _decides(found):
-            # A slice, as `^` and `\Z` of the pattern look at no more than that.
             tail = line[max(at, len(line) - _TAIL_BYTES) :]
-            last = _TAIL.search(tail)
+            last = re.search(_TAIL, tail)
             if last is not None:
                 _members(tail, last.start() + 1, found)
         if complete or _decides(found):
@@ -123,7 +119,8 @@ def too_long(ends: bytes, max_bytes: int) -> Message:
 
 def _members(line: bytes, at: int, found: dict[bytes, bytes]) -> tuple[bool, int]:
     """Note the members from `at` up to the first nested value; return whether that is all."""
-    while (member := _MEMBER.match(line, at)) is not None:
+    pattern = re.compile(_MEMBER)
+    while (member := pattern.match(line, at)) is not None:
         key, value, end = member.groups()
         if value is None:
             if key in {b"result", b"error"}:
