@@ -103,7 +103,7 @@ def test_a_guess_of_the_language_takes_nothing_away():
         ("onde está o meu livro", "portuguese"),
     ],
 )
-def test_a_language_is_told_by_its_function_words(text, language):
+def test_a_language_is_recognized_by_its_function_words(text, language):
     assert language_of(text.split()) == language
 
 
@@ -114,7 +114,7 @@ def test_a_word_has_the_same_terms_in_every_process():
         "import sys; from mcp_memory.search.language.analysis import terms;"
         "print([terms(text) for text in sys.argv[1:]])"
     )
-    told = {
+    found = {
         subprocess.run(
             [sys.executable, "-c", program, *texts],
             env={"PYTHONHASHSEED": seed},
@@ -125,7 +125,7 @@ def test_a_word_has_the_same_terms_in_every_process():
         ).stdout
         for seed in ("1", "2", "3")
     }
-    assert len(told) == 1
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_a_text_without_words_has_no_terms(text):
     assert query_terms(text) == []
 
 
-def test_repetitions_are_kept_for_the_text_and_dropped_from_the_query():
+def test_repetitions_count_in_a_text_and_not_in_a_query():
     assert terms("tea tea") == ["tea", "tea"]
     assert query_terms("tea Tea") == ["tea"]
 

@@ -62,7 +62,7 @@ def test_an_index_that_has_grown_makes_others_leave_when_it_is_used_on():
     assert cache.state().used_bytes == 25
 
 
-def test_what_could_not_be_loaded_is_not_kept():
+def test_an_index_that_could_not_be_loaded_is_not_cached():
     cache: IndexCache[str, Block] = IndexCache(10)
 
     def fails():
@@ -86,7 +86,7 @@ def test_forgetting_gives_the_room_back():
     assert cache.state().used_bytes == 10
 
 
-def test_room_is_kept_for_nothing_else_when_the_budget_is_nothing():
+def test_a_budget_of_zero_leaves_room_for_the_last_index_alone():
     cache: IndexCache[str, Block] = IndexCache(0)
     loaded(cache, "a", "b")
     assert held(cache, "a", "b") == ["b"]

@@ -122,7 +122,7 @@ def test_vectors_stay_in_memory_where_no_file_can_be_made(cloud, tmp_path, caplo
     assert caplog.text.count("stay in memory") == 1
 
 
-def test_a_component_beyond_one_by_rounding_is_kept_as_one():
+def test_a_component_beyond_one_by_rounding_is_stored_as_one():
     rows = np.eye(4, 32, dtype=np.float32) * np.float32(1.0001)
     made = CompressedVectors(rows)
     made.add(rows)

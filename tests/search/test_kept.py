@@ -1,4 +1,4 @@
-"""What an index knows but for the vectors can be kept and taken up again."""
+"""An index without its vectors can be copied, stored and restored."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -59,7 +59,7 @@ def test_it_finds_what_the_index_had_by_words_labels_and_times(index):
         assert list(one.speakers) == ["Ana"]
 
 
-def test_what_is_taken_up_can_grow_and_change(index):
+def test_a_restored_index_can_grow_and_change(index):
     taken = again(index, KEYS)
     taken.add("k9", "kettle 9", when=MOMENT, recorded=MOMENT, speaker="Ana", labels=("tag:even",))
     taken.remove("k0")
@@ -80,10 +80,10 @@ def test_some_can_be_left_out_and_what_is_left_is_the_same_again(index):
 
 
 @pytest.mark.parametrize("keys", [KEYS[1:], [*KEYS, "k1"], [*KEYS[1:], "k1"]])
-def test_other_documents_than_can_be_found_are_not_kept(index, keys):
+def test_a_copy_of_other_documents_is_refused(index, keys):
     with pytest.raises(ValueError, match="document"):
         kept_of(index, keys)
 
 
-def test_an_empty_index_can_be_kept():
+def test_an_empty_index_can_be_copied():
     assert len(again(SearchIndex(), [])) == 0

@@ -84,7 +84,7 @@ def test_a_rare_word_is_worth_more_than_a_common_one():
     assert only_rare > only_common > 0
 
 
-def test_a_word_said_more_often_counts_more_but_ever_less():
+def test_each_repetition_of_a_word_adds_less_to_its_score():
     rows = [["tea"] * count + ["milk"] * (10 - count) for count in range(1, 5)]
     scores = scored(index_of(rows), ["tea"]).tolist()
     gains = [after - before for before, after in pairwise(scores)]

@@ -90,7 +90,7 @@ def test_windows_score_as_if_each_were_one_text(said, query, asked_after, common
 
 
 @given(turns)
-def test_neighbours_that_are_taken_up_are_those_that_were_added(said):
+def test_restored_neighbours_are_those_that_were_added(said):
     _, added = index_of(said)
     names, threads = added.threads
     taken = Neighbours()

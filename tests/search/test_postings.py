@@ -1,4 +1,4 @@
-"""Postings answer the same whether they are new, folded, joined or numbered anew."""
+"""Postings answer the same whether they are new, folded, joined or renumbered."""
 
 import random
 
@@ -49,7 +49,7 @@ def expected(rows):
 
 
 @given(texts, st.sets(st.integers(0, 11)))
-def test_whatever_is_folded_when_every_row_is_found_with_its_count(rows, folds):
+def test_every_row_is_found_with_its_count_however_it_was_folded(rows, folds):
     assert found(made(rows, folds=folds)) == expected(rows)
 
 
@@ -64,7 +64,7 @@ def test_a_bulk_is_found_and_so_is_what_comes_after_it(rows, more):
 
 
 @given(texts, texts, st.sets(st.integers(0, 11)), st.booleans())
-def test_what_was_folded_of_a_copy_is_taken_and_what_came_since_is_found(rows, more, folds, late):
+def test_a_folded_copy_is_adopted_and_newer_rows_are_still_found(rows, more, folds, late):
     both = made(rows, folds=folds)
     lengths = np.array([len(row) for row in rows + more], dtype=np.float32)
     folded = both.copy().fold(lengths[: len(rows)])
@@ -78,7 +78,7 @@ def test_what_was_folded_of_a_copy_is_taken_and_what_came_since_is_found(rows, m
 
 
 @given(texts, st.randoms(use_true_random=False))
-def test_rows_that_are_numbered_anew_are_found_by_their_new_numbers(rows, rng):
+def test_renumbered_rows_are_found_by_their_new_numbers(rows, rng):
     folded = made(rows).copy().fold(np.array([len(row) for row in rows]))
     kept = [number for number in range(len(rows)) if rng.random() < 0.7]
     if rng.random() < 0.5:

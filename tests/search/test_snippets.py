@@ -61,7 +61,7 @@ def test_a_text_that_fits_is_given_as_it_is():
     assert snippet(text, "lines", within(len(text))) == text
 
 
-def test_whole_sentences_around_the_match_are_kept_while_they_fit():
+def test_whole_sentences_around_the_match_are_shown_while_they_fit():
     text = "One is here. Two is here. The kettle is red. Four is here. Five is here."
     assert snippet(text, "kettle", within(40)) == "… The kettle is red. Four is here. …"
     assert snippet(text, "kettle", within(30)) == "… The kettle is red. …"
@@ -83,7 +83,7 @@ def test_a_place_that_has_nothing_new_gives_way_to_what_stands_around_the_best()
     assert snippet(text, "kettle", within(42)) == "The kettle hums. It is red. It is old. …"
 
 
-def test_chinese_sentences_are_kept_whole_and_without_blanks_between_them():
+def test_chinese_sentences_are_shown_whole_without_blanks_between_them():
     text = "今天天气很好。" * 9 + "我们喝咖啡！很好喝。" + "然后回家了。" * 9
     assert snippet(text, "咖啡", within(16)) == "… 我们喝咖啡！很好喝。 …"
 

@@ -1,4 +1,4 @@
-"""What is found where a question's words don't tell: other words, names, times, copies."""
+"""Rankings of questions in other words, of names, times and copies."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
