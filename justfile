@@ -21,7 +21,7 @@ test *args:
 slow *args:
     pytest -m slow {{ args }}
 
-# Write the JSON Schemas anew, after a change to a tool
+# Write schemas/, docs/settings.md and the tables of the README, after a change to a tool or setting
 schemas:
     mcp-memory schemas
 
