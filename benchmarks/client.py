@@ -218,7 +218,7 @@ class Clients:
     """Clients that all end with the block, or when its time is over.
 
     Args:
-        limit_seconds: After it every server is ended, so that nobody waits for one for ever.
+        limit_seconds: All servers are ended then, so that no call waits forever.
     """
 
     def __init__(self, limit_seconds: float) -> None:

@@ -3,7 +3,7 @@
 Two interpreters have a version each: the one that runs this, and `--other`. Inserts,
 appends, searches and a trivial call alternate between them in short blocks, with the same
 texts; then the memory of owner and shim is read. In pairs of new processes the trivial call
-is timed beside a bare stdio server of the SDK that gives the very same reply.
+is timed beside a bare stdio server of the SDK that gives the same reply.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def measure(
     Raises:
         BenchmarkFault: A server fails.
     """
-    held: dict[str, Memory] = {}
+    memory: dict[str, Memory] = {}
     with (
         harness.progress() as bar,
         harness.temporary() as folder,
@@ -132,8 +132,8 @@ def measure(
             owner = usage(pid) if pid is not None else None
             shim = usage(opened[one.name].pid)
             if owner is not None and shim is not None:
-                held[one.name] = Memory(owner, shim)
-    return seconds, held
+                memory[one.name] = Memory(owner, shim)
+    return seconds, memory
 
 
 def _timed(act: Callable[[], object]) -> list[float]:
@@ -194,7 +194,7 @@ def by_round(taken: Sequence[float], reference: Sequence[float]) -> list[float]:
 
 
 def verdicts(
-    seconds: Seconds, held: dict[str, Memory], ratios: Sequence[dict[str, float]]
+    seconds: Seconds, memory: dict[str, Memory], ratios: Sequence[dict[str, float]]
 ) -> list[str]:
     """Return a line for each goal."""
     this, other = NAMES
@@ -208,9 +208,9 @@ def verdicts(
                     f"{kind}, p50 by the other's", f"{ratio:.2f}", f"{GOAL_P50}", met=met
                 )
             )
-    if held.keys() >= set(NAMES):
+    if memory.keys() >= set(NAMES):
         for part in ("owner", "shim"):
-            mine, its = (getattr(held[name], part).rss_kb for name in NAMES)
+            mine, its = (getattr(memory[name], part).rss_kb for name in NAMES)
             lines.append(
                 harness.verdict(
                     f"{part}, resident, by the other's",
@@ -234,7 +234,7 @@ def verdicts(
     return lines
 
 
-def show(seconds: Seconds, held: dict[str, Memory], ratios: Sequence[dict[str, float]]) -> None:
+def show(seconds: Seconds, memory: dict[str, Memory], ratios: Sequence[dict[str, float]]) -> None:
     """Print the tables."""
     this, other = NAMES
     rows = []
@@ -260,11 +260,11 @@ def show(seconds: Seconds, held: dict[str, Memory], ratios: Sequence[dict[str, f
         [
             (
                 part,
-                *(_mb(getattr(held[name], part)) for name in NAMES),
-                f"{getattr(held[this], part).rss_kb / getattr(held[other], part).rss_kb:.3f}",
+                *(_mb(getattr(memory[name], part)) for name in NAMES),
+                f"{getattr(memory[this], part).rss_kb / getattr(memory[other], part).rss_kb:.3f}",
             )
             for part in ("owner", "shim")
-            if held.keys() >= set(NAMES)
+            if memory.keys() >= set(NAMES)
         ],
     )
     harness.table(
@@ -274,8 +274,8 @@ def show(seconds: Seconds, held: dict[str, Memory], ratios: Sequence[dict[str, f
     )
 
 
-def _mb(held: Usage) -> str:
-    return f"{held.rss_kb / 1_024:.1f} / {held.pss_kb / 1_024:.1f}"
+def _mb(memory: Usage) -> str:
+    return f"{memory.rss_kb / 1_024:.1f} / {memory.pss_kb / 1_024:.1f}"
 
 
 def _label(python: str) -> str:
@@ -302,9 +302,9 @@ def _label(python: str) -> str:
 def _benchmark(options: argparse.Namespace) -> None:
     pythons = dict(zip(NAMES, (sys.executable, options.other), strict=True))
     versions = [Version(name, python, _label(python)) for name, python in pythons.items()]
-    seconds, held = measure(versions, options.memories, options.rounds)
+    seconds, memory = measure(versions, options.memories, options.rounds)
     ratios = trivial_pairs(versions, options.pairs)
-    show(seconds, held, ratios)
+    show(seconds, memory, ratios)
     report: dict[str, Any] = {
         "compared": {one.name: one.label for one in versions},
         "memories": options.memories,
@@ -313,10 +313,10 @@ def _benchmark(options: argparse.Namespace) -> None:
             | {"ratio": ratio_of_medians(*(taken[name] for name in NAMES))}
             for kind, taken in seconds.items()
         },
-        "memory": held,
+        "memory": memory,
         "trivial_by_bare": ratios,
     }
-    harness.finish("compare", options, report, verdicts(seconds, held, ratios))
+    harness.finish("compare", options, report, verdicts(seconds, memory, ratios))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -227,7 +227,7 @@ def finish(
 
 
 def machine() -> dict[str, Any]:
-    """Return what stands beside every figure: when, on what, with what."""
+    """Return what belongs to every figure: when, on which machine, with which versions."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(),

@@ -32,7 +32,7 @@ LIMIT_SECONDS: Final = 2 * 3_600.0
 GOAL_SIZE: Final = 10_000
 GOAL_SEARCH_MS: Final = 5.0
 GOAL_STORE_MS: Final = 6.0
-"""Both set by judgement: what nobody notices beside the embedding."""
+"""Both by judgement: little beside what the embedding costs."""
 
 # No tool has this name: the call is refused before any memory is asked.
 REFUSED_TOOL: Final = "no_such_tool"
@@ -81,7 +81,7 @@ class Row:
         return of[call].p50_ms - of["floor"].p50_ms - of[embedding].p50_ms
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row as it stands in the JSON."""
+        """Return the row for the JSON."""
         return {
             "size": self.size,
             **self.latencies,

@@ -1,7 +1,7 @@
 """Conversations with questions about them, read in the form in which each data set is published.
 
 A question's gold is at two levels: the turns that answer it, and the sessions
-in which they stand. Reads only; the data is never part of this repository.
+that contain them. Reads only; the data is never part of this repository.
 
 Sources: LoCoMo, arXiv:2402.17753; LongMemEval, arXiv:2410.10813, and "Dataset Format" in
 the README of xiaowu0162/LongMemEval at 01055c0; BEAM, arXiv:2510.27246, and
@@ -341,7 +341,7 @@ def _beam_messages(chat: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _beam_ids(found: Any) -> Iterator[str]:
-    """Yield the ids in a list of them, or in lists by what they stand for."""
+    """Yield the ids in a list of them, or in lists by their meaning."""
     if isinstance(found, dict):
         found = list(found.values())
     if isinstance(found, list):

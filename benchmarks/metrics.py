@@ -58,7 +58,7 @@ class Quality:
     mrr: float
 
     def percent(self) -> list[str]:
-        """Return the shares as they stand in a table: R@5, R@10, R@20, MRR."""
+        """Return the shares for a table: R@5, R@10, R@20, MRR."""
         shares = (self.recall_at_5, self.recall_at_10, self.recall_at_20, self.mrr)
         return [f"{100 * share:.1f}" for share in shares]
 
@@ -119,7 +119,7 @@ class Latency:
     p99_ms: float
 
     def __str__(self) -> str:
-        """Return it as it stands in a table: p50 / p95."""
+        """Return p50 / p95 for a table."""
         return f"{milliseconds(self.p50_ms)} / {milliseconds(self.p95_ms)}"
 
     @classmethod

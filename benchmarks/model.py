@@ -1,7 +1,7 @@
 """The embedding model that the server uses, in this process.
 
-No client can tell what the model takes of a call, so that its own time is
-measured here: the only place where a benchmark reaches below the facade.
+A client can't see how much of a call is the model's time, so the model is timed
+by itself: the only place where a benchmark reaches below the facade.
 """
 
 from __future__ import annotations

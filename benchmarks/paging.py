@@ -103,14 +103,14 @@ class Said:
     gold: bool = False
 
     def argument(self) -> dict[str, str]:
-        """Return it as `conversation_append` takes it."""
+        """Return the argument for `conversation_append`."""
         given = {"role": self.role, "content": self.content}
         if self.name is not None:
             given["name"] = self.name
         return given | {"created_at": self.created_at.isoformat()}
 
     def rendered(self) -> str:
-        """Return it as it stands in the window."""
+        """Return it as the window shows it."""
         who = f"{self.role} ({self.name})" if self.name else self.role
         return f"{who}: {self.content}\n"
 
@@ -185,7 +185,7 @@ class Arithmetic:
         return Range(first, cut - 1) if cut > first else None
 
     def _cut(self, beside_tokens: int) -> int:
-        """Return the first message that stays, with so many tokens in use beside the queue."""
+        """Return the first message that stays, with `beside_tokens` in use beside the queue."""
         end = len(self._roles)
 
         def used(cut: int) -> int:
@@ -287,7 +287,7 @@ def content_words(text: str) -> frozenset[str]:
 
 
 def survival(evidence_texts: Sequence[str], summary: str) -> float:
-    """Return which share of the texts' content words, 0 to 1, stands in the summary.
+    """Return the share, 0 to 1, of the texts' content words that the summary contains.
 
     A word counts once in each text that has it.
     """
@@ -344,7 +344,7 @@ def _stem(word: str) -> str:
 
 @dataclass
 class Replay:
-    """What a conversation at one window has shown, or several taken together."""
+    """What was seen of a conversation at one window, or of several together."""
 
     name: str
     window_tokens: int
@@ -360,7 +360,7 @@ class Replay:
     """Of the first appends to another, empty server, each made after one of the last here."""
 
     cpu_seconds: list[float] = field(default_factory=list)
-    """What the server had taken of the processor before, and after, each append."""
+    """The server's processor time before, and after, each append."""
 
     survivals: list[Survival] = field(default_factory=list)
 
@@ -400,7 +400,7 @@ class Replay:
         self.survivals += other.survivals
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures by name, as they stand in the JSON."""
+        """Return the figures for the JSON, by name."""
         left = self.survival
         return {
             "replay": self.name,
@@ -425,7 +425,7 @@ class Counter:
     """Counts as tiktoken does, with the ranks that a server has unpacked for itself."""
 
     def __init__(self, cache_dir: Path) -> None:
-        # tiktoken takes the folder from nowhere else; elsewhere it would fetch the ranks.
+        # tiktoken reads the folder only from there; otherwise it would fetch the ranks.
         os.environ["TIKTOKEN_CACHE_DIR"] = str(cache_dir / "tiktoken")
         self._encoding = tiktoken.get_encoding(ENCODING)
 
@@ -453,7 +453,7 @@ class Server:
         return blocks_of(shown["content"][0]["text"])
 
     def summary(self, conversation: str) -> str:
-        """Return the summary as it stands in the window."""
+        """Return the summary as the window shows it."""
         shown = self.client.read(f"memory://conversations/{conversation}/summary")
         return shown.partition("\n")[2]  # The first line says which summary it is.
 
@@ -473,7 +473,7 @@ def started(window_tokens: int, python: str) -> Iterator[Server]:
             offline=1,
         )
         client = clients.start(command)
-        # Core memory, which stands in the instructions, is a part of its own.
+        # The instructions contain core memory, which is counted as a part of its own.
         habit = _CORE.sub("", client.initialize()["instructions"])
         tools = client.ask("tools/list", {})["tools"]
         for label, content in CORE.items():

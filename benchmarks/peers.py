@@ -99,14 +99,14 @@ Timed = dict[str, list[float]]
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Of `sent` stores so many were acknowledged, and so many of those found again."""
+    """How many of `sent` stores were acknowledged, and how many of those found again."""
 
     sent: int
     acknowledged: int
     kept: int
 
     def __str__(self) -> str:
-        """Return it as it stands in the table."""
+        """Return it for the table."""
         return f"{self.sent} / {self.acknowledged} / {self.kept}"
 
 
@@ -174,8 +174,8 @@ def connect(clients: Clients, peer: Peer, folder: Path) -> RawClient:
     """
     client = clients.start(peer.command(folder))
     client.initialize()
-    tell(client, peer.store("The first thing that was ever told.", -1))
-    tell(client, peer.search("What was told first?"))
+    tell(client, peer.store("The first thing to remember.", -1))
+    tell(client, peer.search("What came first?"))
     return client
 
 

@@ -1,6 +1,6 @@
 """What a process uses, and how it is ended.
 
-The figures are those of `/proc`; where there is none, they are None.
+The figures come from `/proc`; without one they are None.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def usage(pid: int, proc: Path = _PROC) -> Usage | None:
 
 
 def cpu_seconds(pid: int, proc: Path = _PROC) -> list[float]:
-    """Return what a process has taken of the processor so far, or nothing where none can tell."""
+    """Return the processor time of a process so far; an empty list without `/proc`."""
     try:
         stat = (proc / str(pid) / "stat").read_text(encoding="ascii", errors="replace")
     except OSError:

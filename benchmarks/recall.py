@@ -56,7 +56,7 @@ class Measured:
     model: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as they stand in the JSON."""
+        """Return the figures for the JSON."""
         return {
             "model": self.model,
             "turns": len(self.appends),

@@ -283,7 +283,7 @@ def inserts(db: Path, sample: Sample, size: int, agents: Sequence[str]) -> dict[
     memories = open_memories(db, sample)
     try:
         archive = memories.open(agents[0]).archive
-        archive.search(sample.questions[0])  # From here on there is an index to be kept up.
+        archive.search(sample.questions[0])  # From here on there is an index to update.
         tenths: list[Latency] = []
         for tenth in range(DECILES):
             seconds = []

@@ -71,7 +71,7 @@ class Peer:
         command: Gives how it is started on a folder of its own.
         store: Gives the call that keeps a text; the number is different for each text.
         search: Gives the call that looks for something, by default settings.
-        everything: The call that gives most of what is kept, if there is one.
+        everything: The call that returns most of what is stored, if there is one.
     """
 
     name: str

@@ -279,7 +279,7 @@ def verdicts(done: Soak) -> list[str]:
         )
     if done.samples:
         zombies = done.samples[-1].zombies
-        lines.append(_line(f"dead owners that nobody has reaped: {zombies}", met=not zombies))
+        lines.append(_line(f"dead owners that were not reaped: {zombies}", met=not zombies))
     return lines
 
 
@@ -338,7 +338,7 @@ def show(done: Soak) -> None:
 
 
 def report(done: Soak, minutes: float) -> dict[str, Any]:
-    """Return the whole run as it stands in the JSON."""
+    """Return the whole run for the JSON."""
     return {
         "minutes": minutes,
         "kills": done.kills,

@@ -64,7 +64,7 @@ WATCHED: Final = ("memory://core", "memory://events", "memory://context-budget")
 PROMPTS: Final = ("memory_guide", "resume", "reflect")
 
 Connect = Callable[[MessageHandlerFnT], AbstractAsyncContextManager[Client]]
-"""Gives a connected client; takes what is called with each message that was not asked for."""
+"""Yields a connected client; its argument is called with each unsolicited message."""
 
 
 class Refused(Exception):
@@ -376,7 +376,7 @@ class Ledger:
         return problems
 
     def doubled_memories(self, found: Mapping[str, str]) -> list[str]:
-        """Return the memories that nobody was told of, or that are there twice."""
+        """Return the memories that were never acknowledged, or that are there twice."""
         strange = {
             memory: text
             for memory, text in found.items()
@@ -400,7 +400,7 @@ class Ledger:
 
 
 def foreign_marks(text: str, own: str, marks: Iterable[str]) -> list[str]:
-    """Return the marks of others that stand in a text, in whatever case."""
+    """Return the marks of others in a text, in upper or lower case."""
     lowered = text.lower()
     return [mark for mark in marks if mark != own and mark.lower() in lowered]
 
@@ -418,7 +418,7 @@ _LOG_TAIL_CHARS: Final = 2_000
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on."""
+    """Return a free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -79,7 +79,7 @@ class Row:
     worse: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the row as it stands in the JSON."""
+        """Return the row for the JSON."""
         return {"variant": self.name, **plain(self.quality), "worse": self.worse}
 
 
@@ -93,7 +93,7 @@ class Report:
     crowded: list[Crowded] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as it stands in the JSON."""
+        """Return it for the JSON."""
         return {
             "variants": [row.as_dict() for row in self.rows],
             "recall_at_10_by_factor": {

@@ -145,7 +145,7 @@ class Halves:
     least: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as they stand in the JSON."""
+        """Return the figures for the JSON."""
         rows = {"as_set": self.as_set, "chosen": self.chosen, "best": self.best}
         named = {
             name: {metric: round(value, 4) for metric, value in zip(METRICS, row, strict=True)}

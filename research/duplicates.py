@@ -1,6 +1,6 @@
 """What the near-duplicate distance of each kind names.
 
-Every pair is a text that is kept and one that comes later: the same said in other
+Every pair is a stored text and a later one: the same said in other
 words, the same with one value changed, or something else of the same sort. The
 table shows which of them are named at the model's own distance and at that of the
 kind (docs/kinds.md).
@@ -32,7 +32,7 @@ RELATIONS: Final[tuple[Relation, ...]] = ("same", "changed", "other")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A text that is kept, and texts that come later, by what they are to it."""
+    """A stored text, and later texts by their relation to it."""
 
     kept: str
     same: tuple[str, ...]
@@ -42,7 +42,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two texts of a kind, and what the later one is to the one that is kept."""
+    """Two texts of a kind, and the relation of the later to the stored one."""
 
     kind: Kind
     relation: Relation

@@ -30,7 +30,7 @@ class Crowded:
 
     Args:
         name: What was put among it.
-        quality: Of the questions, as ever.
+        quality: Of the questions.
         added_frac: The part of all turns that was added.
         hits_frac: The part of the first ten hits that it has.
     """

@@ -47,7 +47,7 @@ def pieces(turns: Sequence[Turn], embedder: Embedder, *, prefixed: bool = True) 
     Args:
         turns: Oldest first.
         embedder: Cuts them into chunks.
-        prefixed: Whether day and name stand in front of each.
+        prefixed: Whether each begins with day and name.
     """
     sitting: list[Message] = []
     for number, turn in enumerate(turns):

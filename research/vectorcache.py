@@ -1,4 +1,4 @@
-"""Vectors of texts, computed once and kept in a file between runs.
+"""Vectors of texts, computed once and cached in a file between runs.
 
 The file belongs to one model; texts are known by their sha256.
 """
@@ -29,24 +29,24 @@ class VectorCache:
 
     Args:
         embedder: Computes what is missing.
-        path: Where they are kept; None to forget them with this object.
+        path: The file; None to cache them in memory only.
     """
 
     def __init__(self, embedder: Embedder, path: Path | None) -> None:
         self.embedder = embedder
         self._path = path
-        self._held: dict[str, Vectors] = {}
+        self._vectors: dict[str, Vectors] = {}
         self._unsaved = 0
         if path is not None and path.exists():
             with np.load(path) as held:
                 # Vectors of another model can't be compared with these.
                 if str(held["fingerprint"]) == embedder.fingerprint:
                     vectors = held["vectors"]
-                    self._held = dict(zip(held["keys"].tolist(), vectors, strict=True))
+                    self._vectors = dict(zip(held["keys"].tolist(), vectors, strict=True))
 
     def __len__(self) -> int:
         """Return how many vectors are held."""
-        return len(self._held)
+        return len(self._vectors)
 
     def fill(self, passages: Iterable[str], on_done: Callable[[int], None] | None = None) -> None:
         """Compute the vectors that are missing.
@@ -55,7 +55,7 @@ class VectorCache:
             passages: Texts to be found, as they are embedded.
             on_done: Called with how many were computed since the last call.
         """
-        missing = [text for text in dict.fromkeys(passages) if _key(text) not in self._held]
+        missing = [text for text in dict.fromkeys(passages) if _key(text) not in self._vectors]
         # Texts of like length are embedded together.
         missing.sort(key=len)
         for start in range(0, len(missing), _AT_ONCE):
@@ -68,7 +68,7 @@ class VectorCache:
     def passages(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of texts (n, dim)."""
         self.fill(texts)
-        return np.stack([self._held[_key(text)] for text in texts])
+        return np.stack([self._vectors[_key(text)] for text in texts])
 
     @cached_property
     def _way(self) -> str:
@@ -79,9 +79,9 @@ class VectorCache:
     def query(self, text: str) -> Vectors:
         """Return the vector of a question (dim,)."""
         key = _key(f"{_QUERY}{self._way} {text}")
-        if key not in self._held:
+        if key not in self._vectors:
             self._keep(key, self.embedder.embed_query(text))
-        return self._held[key]
+        return self._vectors[key]
 
     def save(self) -> None:
         """Write what is new to the file, if there is one."""
@@ -92,14 +92,14 @@ class VectorCache:
         np.savez(
             new,
             fingerprint=self.embedder.fingerprint,
-            keys=list(self._held),
-            vectors=np.stack(list(self._held.values())),
+            keys=list(self._vectors),
+            vectors=np.stack(list(self._vectors.values())),
         )
         os.replace(new, self._path)
         self._unsaved = 0
 
     def _keep(self, key: str, vector: Vectors) -> None:
-        self._held[key] = vector
+        self._vectors[key] = vector
         self._unsaved += 1
         if self._unsaved >= _SAVE_EVERY:
             self.save()

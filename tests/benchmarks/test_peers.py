@@ -1,4 +1,4 @@
-"""What `peers.py` counts and says, with a small server that can be told to lose what it keeps."""
+"""What `peers` counts and says, with a small server that can lose what it stores."""
 
 from __future__ import annotations
 

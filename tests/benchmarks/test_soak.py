@@ -176,7 +176,7 @@ def test_each_thing_that_goes_wrong_misses_a_verdict():
     memory, descriptors, dead = missed(growing)
     assert memory.startswith("owner, resident")
     assert descriptors.startswith("owner, descriptors")
-    assert dead == "dead owners that nobody has reaped: 1: MISSED"
+    assert dead == "dead owners that were not reaped: 1: MISSED"
 
 
 def test_only_owners_that_listen_and_have_their_model_are_compared():
