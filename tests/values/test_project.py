@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_memory.settings import Settings
 from mcp_memory.values.project import DISTRIBUTION, GIT_URL, install_hint
 
 ROOT = Path(__file__).parents[2]
@@ -75,3 +76,11 @@ def test_the_git_url_stands_in_one_place():
         if path.suffix not in {".pyc", ".duckdb"} and GIT_URL.encode() in path.read_bytes()
     ]
     assert holders == [str(Path("mcp_memory", "values", "project.py"))]
+
+
+def test_smithery_starts_a_command_of_ours_with_settings_that_exist():
+    text = (ROOT / "smithery.yaml").read_text("utf-8")
+    assert re.findall(r"command: '(\S+)'", text) == [DISTRIBUTION]
+    named = re.findall(r"\bMCP_MEMORY_(\w+)", text)
+    assert named
+    assert {name.lower() for name in named} <= Settings.model_fields.keys()
