@@ -6,16 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from mcp_memory.server.cursors import Position
-from mcp_memory.server.replies import Fitter, Payload, Reply, compact
+from mcp_memory.server.replies import PAGE_TOKENS, Fitter, Payload, Reply, compact
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import Page, Passage
 from mcp_memory.values.text import sentence_ranges, shorten
 
 _BEFORE_CHARS: Final = 600
 """How far before the requested character the shown text may begin; by judgement."""
-
-_CURSOR_TOKENS: Final = 130
-"""Reserved for `next_cursor` and `tokens` (see replies.py), with room to spare."""
 
 _TOKEN_CHARS: Final = 32
 """Few tokens are longer, so only this many characters a token are counted; by judgement."""
@@ -84,10 +81,10 @@ def text_reply(
         passage = Passage(text[start:end], start, end, len(text))
         return {"total": 1, "search": "listing", **extra, "results": [show(passage)]}
 
-    room = fitter.max_tokens - _CURSOR_TOKENS
+    room = fitter.max_tokens - PAGE_TOKENS
     end = start + len(_clipped(fitter, text[start : start + room * _TOKEN_CHARS], room))
     # A text has more tokens as JSON: a new line becomes two characters.
-    while not fitter.fits(compact(reply(end)), _CURSOR_TOKENS) and room > 1:
+    while not fitter.fits(compact(reply(end)), PAGE_TOKENS) and room > 1:
         room = room * 4 // 5
         end = start + len(_clipped(fitter, text[start:end], room))
     # However small the limit is, every part moves on by a character.

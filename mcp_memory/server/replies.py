@@ -47,6 +47,12 @@ _TRIES: Final = 4
 _MAX_STORED: Final = 20
 """This many stored ranges are described one by one; by judgement."""
 
+PAGE_TOKENS: Final = 130
+"""Reserved in a part of a long text or block: a cursor, and the fields around the text."""
+
+ALERT_FRAC: Final = 0.5
+"""The part of a reply that an alert may take; by judgement."""
+
 VALUE_FRAC: Final = 0.7
 """The part of a reply that the value of a block or a summary may take; by judgement."""
 
@@ -166,6 +172,7 @@ def failure(fault: MemoryFault, fitter: Fitter) -> CallToolResult:
         payload["hint"] = fault.hint
     if isinstance(fault, InvalidInput) and fault.field:
         payload["field"] = fault.field
+    # Message and hint may name what the caller sent, which has any length.
     text = fitter.clip(str(fault), fitter.max_tokens // 2)
     payload["message"] = fitter.clip(fault.message, fitter.max_tokens // 3)
     if isinstance(fault, Conflict):

@@ -26,6 +26,8 @@ from mcp_memory.server.arguments import (
 from mcp_memory.server.cursors import Position, read_cursor, write_cursor
 from mcp_memory.server.hits import page_reply, parse_around, refuse_filters, text_reply
 from mcp_memory.server.replies import (
+    ALERT_FRAC,
+    PAGE_TOKENS,
     VALUE_FRAC,
     Fitter,
     Payload,
@@ -134,9 +136,8 @@ def core_memory_view(memory: AgentMemory, fitter: Fitter, given: CoreView) -> Re
         item = block_payload(block) | {"value": block.value[start:]}
         piece = compile_block(block) if not start else block.value[start:]
         # With this block both forms of the reply must still fit, and leave room for a cursor.
-        if fitter.fits(compact([*items, item]) + " " * 400) and fitter.fits(
-            "\n".join([*text, piece]) + " " * 400
-        ):
+        shown = (compact([*items, item]), "\n".join([*text, piece]))
+        if all(fitter.fits(form, PAGE_TOKENS) for form in shown):
             items.append(item)
             text.append(piece)
             memory.core.saw(block, conversation, start=start)
@@ -246,7 +247,8 @@ def finish_rethinking_memory(memory: AgentMemory, fitter: Fitter, given: FinishR
     """End a consolidation. Returns the blocks changed since it began, clears the reminder."""
     done = memory.core.finish_rethinking(given.reason)
     unit, zone = done.consolidation, memory.settings.zone
-    share = (fitter.max_tokens - 100) // (3 * max(len(done.changes), 1))
+    # Two values a block, and half as much again for the rest of its JSON.
+    share = (fitter.max_tokens - PAGE_TOKENS) // (3 * max(len(done.changes), 1))
     changed = [
         {
             "label": change.label,
@@ -312,7 +314,7 @@ def conversation_append(memory: AgentMemory, fitter: Fitter, given: Conversation
         "window_tokens": done.budget.window_tokens,
     }
     if done.alert:
-        payload["alert"] = fitter.clip(done.alert, fitter.max_tokens // 2)
+        payload["alert"] = fitter.clip(done.alert, int(fitter.max_tokens * ALERT_FRAC))
     if done.flush is not None and done.flush.summary is not None:
         payload["flushed"] = {
             "evicted": done.flush.evicted,
@@ -473,7 +475,7 @@ def context_budget(memory: AgentMemory, fitter: Fitter, given: ContextBudget) ->
 def _alert(memory: AgentMemory, fitter: Fitter, conversation: str | None) -> Payload:
     """Return an alert that this client has not had yet, as a field of a reply."""
     alert = memory.conversations.alert(conversation or DEFAULT_CONVERSATION)
-    return {"alert": fitter.clip(alert, fitter.max_tokens // 2)} if alert else {}
+    return {"alert": fitter.clip(alert, int(fitter.max_tokens * ALERT_FRAC))} if alert else {}
 
 
 class ArchivalInsert(Arguments):
