@@ -1,4 +1,4 @@
-"""Lines for a person: a table on a terminal, plain lines elsewhere."""
+"""Output for a person: a table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def show(rows: Sequence[tuple[str, str]], styles: Sequence[str] | None = None) -
     """Print a subject and a text on each line; the subject is empty where the text goes on.
 
     Args:
-        styles: How rich shows each subject; bold without.
+        rows: The subject and the text of each line.
+        styles: The rich style of each subject; default: bold.
     """
     lenient()
     from rich.console import Console
@@ -30,17 +31,17 @@ def show(rows: Sequence[tuple[str, str]], styles: Sequence[str] | None = None) -
 
     table = Table.grid(padding=(0, 2))
     for (subject, text), style in zip(rows, styles or ["bold"] * len(rows), strict=True):
-        # As text: what rich reads as markup may stand in a path.
+        # As text: a path may have what rich reads as markup.
         table.add_row(Text(subject, style=style), Text(printable(text)))
     console.print(table)
 
 
 def lenient() -> None:
-    """Let what this console has no letter for be replaced: a path or a text may hold it."""
+    """Replace characters that the console can't print; a path or a text may have some."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
 
 def printable(text: str) -> str:
-    """Return a text without what would move the cursor or change the terminal."""
+    """Return a text without characters that move the cursor or change the terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)

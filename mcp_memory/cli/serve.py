@@ -32,28 +32,31 @@ _HTTP_SETTINGS: Final = {
     type=click.Choice(["stdio", "http", "sse"]),
     default="stdio",
     show_default=True,
-    help="http is streamable HTTP at /mcp, sse the older transport at /sse.",
+    help="http: streamable HTTP at /mcp; sse: the older transport at /sse.",
 )
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Others than loopback need a token."
+    "--host", default="127.0.0.1", show_default=True, help="Other than loopback needs a token."
 )
 @click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--public-url", help="Where clients find the server, behind a proxy.")
-@click.option("--allowed-host", multiple=True, help="A name that clients come by; again for more.")
-@click.option("--allowed-origin", multiple=True, help="A web page that may call; again for more.")
-@click.option("--issuer", help="OAuth: take the JWTs of this issuer.")
-@click.option("--audience", help="What their `aud` must be.")
-@click.option("--jwks-url", help="Where the issuer's keys are.")
+@click.option("--public-url", help="The URL that clients use, if behind a proxy.")
+@click.option("--allowed-host", multiple=True, help="Another name of this host; repeatable.")
+@click.option("--allowed-origin", multiple=True, help="A web origin that may call; repeatable.")
+@click.option("--issuer", help="OAuth: accept JWTs of this issuer.")
+@click.option("--audience", help="The `aud` that JWTs must have.")
+@click.option("--jwks-url", help="The URL of the issuer's keys.")
 def serve(
     transport: Literal["stdio", "http", "sse"] = "stdio",
     host: str = "127.0.0.1",
     port: int = 8765,
     **http: Any,
 ) -> None:
-    """Serve memory to MCP clients: of one agent over stdio, of each token's agent over HTTP."""
+    """Serve memory to MCP clients.
+
+    Over stdio it is the memory of one agent; over HTTP each token has its agent.
+    """
     given = {_HTTP_SETTINGS[name]: value for name, value in http.items() if value}
     settings = load_settings(**given)
-    # Whatever this process makes, the write-ahead log too, is for this user alone.
+    # Files of this process, such as the write-ahead log, are private to this user.
     os.umask(0o077)
     if transport != "stdio":
         _serve_http(settings, transport=transport, host=host, port=port)
@@ -67,7 +70,7 @@ def serve(
 def _serve_http(
     settings: Settings, *, transport: Literal["http", "sse"], host: str, port: int
 ) -> NoReturn:
-    """Own the database and serve over HTTP too, until SIGTERM or SIGINT; leaves with status 0.
+    """Be the owner of the database and serve over HTTP too, until SIGTERM or SIGINT.
 
     Raises:
         OwnerFault: Another server has the database.
@@ -96,8 +99,8 @@ def _serve_alone(settings: Settings) -> NoReturn:
     servers = Servers(settings)
     if sys.stdin.isatty():
         click.echo(
-            "mcp-memory waits for an MCP client on stdin; clients start it by themselves."
-            " `mcp-memory --help` shows what else it does, Ctrl-C ends it.",
+            "mcp-memory waits for an MCP client on stdin; MCP clients start it themselves."
+            " `mcp-memory --help` lists other commands. Press Ctrl-C to end.",
             err=True,
         )
     status = 1
@@ -110,5 +113,5 @@ def _serve_alone(settings: Settings) -> NoReturn:
         logging.getLogger(__name__).exception("the server has failed")
     servers.close()
     sys.stderr.flush()
-    # A thread that still waits for a line of stdin would hold the process up.
+    # A thread that still reads stdin would keep the process alive.
     os._exit(status)

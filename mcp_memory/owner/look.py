@@ -1,6 +1,6 @@
-"""Looking at the owner of a database from outside: it is neither started nor ended nor waited for.
+"""The state of a database's owner, seen from outside; an owner is never started or ended here.
 
-A hanging owner is reported and left alone, which is why this is not `reach`.
+A hanging owner is only reported, which is why this is not `reach`.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from mcp_memory.values.errors import StorageFault
 
 
 class State(StrEnum):
-    """What there is in the owner's place."""
+    """What there is of an owner."""
 
     NONE = "none"
     STALE = "stale"
-    """An owner that has died has left its address; the next one clears it away."""
+    """A dead owner's address is still there; the next owner removes it."""
     BUSY = "busy"
-    """It is starting, leaving, or another command has the place."""
+    """An owner is starting or leaving, or a command keeps owners away."""
     SILENT = "silent"
     RUNNING = "running"
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen.
+    """The state of an owner, and its answer.
 
     Attributes:
-        address: What the owner wrote of itself, without its secret; None if there is no address.
-        result: What it answered, if it did.
-        refusal: Why it refused what was asked, if it did.
-        holder: Who has the place, as it says itself; empty if nobody has.
+        address: The owner's published address without the secret; None if there is none.
+        result: Its answer; empty if there is none.
+        refusal: Why it refused the operation; empty if it did not.
+        holder: The process that has the owner's lock, as it names itself; empty if none has.
     """
 
     state: State
@@ -50,12 +50,14 @@ class Look:
 
 
 _POLL_SECONDS: Final = 0.01
+"""By judgement: a lock is free within milliseconds."""
 
 
 def look(places: Places, op: str = "ping", *, seconds: float) -> Look:
-    """Ask the owner something, if there is one.
+    """Ask the owner for an operation, if there is an owner.
 
     Args:
+        places: The files of the database's owner.
         op: An operation without parameters.
         seconds: How long each step may take: to connect, and to answer.
     """
@@ -74,18 +76,18 @@ def look(places: Places, op: str = "ping", *, seconds: float) -> Look:
         return Look(State.SILENT, shown, holder=read_note(places.lock))
     error = answer.get("error")
     if error is not None:
-        said = error if isinstance(error, dict) else {"message": error}
-        refusal = ". ".join(str(said[name]) for name in ("message", "hint") if said.get(name))
+        fault = error if isinstance(error, dict) else {"message": error}
+        refusal = ". ".join(str(fault[name]) for name in ("message", "hint") if fault.get(name))
         return Look(State.RUNNING, shown, refusal=refusal or "it refused")
     result = answer.get("result")
     return Look(State.RUNNING, shown, result if isinstance(result, dict) else {})
 
 
 def holder_of(places: Places) -> str:
-    """Return who holds the owner's lock, empty if nobody does."""
+    """Return the process that has the owner's lock, as it names itself; empty if none has."""
     lock = ProcessLock(places.lock)
     try:
-        # Trying makes the file, and what only looks makes none.
+        # Trying to lock would create the file.
         if not os.path.exists(places.lock) or lock.acquire():
             return ""
     except StorageFault:
@@ -97,9 +99,13 @@ def holder_of(places: Places) -> str:
 
 @contextmanager
 def alone(places: Places, *, seconds: float) -> Iterator[bool]:
-    """Keep the owner's place empty for a moment; give whether that was possible.
+    """Keep owners away while the body runs; yields whether that was possible.
 
     Clients that come meanwhile wait.
+
+    Args:
+        places: The files of the database's owner.
+        seconds: How long to wait for an owner that is starting or leaving.
 
     Raises:
         StorageFault: The owner's files can't be written.

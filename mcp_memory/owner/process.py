@@ -1,4 +1,4 @@
-"""The owner: the one process that holds a database and serves all its clients."""
+"""The owner: the one process that has a database open and serves all its clients."""
 
 from __future__ import annotations
 
@@ -32,23 +32,34 @@ from mcp_memory.values.kinds import DEFAULTS
 logger = logging.getLogger(__name__)
 
 Listen = Callable[..., Coroutine[Any, Any, None]]
-"""Takes the servers, `stop` and a task status: serves clients in another way as well, until the
-event is set."""
+"""Serves clients in another way as well, such as HTTP: takes the servers, the event `stop` that
+ends it, and a task status."""
 
 REPEATABLE: Final = sorted(
     name
     for name, spec in TOOLS.items()
     if spec.annotations.read_only_hint or spec.annotations.idempotent_hint
 )
+"""The tools that a shim may call again if an owner ends before it answers."""
+
 _SAME_FOR_ALL: Final = ("embedding_model", "tokenizer")
+
+# All by judgement: each is many times what the step takes, and short for a person who waits.
 _HELLO_SECONDS: Final = 10.0
+"""How long a client may take for its hand-shake."""
+
 _FIRST_CLIENT_SECONDS: Final = 10.0
+"""How long a new owner waits for the client that has started it, at least."""
+
 _SETTLE_SECONDS: Final = 5.0
+"""How long open requests may take once the owner ends."""
+
 _CLOSE_SECONDS: Final = 20.0
+"""How long the whole end may take, with a call that can't be cancelled."""
 
 
 def own_detached(seat: Seat) -> NoReturn:
-    """Serve the clients of the database that the environment names, and leave the process."""
+    """Serve the clients of the environment's database, and end the process."""
     try:
         settings = load_settings()
     except SettingsFault as fault:
@@ -60,12 +71,12 @@ def own_detached(seat: Seat) -> NoReturn:
 
 
 def own(seat: Seat, settings: Settings, listen: Listen | None = None) -> NoReturn:
-    """Serve a database's clients until there are none any more, and leave the process.
+    """Serve a database's clients until the last has left, and end the process.
 
     Args:
-        seat: The owner's place, taken.
+        seat: The owner's lock and socket, taken.
         settings: Those of the process.
-        listen: What else to serve; with it the owner stays until it is told to end.
+        listen: Another way to serve; with it the owner stays until a signal ends it.
     """
     logging.basicConfig(
         stream=sys.stderr,
@@ -81,20 +92,20 @@ def own(seat: Seat, settings: Settings, listen: Listen | None = None) -> NoRetur
         fault = _fault_in(error)
         if fault is None:
             logger.exception("the owner has failed")
-        else:  # Such as a port that is in use.
+        else:  # For example a port that is in use.
             sys.stderr.write(f"mcp-memory: {fault}\n")
             status = 2 if isinstance(fault, SettingsFault) else 1
     seat.stop_listening()
     owner.servers.close()
     seat.leave()
-    with contextlib.suppress(OSError):  # The log may stand on a full disk.
+    with contextlib.suppress(OSError):  # The log may be on a full disk.
         sys.stderr.flush()
-    # A thread at a long work would hold the process up.
+    # A thread in a long call would keep the process alive.
     os._exit(status)
 
 
 class Owner:
-    """Accepts clients, gives each a server of its own, and leaves when none is left."""
+    """Accepts clients, gives each a server of its own, and ends once it is idle."""
 
     def __init__(self, settings: Settings, seat: Seat, listen: Listen | None) -> None:
         self.servers = Servers(settings)
@@ -106,9 +117,9 @@ class Owner:
         self._open: set[Connection] = set()
 
     async def run(self) -> None:
-        """Serve until the idle time is over or the process is told to leave."""
+        """Serve until the idle time is over or a signal ends the process."""
         if self._seat.listener is None:
-            raise OwnerFault("the owner's place was not taken")
+            raise OwnerFault("the owner has no socket to listen on")
         async with anyio.create_task_group() as group:
 
             def accept(stream: ClientStream) -> None:
@@ -142,7 +153,7 @@ class Owner:
                 self._stop.set()
 
     async def _leave_when_idle(self) -> None:
-        # Whoever has started it is on the way.
+        # The client that has started this process is about to connect.
         patience = max(self._settings.owner_idle_seconds, _FIRST_CLIENT_SECONDS)
         while True:
             with anyio.move_on_after(None if self._open else patience) as waiting:
@@ -154,14 +165,14 @@ class Owner:
                 return
 
     async def _serve(self, stream: ClientStream) -> None:
-        """Greet a client and serve it; nothing that it does ends the owner."""
+        """Answer a client's hand-shake and serve it; no client can end the owner."""
         with contextlib.closing(stream):
             try:
                 hello = await self._hello(stream)
                 if hello is None:
                     return
                 if "op" in hello:
-                    await _say(stream, await self._operate(hello))
+                    await _send(stream, await self._operate(hello))
                     return
                 settings = self._settings_of(hello)
                 since = _moment(hello.get("since"))
@@ -169,7 +180,7 @@ class Owner:
                 self._open.add(connection)
                 self._news.set()
             except MemoryFault as fault:
-                await _say(stream, {"error": error_message(fault)})
+                await _send(stream, {"error": error_message(fault)})
                 return
             except Exception:
                 logger.exception("a client could not be greeted")
@@ -189,7 +200,7 @@ class Owner:
         server = self.servers.server(settings, since=info.since, connection=info.name)
         self.servers.connections.append(info)
         try:
-            await _say(
+            await _send(
                 stream,
                 {
                     "mcp_memory": PROTOCOL,
@@ -221,8 +232,8 @@ class Owner:
         if not isinstance(hello, dict) or hello.get("mcp_memory") != PROTOCOL:
             return None
         secret = self._seat.secret
-        said = str(hello.get("secret")).encode("utf-8", "replace")
-        if secret is not None and not hmac.compare_digest(said, secret.encode()):
+        given = str(hello.get("secret")).encode("utf-8", "replace")
+        if secret is not None and not hmac.compare_digest(given, secret.encode()):
             return None
         return hello
 
@@ -232,7 +243,7 @@ class Owner:
         if hello["op"] == "retire":
             self._stop.set()
             return {"result": {}}
-        # Not before the first client is answered: it brings the database driver.
+        # Not at the top: it would delay the answer to the first client.
         from mcp_memory.owner.admin import OPERATIONS
 
         operation = OPERATIONS.get(str(hello["op"]))
@@ -252,35 +263,35 @@ class Owner:
             if ours != theirs:
                 raise SettingsFault(
                     f"MCP_MEMORY_{name.upper()}",
-                    f"{theirs!r} is set here, and the clients that have this database open use"
-                    f" {ours!r}",
+                    f"it is {theirs!r} here, but {ours!r} for the clients that use this database"
+                    " now",
                     hint="Set the same in every client",
                 )
         if settings.kinds not in (self._settings.kinds, DEFAULTS):
-            logger.warning("a client sets another MCP_MEMORY_KINDS; that of this process counts")
+            logger.warning("a client has another MCP_MEMORY_KINDS; that of this process is used")
         return settings
 
 
 def _leave_in_any_case() -> None:
-    """End the process before long, even if a call that can't be cut holds everything up."""
+    """End the process after a while, even if a call can't be cancelled."""
     timer = threading.Timer(_CLOSE_SECONDS, os._exit, (0,))
     timer.daemon = True
     timer.start()
 
 
 def _moment(seconds: object) -> datetime:
-    """Return when a client connected, now if it doesn't say."""
+    """Return the time when a client connected; now if it is not given."""
     with contextlib.suppress(TypeError, ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(float(str(seconds)), UTC)
     return datetime.now(UTC)
 
 
 def _fault_in(error: BaseException) -> MemoryFault | None:
-    """Return the fault that ended a group of tasks, None if it was something else."""
+    """Return the fault that ended a group of tasks; None if it was another exception."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, MemoryFault) else None
 
 
-async def _say(stream: ClientStream, answer: dict[str, Any]) -> None:
+async def _send(stream: ClientStream, answer: dict[str, Any]) -> None:
     await stream.send(json.dumps(answer).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""The servers of all who use one database: a server a connection, one open database for all."""
+"""The servers of one database: one for each connection, over one open database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READ_ONLY_TOOLS: Final[dict[str, ToolSpec]] = {
 
 @dataclass(slots=True)
 class ConnectionInfo:
-    """Who is connected, for the user of the machine; no agent is shown it."""
+    """A connected client, as `mcp-memory status` shows it; no agent sees it."""
 
     agent: str
     version: str
@@ -35,18 +35,18 @@ class ConnectionInfo:
 
     since: datetime
     name: str | None = None
-    """What names the connection, also to another owner."""
+    """The connection's name, which it keeps with the next owner."""
 
     client: str | None = None
-    """What the client calls itself, once it has said so."""
+    """The client's own name, once it has sent it."""
 
     def named(self, client: str) -> None:
-        """Take the name of the client."""
+        """Set the client's own name."""
         self.client = client
 
 
 class Servers:
-    """Makes the server of each connection; they share the database, opened when it is needed.
+    """Creates the server of each connection; the database is opened when it is needed.
 
     Args:
         settings: Those of the process; the database is theirs.
@@ -73,10 +73,10 @@ class Servers:
         """Return a new server of the agent that is set; close it with its connection.
 
         Args:
-            settings: Those of the connection; the process's without.
+            settings: Those of the connection; default: the process's.
             read_only: Whether to offer only the tools that change nothing.
             since: When the client connected, if that was to an owner before this one.
-            connection: What names the connection, also to the owner after this one.
+            connection: The connection's name, which it keeps with the next owner.
         """
         own = settings or self.settings
 
