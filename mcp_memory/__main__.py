@@ -1,6 +1,6 @@
-"""The program: `mcp-memory`, and `python -m mcp_memory`, which is the same.
+"""The program: `mcp-memory`, or `python -m mcp_memory`.
 
-What clients start is served here without the command line's imports.
+What clients start is served without the imports of the command line.
 """
 
 import os
@@ -28,7 +28,7 @@ def main() -> None:
 def _has_owner() -> bool:
     from mcp_memory.values.locations import PREFIX, own_settings
 
-    # A wrong value is for the command line to refuse.
+    # The command line refuses a wrong value.
     return own_settings(os.environ).get(f"{PREFIX}OWNER", "auto") == "auto"
 
 

@@ -11,10 +11,11 @@ from mcp_memory.values.errors import DiskFull, MemoryFault
 from mcp_memory.values.locations import PREFIX
 
 _LEAVING_SECONDS = 10.0
+"""How long an earlier owner may take to leave. By judgement: it answers for 5 seconds at most."""
 
 
 def main(db: str) -> NoReturn:
-    """Own a database until nobody needs it."""
+    """Own a database until no client is left."""
     os.umask(0o077)
     os.environ[f"{PREFIX}DB"] = db
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

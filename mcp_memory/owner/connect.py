@@ -1,7 +1,7 @@
 """Reaching the owner of a database: find it, start it, replace it.
 
-Whoever starts an owner holds the election lock until that owner answers, so
-that of many clients at the same moment one starts it and the others wait.
+A client that starts an owner holds the election lock until that owner answers:
+of many clients at the same moment, one starts it and the others wait.
 """
 
 from __future__ import annotations
@@ -21,22 +21,26 @@ from mcp_memory.owner.wire import Gone, Message, Silent, alive, dial, greet
 from mcp_memory.values.errors import DiskFull, MemoryFault, OwnerFault
 
 REACH_SECONDS = 60.0
-"""So long is tried to reach an owner before a client is told that there is none."""
+"""How long to try to reach an owner. By judgement: hosts wait at least as long for a server."""
 
 HELLO_SECONDS = 10.0
+"""How long an owner may take to answer. By judgement: it takes a millisecond."""
+
 STARTING_SECONDS = 45.0
-"""An owner that is still importing may take longer to answer."""
+"""The same while it still starts, which takes a second or two on an idle machine."""
 
 FULL_STATUS = 4
-"""The exit status of an owner that had no room to start: it could not write that into its log."""
+"""The exit status of an owner that found the disk full: its log has no room for the reason."""
 
+# By judgement, these three: an owner that ended three times will end again; a client doesn't
+# notice 10 ms; a megabyte is weeks of log.
 _MAX_STARTS = 3
 _POLL_SECONDS = 0.01
 _MAX_LOG_BYTES = 1_000_000
 
 
 class Reached:
-    """A connection to the owner, and what it said of itself."""
+    """A connection to the owner, its address, and its answer to the first line."""
 
     def __init__(self, connection: socket.socket, address: Address, answer: Message) -> None:
         self.connection = connection
@@ -52,13 +56,13 @@ def reach(
     start: bool = True,
     seconds: float = REACH_SECONDS,
 ) -> Reached:
-    """Return a connection to the owner of a database, which is started if there is none.
+    """Return a connection to the owner of a database; start the owner if it doesn't run.
 
     Args:
         places: The files of the database's owner.
         hello: What the first line says, beside version and secret.
         environ: The environment of an owner that has to be started.
-        start: Whether to start one.
+        start: Whether to start an owner.
         seconds: How long to try.
 
     Raises:
@@ -102,7 +106,7 @@ def reach(
 
 
 def _try(places: Places, hello: Message, election: ProcessLock, *, start: bool) -> Reached | None:
-    """Return a connection to the owner there is; None if there is none, or none any more."""
+    """Return a connection to the present owner; None if there is none."""
     address = places.read_address()
     if address is None:
         return None
@@ -139,9 +143,9 @@ def _greeted(address: Address, hello: Message) -> Reached:
 
 
 def _replace(places: Places, address: Address, election: ProcessLock) -> None:
-    """Let an older owner leave.
+    """Tell an owner of an older version to leave.
 
-    Only who holds the election may: else an older client would start it again.
+    It needs the election lock: else an older client would start the older version again.
     """
     while not election.acquire():
         time.sleep(_POLL_SECONDS)
@@ -152,7 +156,7 @@ def _replace(places: Places, address: Address, election: ProcessLock) -> None:
 
 
 def retire(places: Places, address: Address, seconds: float = 15.0) -> None:
-    """Ask an owner to leave, and wait until it has; end it if it doesn't.
+    """Tell an owner to leave, and wait until it has; kill it if it doesn't.
 
     Raises:
         OwnerFault: It can't be ended.
@@ -171,7 +175,8 @@ def retire(places: Places, address: Address, seconds: float = 15.0) -> None:
         if time.monotonic() > deadline:
             if ended:
                 raise OwnerFault(
-                    f"the database {places.db} is held: {_holder(places)}", hint="End that first"
+                    f"the database {places.db} is in use: {_holder(places)}",
+                    hint="End that process first",
                 )
             end(places, address)
             ended = True
@@ -181,7 +186,7 @@ def retire(places: Places, address: Address, seconds: float = 15.0) -> None:
 
 
 def refusal(error: object) -> MemoryFault:
-    """Return the fault that an owner has answered with."""
+    """Return the fault in an owner's answer."""
     if isinstance(error, dict):
         return OwnerFault(
             str(error.get("message", "")),
@@ -205,10 +210,10 @@ def _end_silent(places: Places, address: Address) -> None:
 
 
 def end(places: Places, address: Address) -> None:
-    """End an owner that does not answer; what it acknowledged is durable.
+    """Kill an owner that does not answer; what it acknowledged is durable.
 
-    An address may be from before the machine's last start, or have come with a copied folder:
-    its number may be anybody's by now. So only the process that holds the lock is ended.
+    An address may be from before the machine's last start, or from a copied folder: another
+    process may have its number now. So only the process that holds the lock is killed.
     """
     import signal
 
@@ -255,7 +260,7 @@ def _start(places: Places, environ: Mapping[str, str], deadline: float) -> None:
 
     before = places.read_address()
     with _open_log(places) as log:
-        # Not in a folder that somebody may want to remove, nor in the client's process group.
+        # In its own folder, as the client's may be removed; in its own process group.
         process = subprocess.Popen(  # noqa: S603  # our own module, by our own interpreter
             [sys.executable, "-m", "mcp_memory.owner", places.db],
             stdin=subprocess.DEVNULL,
@@ -269,7 +274,7 @@ def _start(places: Places, environ: Mapping[str, str], deadline: float) -> None:
     while True:
         address = places.read_address()
         if address is not None and address != before:
-            # Whenever it ends: a dead process stays in the list until somebody has waited for it.
+            # A dead process stays in the system's list until its parent has waited for it.
             threading.Thread(target=process.wait, name="owner", daemon=True).start()
             return
         if process.poll() == FULL_STATUS:
@@ -321,4 +326,4 @@ def _last_words(places: Places) -> str:
 
 def _holder(places: Places) -> str:
     note = read_note(places.lock)
-    return f"it is held by {note}" if note else "no owner answers"
+    return f"{note} holds its lock" if note else "no owner answers"

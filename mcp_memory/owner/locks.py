@@ -1,6 +1,6 @@
-"""A lock that the operating system lets go of when its holder dies.
+"""A lock that the operating system releases when its holder dies.
 
-Not the library filelock: importing it takes longer than all else that a shim does.
+The library filelock is not used: its import takes longer than all else that a shim does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mcp_memory.owner.places import unwritable
 class ProcessLock:
     """An exclusive lock on a file of its own, for one process at a time.
 
-    The file stays; a file that a dead machine left behind is not locked.
+    The file stays on disk; one left by a machine that crashed is not locked.
     """
 
     def __init__(self, path: str) -> None:
@@ -22,10 +22,10 @@ class ProcessLock:
         self._file: int | None = None
 
     def acquire(self) -> bool:
-        """Return whether the lock is held now; it doesn't wait.
+        """Take the lock if it is free, without waiting; return whether this process has it.
 
         Raises:
-            StorageFault: The file can't be made or opened.
+            StorageFault: The file can't be created or opened.
         """
         if self._file is not None:
             return True
@@ -41,7 +41,7 @@ class ProcessLock:
         return True
 
     def note(self, text: str) -> None:
-        """Write into the file who holds it and for what; for people and error messages.
+        """Write into the file who holds the lock and for what; for people and error messages.
 
         Raises:
             StorageFault: It can't be written.
@@ -55,14 +55,14 @@ class ProcessLock:
                 raise unwritable(os.path.dirname(self.path), error) from error
 
     def release(self) -> None:
-        """Let go of the lock; nothing happens if it isn't held."""
+        """Release the lock, if this process has it."""
         if self._file is not None:
             file, self._file = self._file, None
             os.close(file)
 
 
 def read_note(path: str) -> str:
-    """Return what the last holder of a lock wrote into its file."""
+    """Return what the last holder of a lock wrote into its file; empty if nothing can be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(1_000)
@@ -74,7 +74,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: int) -> bool:
-        # Behind the note, so that others can read it.
+        # After the note, so that others can read that.
         os.lseek(file, 10_000, os.SEEK_SET)
         try:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)

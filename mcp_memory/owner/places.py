@@ -1,7 +1,7 @@
 """The files of a database's owner: its lock, its address, its socket, its log.
 
-They stand in a private folder beside the database. Nothing here touches the
-database file itself: opening it would drop the lock of whoever holds it.
+They are in a private folder beside the database. Nothing here opens the database
+file itself: closing it again would drop the lock that this process has on it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mcp_memory.values.errors import DiskFull, StorageFault
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 MAX_SOCKET_PATH = 100
-"""Bytes; the shortest limit of any system is 103."""
+"""In bytes; the shortest limit of any system is 103, that of macOS."""
 
 Address = dict[str, object]
 
@@ -32,7 +32,7 @@ class Places:
     """
 
     def __init__(self, db: str) -> None:
-        # One database has one owner, whatever name it is called by.
+        # One database has one owner, by whatever path it is opened.
         self.db = os.path.realpath(db)
         self.folder = f"{self.db}.owner"
         self.lock = os.path.join(self.folder, "lock")
@@ -41,10 +41,10 @@ class Places:
         self.log = os.path.join(self.folder, "owner.log")
 
     def make(self) -> None:
-        """Make the private folder, and that of the database, if they are missing.
+        """Create the private folder, and that of the database, if they are missing.
 
         Raises:
-            StorageFault: They can't be made or written.
+            StorageFault: They can't be created or written.
         """
         try:
             os.makedirs(os.path.dirname(self.folder), mode=DIRECTORY_MODE, exist_ok=True)
@@ -57,9 +57,9 @@ class Places:
             raise unwritable(self.folder, error) from error
 
     def read_address(self) -> Address | None:
-        """Return where the owner listens, None if there is none or it can't be read.
+        """Return where the owner listens; None if the file is missing or can't be read.
 
-        One that was copied with its folder is none: it leads to the owner of the original.
+        An address in a copied folder doesn't count: it leads to the owner of the original.
         """
         try:
             with open(self.address, encoding="utf-8") as file:
@@ -71,7 +71,7 @@ class Places:
         return found
 
     def write_address(self, address: Address) -> None:
-        """Tell clients where the owner listens, in one step.
+        """Write where the owner listens, in one step.
 
         Raises:
             StorageFault: It can't be written.
@@ -88,21 +88,21 @@ class Places:
             raise unwritable(self.folder, error) from error
 
     def _identity(self) -> int | None:
-        """Return what tells this folder from its copies; it is the same by whatever path."""
+        """Return what distinguishes this folder from its copies, the same by every path."""
         try:
             return os.stat(self.folder).st_ino
         except OSError:
             return None
 
     def remove_address(self, pid: int) -> None:
-        """Take the address away if it is that of process `pid`."""
+        """Remove the address if it is that of process `pid`."""
         address = self.read_address()
         if address is not None and address.get("pid") == pid:
             with contextlib.suppress(OSError):
                 os.unlink(self.address)
 
     def socket_paths(self) -> list[str]:
-        """Return where a unix socket may be, the best first; each in a private folder."""
+        """Return the paths a unix socket may have, the best first; each in a private folder."""
         beside = os.path.join(self.folder, "socket")
         paths = [beside] if len(os.fsencode(beside)) <= MAX_SOCKET_PATH else []
         other = _private_temporary_folder()
@@ -117,26 +117,26 @@ class Places:
 
 
 def is_same(one: Address | None, other: Address | None) -> bool:
-    """Return whether two addresses are of one owner, which may have become ready meanwhile."""
+    """Return whether two addresses are of one owner, ready or not."""
     if one is None or other is None:
         return False
     return all(one.get(name) == other.get(name) for name in ("pid", "since"))
 
 
 def unwritable(folder: str, error: OSError) -> StorageFault:
-    """Return the fault that stands for the system's refusal to write into the owner's folder."""
+    """Return the fault for an error of the system in the owner's folder."""
     if error.errno in _FULL:
         return DiskFull(folder)
     return StorageFault(
-        f"the folder {folder} can't be made or written: {error.strerror}",
+        f"the folder {folder} can't be created or written: {error.strerror}",
         hint="Set MCP_MEMORY_DB to a file in a folder that you can write to",
     )
 
 
 def place() -> str:
-    """Return in which boot and container this process is; a number of a process means one there.
+    """Return in which boot and container this process runs; a process id is valid only there.
 
-    It is empty where the system doesn't tell.
+    It is empty if the system doesn't say.
     """
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -146,7 +146,7 @@ def place() -> str:
 
 
 def _private_temporary_folder() -> str | None:
-    """Return a folder for sockets that is this user's alone, None if there can't be one."""
+    """Return a folder for sockets that only this user can open; None if that fails."""
     if not hasattr(os, "getuid"):
         return None
     import tempfile

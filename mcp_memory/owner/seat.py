@@ -1,7 +1,7 @@
-"""The place of the owner: whoever holds its lock listens, and nobody else opens the database.
+"""The seat of the owner: the process that holds its lock listens and may open the database.
 
-It is taken before anything heavy is imported: a client can connect at once
-and is answered as soon as the server is there.
+It is taken before anything heavy is imported: a client can connect at once and
+is answered when the server is loaded.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mcp_memory.owner.wire import MAX_HELLO_BYTES, Message
 from mcp_memory.values.errors import MemoryFault, OwnerFault, StorageFault
 
 BACKLOG = 128
+"""Clients that wait to be accepted: Linux's own limit until 2019, and more than one person has."""
 
 
 class Seat:
@@ -40,10 +41,13 @@ class Seat:
         self._address: Address = {}
 
     def take(self, seconds: float) -> None:
-        """Take the lock and listen; the present owner has so long to leave.
+        """Take the lock and listen.
+
+        Args:
+            seconds: How long the present owner may take to leave.
 
         Raises:
-            OwnerFault: Another process keeps the lock.
+            OwnerFault: Another process still holds the lock then.
             StorageFault: The files can't be written.
         """
         self.places.make()
@@ -52,8 +56,8 @@ class Seat:
             if time.monotonic() > deadline:
                 holder = read_note(self.places.lock) or "another process"
                 raise OwnerFault(
-                    f"the database {self.places.db} is held by {holder}",
-                    hint="Wait until it is done, or end it",
+                    f"the database {self.places.db} is in use by {holder}",
+                    hint="Wait until it has finished, or end it",
                 )
             time.sleep(0.01)
         self._lock.note(f"process {os.getpid()} (owner, {self.kind})")
@@ -69,14 +73,14 @@ class Seat:
         self.places.write_address(self._address)
 
     def ready(self) -> None:
-        """Say that clients are answered from now on."""
+        """Write into the address that clients are answered from now on."""
         self._address["ready"] = True
-        # It tells them no more than how long to wait: not worth ending for on a full disk.
+        # Clients only wait longer without it: no reason to end on a full disk.
         with contextlib.suppress(StorageFault):
             self.places.write_address(self._address)
 
     def stop_listening(self) -> None:
-        """Take the address away; who has connected and was not answered tries the next owner."""
+        """Remove the address; a client that was not answered yet tries the next owner."""
         self.places.remove_address(os.getpid())
         if self.listener is not None:
             self.listener.close()
@@ -87,17 +91,17 @@ class Seat:
             self._path = None
 
     def leave(self) -> None:
-        """Give up the place; the database must be closed."""
+        """Release the lock; the database must be closed."""
         self.stop_listening()
         self._lock.release()
 
     def refuse(self, fault: MemoryFault, seconds: float = 3.0) -> None:
-        """Tell the clients that wait why there is no owner."""
+        """Tell the next client why there is no owner."""
         if self.listener is None:
             return
         deadline = time.monotonic() + seconds
-        told = False
-        while not told and time.monotonic() < deadline:
+        sent = False
+        while not sent and time.monotonic() < deadline:
             self.listener.settimeout(max(deadline - time.monotonic(), 0.01))
             try:
                 connection, _ = self.listener.accept()
@@ -107,21 +111,21 @@ class Seat:
                 connection.settimeout(1.0)
                 connection.recv(MAX_HELLO_BYTES)
                 connection.sendall(json.dumps({"error": error_message(fault)}).encode() + b"\n")
-                told = True
+                sent = True
 
     def _listen(self) -> socket.socket:
         if os.name == "posix" and hasattr(socket, "AF_UNIX"):
             for path in self.places.socket_paths():
                 listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 try:
-                    # Whoever has left it there is gone: the lock is ours.
+                    # The owner that left it there has ended: we hold the lock.
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(path)
                     listener.bind(path)
                     os.chmod(path, 0o600)
                     listener.listen(BACKLOG)
                 except OSError:
-                    # Not every file system takes sockets.
+                    # Not every file system supports sockets.
                     listener.close()
                     continue
                 self._path = path
@@ -130,7 +134,7 @@ class Seat:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.bind(("127.0.0.1", 0))
         listener.listen(BACKLOG)
-        # Any user of the machine can connect there: the secret stands in a private file.
+        # Any user of the machine can connect there; the secret is in a private file.
         self.secret = secrets.token_hex(32)
         self._address = {"tcp": listener.getsockname()[1], "secret": self.secret}
         return listener

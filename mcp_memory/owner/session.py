@@ -37,7 +37,7 @@ class Session:
         self.pending: dict[Id, Pending] = {}
         self.initialized: bytes | None = None
         self.repeatable: frozenset[str] = frozenset()
-        """The tools that can be called twice for once."""
+        """The tools that may be called again with the same effect."""
         self._handshake: bytes | None = None
         self._level: bytes | None = None
         self._subscribed: dict[str, bytes] = {}
@@ -72,18 +72,18 @@ class Session:
         return None
 
     def answered(self, line: bytes) -> None:
-        """Forget the request that a line of the owner answers; nothing if it answers none."""
+        """Remove the request that a line of the owner answers, if it answers one."""
         method, number = envelope(line)
         if method is None and number is not None:
             self.pending.pop(number, None)
 
     def waits_since(self) -> float | None:
-        """Return since when the oldest request waits, None if there is none; monotonic time."""
+        """Return the monotonic time of the oldest request without an answer; None without one."""
         since = [item.since for item in self.pending.values() if item.method != _ENDLESS]
         return min(since, default=None)
 
     def take_lost(self) -> list[Id]:
-        """Forget the requests that may have been done and can't be repeated; return them."""
+        """Remove the requests that may have been done and can't be repeated; return their ids."""
         lost = [
             number
             for number, request in self.pending.items()
@@ -94,7 +94,7 @@ class Session:
         return lost
 
     def take_all(self) -> list[Id]:
-        """Forget all requests; return them."""
+        """Remove all requests; return their ids."""
         numbers = list(self.pending)
         self.pending.clear()
         return numbers

@@ -65,7 +65,7 @@ class Shim:
             "since": time.time(),
             "connection": os.urandom(8).hex(),
         }
-        self._stdin: int | socket.socket = stdin if os.name == "posix" else _socket_of(stdin)
+        self._stdin: int | socket.socket = stdin if os.name == "posix" else socket_of(stdin)
         self._stdout = stdout
         self._connection: socket.socket | None = None
         self._address: Address = {}
@@ -352,7 +352,7 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_WR)
 
 
-def _socket_of(file: int) -> socket.socket:
+def socket_of(file: int) -> socket.socket:
     """Return a socket that gives what is read from a file: Windows can wait for sockets only."""
     import threading
 

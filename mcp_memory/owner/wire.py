@@ -15,21 +15,24 @@ from mcp_memory.owner.places import Address
 
 PROTOCOL = 1
 MAX_HELLO_BYTES = 1_000_000
+"""By judgement: the settings of a client take 2 kB."""
+
 MAX_LINE_BYTES = 72 * 1024 * 1024
-"""Room for the largest text that is stored, escaped as JSON."""
+"""Room for the longest text, 32 MB, with each character escaped as two, and what is around it."""
 
 RETRY_CODE = -32_000
-"""The code of the error that answers a call which the owner's end has cut short."""
+"""Of the error that answers a call if the owner ended before it did; JSON-RPC 2.0 leaves -32000 to
+-32099 to servers."""
 
 Message = dict[str, object]
 
 
 class Gone(Exception):
-    """The owner is not there, or has left before it answered."""
+    """There is no owner, or it left before it answered."""
 
 
 class Silent(Exception):
-    """The owner is there and does not answer."""
+    """There is an owner, and it does not answer."""
 
 
 def dial(address: Address, timeout: float) -> socket.socket:
@@ -37,7 +40,7 @@ def dial(address: Address, timeout: float) -> socket.socket:
 
     Raises:
         Gone: Nobody listens there.
-        Silent: It doesn't take the connection in time.
+        Silent: It doesn't accept the connection in time.
     """
     path, tcp = address.get("unix"), address.get("tcp")
     try:
@@ -58,7 +61,7 @@ def dial(address: Address, timeout: float) -> socket.socket:
             raise
     except (TimeoutError, BlockingIOError):
         raise Silent from None
-    except (OSError, ValueError, OverflowError):  # The last two: what stands there is no address.
+    except (OSError, ValueError, OverflowError):  # The last two: the file contains no address.
         raise Gone from None
     return connection
 
@@ -99,8 +102,8 @@ def alive(address: Address, timeout: float) -> bool:
 
 
 def _read_line(connection: socket.socket) -> bytes:
-    # A byte too many would belong to the client's messages; the owner sends none before the end
-    # of this line, because the client has not asked anything yet.
+    # What comes after this line would belong to the client. The owner sends nothing there yet,
+    # because the client has asked nothing.
     line = bytearray()
     timeout = connection.gettimeout()
     deadline = None if timeout is None else time.monotonic() + timeout

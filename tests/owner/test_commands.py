@@ -55,7 +55,7 @@ def test_the_process_that_a_client_starts_imports_next_to_nothing(house: Househo
     assert not HEAVY & {module.partition(".")[0] for module in modules}
 
 
-def test_a_block_is_set_through_the_owner_and_its_clients_are_told(house: Household):
+def test_a_block_is_set_through_the_owner_and_its_clients_hear_of_it(house: Household):
     client = house.client()
     client.watch()
     done = command(house.home, "block", "set", "human", "Name: Ana", **house.settings)
@@ -88,7 +88,7 @@ def test_a_command_that_needs_the_database_alone_gets_it_and_clients_wait(house:
     assert house.pid() != pid
 
 
-def test_a_client_that_waits_too_long_for_a_command_is_told_and_goes_on(house: Household):
+def test_a_client_that_waits_too_long_for_a_command_gets_the_reason_and_goes_on(house: Household):
     client = house.client(prelude=SHORT_TRIED)
     client.watch()
     with exclusive(load_settings(db=house.places.db), "reembed"):

@@ -47,7 +47,7 @@ def test_answers_still_come_when_stdin_is_closed(house: Household, era: str):
         content_of(client.answer(number))
 
 
-def test_an_owner_that_is_told_to_end_answers_first_and_its_clients_go_on(house: Household):
+def test_an_owner_that_has_to_end_answers_first_and_its_clients_go_on(house: Household):
     clients = [house.client(era=era) for era in ERAS]
     for client in clients:
         client.call("core_memory_view")

@@ -1,4 +1,4 @@
-"""Whoever was acknowledged before is found after, by every client at once; what is gone is gone."""
+"""What was acknowledged is found by every client at once; what was deleted is found by none."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def everybody(house: Household) -> Iterator[list[Asks]]:
         server.kill()
 
 
-def told(client: Asks, number: int) -> dict[str, Any]:
+def result_of(client: Asks, number: int) -> dict[str, Any]:
     return content_of(client.answer(number))
 
 
 def seen(clients: Sequence[Asks], tool: str, query: str) -> list[set[str]]:
     """Return the texts that each client finds, all of them asking at once."""
     asked = [(client, client.begin(tool, query=query)) for client in clients]
-    return [{hit["text"] for hit in told(*each)["results"]} for each in asked]
+    return [{hit["text"] for hit in result_of(*each)["results"]} for each in asked]
 
 
 def look_at(clients: Sequence[Asks], word: str, text: str, *, gone: bool = False) -> None:
@@ -107,29 +107,29 @@ def write(clients: Sequence[Asks], turn: str) -> dict[str, tuple[str, str]]:
         (client, client.begin("conversation_append", messages=[{"role": "user", "content": text}]))
         for client, text in zip(clients, texts, strict=True)
     ]
-    kept: dict[str, tuple[str, str]] = {}
+    stored: dict[str, tuple[str, str]] = {}
     for (client, number), word, text in zip(begun, words, texts, strict=True):
-        kept[told(client, number)["id"]] = word, text
+        stored[result_of(client, number)["id"]] = word, text
         look_at(clients, word, text)
     for (client, number), word, text in zip(said, words, texts, strict=True):
-        told(client, number)
+        result_of(client, number)
         for found in seen(clients, "conversation_search", word):
             assert text in found
-    return kept
+    return stored
 
 
-def change(clients: Sequence[Asks], kept: dict[str, tuple[str, str]]) -> None:
+def change(clients: Sequence[Asks], stored: dict[str, tuple[str, str]]) -> None:
     """Let every second memory be superseded, the others be deleted, and look each time."""
-    for place, (key, (word, text)) in enumerate(list(kept.items())):
+    for place, (key, (word, text)) in enumerate(list(stored.items())):
         client = clients[place % len(clients)]
         if place % 2:
             new = f"new{word} is where it hangs now"
-            told(client, client.begin("archival_memory_update", id=key, content=new))
+            result_of(client, client.begin("archival_memory_update", id=key, content=new))
             look_at(clients, f"new{word}", new)
-            kept[key] = f"new{word}", new
+            stored[key] = f"new{word}", new
         else:
-            told(client, client.begin("archival_memory_delete", id=key))
-            del kept[key]
+            result_of(client, client.begin("archival_memory_delete", id=key))
+            del stored[key]
         look_at(clients, word, text, gone=True)
 
 
@@ -142,16 +142,16 @@ def test_what_is_acknowledged_is_seen_by_all_and_what_is_gone_by_none(
 
 def test_it_is_so_right_after_the_owner_was_killed(house: Household) -> None:
     clients = [house.client(era=ERAS[place % 2]) for place in range(3)]
-    kept: dict[str, tuple[str, str]] = {}
+    stored: dict[str, tuple[str, str]] = {}
     gone: list[tuple[str, str]] = []
     for turn in range(3):
         new = write(clients, f"k{turn}")
         before = dict(new)
         change(clients, new)
-        kept |= new
+        stored |= new
         gone += [item for key, item in before.items() if new.get(key) != item]
         house.kill_owner()
-        for word, text in kept.values():
+        for word, text in stored.values():
             look_at(clients, word, text)
         for word, text in gone:
             look_at(clients, word, text, gone=True)

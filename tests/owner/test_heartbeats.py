@@ -95,9 +95,9 @@ def test_the_file_is_compacted_by_command_while_clients_are_connected(house: Hou
         if number % 4:
             client.call("archival_memory_delete", id=done["id"])
     owner = house.pid()
-    told = command(house.home, "compact", **house.settings)
-    assert told.returncode == 0, told.stderr
-    assert "MB before" in told.stdout
+    compacted = command(house.home, "compact", **house.settings)
+    assert compacted.returncode == 0, compacted.stderr
+    assert "MB before" in compacted.stdout
     assert house.pid() == owner
     assert client.call("archival_memory_search", top_k=1)["total"] == 10
     client.call("archival_memory_insert", content="and after")

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 BUDGET = "memory://context-budget"
 
 
-def test_a_change_is_told_to_subscribers_of_its_agent_and_to_nobody_else(house: Household):
+def test_a_change_is_announced_to_subscribers_of_its_agent_and_to_nobody_else(house: Household):
     listeners = [house.client(era=era, agent="ana") for era in ERAS]
     stranger = house.client(agent="bob")
     writer = house.client(agent="ana")
@@ -19,7 +19,7 @@ def test_a_change_is_told_to_subscribers_of_its_agent_and_to_nobody_else(house: 
     writer.call("core_memory_append", label="human", content="something new")
     for listener in listeners:
         listener.wait_for(UPDATED, CORE)
-    # What it is told of its own edit comes after anything it would have been told of the other.
+    # The notice of its own edit comes after any notice of the other one.
     stranger.call("core_memory_append", label="human", content="something of his own")
     stranger.wait_for(UPDATED, CORE)
     assert stranger.heard(UPDATED, CORE) == 1
@@ -46,7 +46,7 @@ def test_subscriptions_go_on_after_the_owner_was_killed(house: Household):
     assert ended.heard(UPDATED, CORE) == 0
 
 
-def test_subscriptions_go_on_after_the_owner_was_told_to_end(house: Household):
+def test_subscriptions_go_on_after_the_owner_had_to_end(house: Household):
     legacy, modern = (house.client(era=era) for era in (LEGACY, MODERN))
     for client in (legacy, modern):
         client.watch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from mcp_memory.owner.lines import Lines, TooLong
 from mcp_memory.owner.session import Session
+from mcp_memory.owner.shim import socket_of
 from mcp_memory.server.parsing import envelope, parsed, too_long
 
 SPACES = st.text(" \t\r", max_size=2)
@@ -181,7 +183,7 @@ def test_a_line_that_is_too_long_is_refused_by_its_id_and_the_next_is_read(size:
         (b'{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"m"}}', None),
     ],
 )
-def test_answers_are_told_from_what_the_owner_asks_and_says(line: bytes, number: object):
+def test_answers_differ_from_what_the_owner_asks_and_says(line: bytes, number: object):
     session = Session()
     for asked in (7, 'a"b'):
         session.note(_request(asked, "ping"))
@@ -224,3 +226,13 @@ def test_only_what_was_answered_and_still_holds_is_repeated_beforehand():
         session.answered(_answer(number))
     assert session.repeated() == [hello, one]
     assert list(session.pending) == [4]
+
+
+def test_what_a_file_gives_comes_out_of_a_socket_where_only_sockets_can_be_waited_for():
+    reading, writing = os.pipe()
+    with socket_of(reading) as stdin, open(reading, "rb"):
+        stdin.settimeout(20)
+        os.write(writing, b"one\n")
+        assert stdin.recv(100) == b"one\n"
+        os.close(writing)
+        assert stdin.recv(100) == b""

@@ -21,7 +21,7 @@ def test_calls_in_flight_are_answered_once_and_what_was_acknowledged_is_kept(hou
     clients = [house.client(era=era) for era in ERAS]
     asked: list[tuple[Talker, int]] = []
     said: set[str] = set()
-    kept: set[str] = set()
+    stored: set[str] = set()
     for turn in range(ROUNDS):
         begun = [
             (client, tool, text, client.begin(tool, **arguments))
@@ -49,13 +49,13 @@ def test_calls_in_flight_are_answered_once_and_what_was_acknowledged_is_kept(hou
             if tool == "conversation_append":
                 said.add(text)
             elif tool == "archival_memory_insert":
-                kept.add(text)
+                stored.add(text)
     for client in clients:
         client.call("core_memory_view")
         # The handshake was repeated without the client's knowing.
         assert len(client.answers(1)) == 1
     assert {len(client.answers(number)) for client, number in asked} == {1}
-    assert len(kept) == ROUNDS * len(clients)
+    assert len(stored) == ROUNDS * len(clients)
     assert house.owners() == [house.pid()]
 
     for client in clients:
@@ -69,7 +69,7 @@ def test_calls_in_flight_are_answered_once_and_what_was_acknowledged_is_kept(hou
         messages = Counter(
             row[0] for row in database.sql("FROM messages SELECT content").fetchall()
         )
-    assert memories == Counter(kept)
+    assert memories == Counter(stored)
     assert messages.keys() >= said
     assert set(messages.values()) <= {1}
 

@@ -65,7 +65,7 @@ def test_all_that_was_said_is_there_once_and_the_summaries_have_no_gap(house: Ho
 
     budgets = [client.call("context_budget", conversation="both") for client in clients]
     # The queue is one for all of them.
-    (kept,) = {budget["counts"]["queue_messages"] for budget in budgets}
+    (queued,) = {budget["counts"]["queue_messages"] for budget in budgets}
     for client in clients:  # First: they would start another owner.
         client.kill()
     house.end_owner()
@@ -79,4 +79,4 @@ def test_all_that_was_said_is_there_once_and_the_summaries_have_no_gap(house: Ho
     assert summaries[0][1:3] == (None, 0)
     for before, summary in pairwise(summaries):
         assert summary[1:3] == (before[0], before[3] + 1)
-    assert summaries[-1][3] == len(found) - kept - 1
+    assert summaries[-1][3] == len(found) - queued - 1
