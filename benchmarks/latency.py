@@ -26,7 +26,6 @@ SIZES: Final = (100, 1_000, 10_000)
 ROUNDS: Final = 5
 BLOCK_CALLS: Final = 25
 SETTLING_CALLS: Final = 5
-CALLS: Final = ROUNDS * BLOCK_CALLS
 LIMIT_SECONDS: Final = 2 * 3_600.0
 
 GOAL_SIZE: Final = 10_000
@@ -106,7 +105,7 @@ def actions(client: RawClient, embedder: Embedder) -> dict[str, Action]:
 def sample(
     timed: Mapping[str, Action], contents: Sequence[str], queries: Sequence[str], bar: Progress
 ) -> Samples:
-    """Time each action, in blocks of one kind, in `ROUNDS` rounds.
+    """Time each action, in blocks of one kind, in as many rounds as there are texts for.
 
     In blocks, because a model's threads spin for a while after their work and
     would slow whatever comes next; in rounds, so that all kinds meet the same
@@ -114,13 +113,13 @@ def sample(
 
     Args:
         timed: What is timed.
-        contents: `CALLS` texts that have not been stored.
-        queries: `CALLS` questions that have not been asked.
+        contents: Texts that have not been stored, `BLOCK_CALLS` a round.
+        queries: As many questions that have not been asked.
         bar: Where the progress is shown.
     """
     samples: Samples = {name: [] for name in timed}
-    task = bar.add_task("timing", total=CALLS * len(timed))
-    for start in range(0, CALLS, BLOCK_CALLS):
+    task = bar.add_task("timing", total=len(queries) * len(timed))
+    for start in range(0, len(queries), BLOCK_CALLS):
         for name, act in timed.items():
             given = contents if name in ON_CONTENTS else queries
             for number, text in enumerate(given[start : start + BLOCK_CALLS]):
@@ -133,7 +132,7 @@ def sample(
     return samples
 
 
-def measure(sizes: Sequence[int]) -> tuple[list[Row], str]:
+def measure(sizes: Sequence[int], rounds: int) -> tuple[list[Row], str]:
     """Return a row for each size, ascending, and the model's name."""
     # The server caches the vectors of recent queries, so none may come twice.
     texts = harness.Texts()
@@ -156,8 +155,9 @@ def measure(sizes: Sequence[int]) -> tuple[list[Row], str]:
                 bar.advance(task)
             bar.remove_task(task)
             client.wait_until_embedded()
-            samples = sample(timed, texts.contents(CALLS), texts.queries(CALLS), bar)
-            stored = max(size, stored) + CALLS
+            calls = rounds * BLOCK_CALLS
+            samples = sample(timed, texts.contents(calls), texts.queries(calls), bar)
+            stored = max(size, stored) + calls
             rows.append(Row.of(size, samples))
         client.close()
     return rows, model
@@ -196,7 +196,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    rows, model = measure(options.sizes)
+    rows, model = measure(options.sizes, options.rounds)
     show(rows)
     report = {"model": model, "sizes": [row.as_dict() for row in rows]}
     harness.finish("latency", options, report, verdicts(rows))
@@ -207,5 +207,8 @@ def main(argv: Sequence[str]) -> int:
     parser = harness.parser("latency", __doc__)
     parser.add_argument(
         "--sizes", type=harness.numbers, default=SIZES, help="default: 100,1000,10000"
+    )
+    parser.add_argument(
+        "--rounds", type=harness.positive, default=ROUNDS, help="blocks of each kind; default: 5"
     )
     return harness.run(partial(_benchmark, parser.parse_args(argv)))
