@@ -160,13 +160,13 @@ async def test_a_signal_ends_the_process_with_status_0(number, transport, tmp_pa
         url = await anyio.to_thread.run_sync(listening_url, server)
         headers = {**ACCEPT, **bearer(token)}
         base = url.rpartition("/")[0]
+        message = call("archival_memory_insert", content="just in time")
         answers = []
         async with httpx.AsyncClient(
             base_url=base, headers=headers, trust_env=False, timeout=60
         ) as http:
             if transport == "http":
                 numbered = {"Mcp-Session-Id": await session(http)}
-                message = call("archival_memory_insert", content="just in time")
                 async with (
                     http.stream("GET", "/mcp", headers=numbered),
                     half_sent(url, headers | numbered, message) as finish,
@@ -175,8 +175,6 @@ async def test_a_signal_ends_the_process_with_status_0(number, transport, tmp_pa
                     answers.append(await finish())
                     status = await anyio.to_thread.run_sync(partial(server.process.wait, 20))
             else:
-                text = "a long text that takes a while to be counted, cut and stored. " * 40_000
-                message = call("archival_memory_insert", content=text)
                 async with http.stream("GET", "/sse") as stream:
                     lines = stream.aiter_lines()
                     path = await sse_session(http, lines)
