@@ -212,7 +212,7 @@ class _Load:
         while left:
             if found["state"] == "unavailable":
                 click.echo(
-                    f"{left} texts are found by words only: the embedding model is unavailable",
+                    f"{left} texts are found by words alone: the embedding model is unavailable",
                     err=True,
                 )
                 return
