@@ -57,7 +57,7 @@ def pieces(turns: Sequence[Turn], embedder: Embedder, *, prefixed: bool = True) 
             if abs(apart.total_seconds()) > SITTING_SECONDS:
                 sitting = []
         sitting = [*sitting, message][-WINDOW_MESSAGES:]
-        prefix = speaker_prefix(message) if prefixed else ""
+        prefix = speaker_prefix(message.created_at, message.name) if prefixed else ""
         ranges = embedder.chunk(turn.content)
         yield Piece(
             turn,

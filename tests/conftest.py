@@ -12,6 +12,7 @@ from fakes import HashEmbedder, memory_of
 from mcp_memory.agent import AgentMemory
 from mcp_memory.settings import Settings, load_settings
 from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.dates import Clock, now
 from mcp_memory.values.locations import PREFIX
 
 pytest_plugins = ["retries"]
@@ -51,10 +52,11 @@ def open_memory(settings: Settings) -> Iterator[Callable[..., AgentMemory]]:
     opened: list[AgentMemory] = []
 
     def open_it(
-        agent: str = "default", *, has_model: bool = True, **changes: object
+        agent: str = "default", *, has_model: bool = True, clock: Clock = now, **changes: object
     ) -> AgentMemory:
         changed = settings.model_copy(update=changes)
-        memory = memory_of(Engine(changed, embedder=HashEmbedder() if has_model else None), agent)
+        embedder = HashEmbedder() if has_model else None
+        memory = memory_of(Engine(changed, embedder=embedder, clock=clock), agent)
         opened.append(memory)
         return memory
 

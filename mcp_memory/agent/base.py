@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Protocol, TypeVar
 
 from mcp_memory.agent.readers import Readers
 from mcp_memory.paging import Pager
 from mcp_memory.search.index import SearchIndex
-from mcp_memory.search.queries import Filter, Ranking, parse_query
+from mcp_memory.search.queries import Filter, parse_query
 from mcp_memory.settings import Settings
 from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.engine import Engine
-from mcp_memory.values.dates import now
+from mcp_memory.values.dates import parse_range
 from mcp_memory.values.errors import InvalidInput
-from mcp_memory.values.records import Passage, SearchKind
-from mcp_memory.values.text import check_name
+from mcp_memory.values.records import ROLES, SHARED, Page, Passage
+from mcp_memory.values.requests import SearchRequest, Tier, Where
+from mcp_memory.values.text import check_name, check_query, check_tags, shorten
 
-K = TypeVar("K", bound=Hashable)
 Listener = Callable[[frozenset[str]], None]
 
 MAX_RESULTS: Final = 50
@@ -62,6 +64,38 @@ class Access:
     consolidations: Consolidations
 
 
+class HasContent(Protocol):
+    """A message or a memory."""
+
+    @property
+    def content(self) -> str: ...  # noqa: D102  its text
+
+
+R = TypeVar("R", bound=HasContent)
+H = TypeVar("H", covariant=True)
+
+
+class SearchedTier(Protocol[R, H]):
+    """What a search needs of a tier: records of type R, results of type H."""
+
+    @property
+    def tier(self) -> Tier: ...  # noqa: D102  see the tiers
+    @property
+    def of_facts(self) -> bool:
+        """Whether the tier holds facts rather than a conversation: questions are embedded so."""
+        ...
+
+    def newest(self, agent: str) -> datetime: ...  # noqa: D102  see the tiers
+    def index(self, agent: str) -> SearchIndex[str]: ...  # noqa: D102  see the tiers
+    def get_many(self, agent: str, ids: Sequence[str]) -> Mapping[str, R]: ...  # noqa: D102
+    def listing(  # noqa: D102  see the tiers
+        self, agent: str, where: Where, *, offset: int, limit: int
+    ) -> tuple[Sequence[R | None], int]: ...
+    def hit(  # noqa: D102  see the tiers
+        self, record: R, passage: Passage, score: float, why: tuple[str, ...]
+    ) -> H: ...
+
+
 class Part:
     """A part of one agent's memory."""
 
@@ -77,36 +111,112 @@ class Part:
         for listener in tuple(self._listeners):
             listener(frozenset(topics))
 
-    def _rank(
-        self,
-        index: Callable[[str], SearchIndex[K]],
-        query: str,
-        where: Filter,
-        *,
-        offset: int,
-        limit: int,
-        of_facts: bool,
-    ) -> tuple[Ranking[K], SearchKind, str | None]:
-        """Return a part of a tier's ranking, how it was made, and a note.
+    def _view(self) -> AbstractContextManager[None]:
+        """Hold the engine's lock, with all that was committed of the agent in memory."""
+        if self._settings.shared_blocks:
+            return self._engine.view(self._agent, SHARED)
+        return self._engine.view(self._agent)
 
-        Args:
-            index: Gives an agent's index; called with the engine's lock held.
-            of_facts: Whether the tier holds facts, and no conversation.
+    def _search(self, tier: SearchedTier[R, H], request: SearchRequest) -> Page[H]:
+        """Search a tier, or list it by date where the request has no query.
+
+        Raises:
+            InvalidInput: The request can't be answered.
         """
         engine, agent = self._engine, self._agent
-        vector = engine.questions.vector(query, of_facts=of_facts)
-        with engine.lock:
-            asked = index(agent)
-            question = parse_query(query, asked.speakers, where.as_of or now(), self._settings.zone)
-            prepared = asked.prepare(question, where)
-            ranking = asked.search(prepared, vector, offset=offset, limit=limit)
-            kind: SearchKind = "lexical" if vector is None else "hybrid"
+        engine.check()
+        request = check_request(request, tier.tier)
+        start, end = parse_range(request.start_date, request.end_date, zone=self._settings.zone)
+        as_of = request.as_of
+        if as_of is None:
+            with self._view():
+                # What was recorded before the clock was set back is there as well.
+                as_of = max(engine.clock(), tier.newest(agent))
+        where = Where(request.groups(tier.tier), start, end, as_of)
+        if request.query is None:
+            return self._listing(tier, where, as_of, request)
+        vector = engine.questions.vector(request.query, of_facts=tier.of_facts)
+        with self._view():
+            index = tier.index(agent)
+            question = parse_query(request.query, index.speakers, as_of, self._settings.zone)
+            prepared = index.prepare(question, Filter(where.labels, start, end, as_of))
+            ranking = index.search(prepared, vector, offset=request.offset, limit=request.limit)
             note = None
             if vector is None:
-                note = _LEXICAL_NOTE.format(state=engine.state(agent).state)
-            elif not asked.complete:
+                note = _LEXICAL_NOTE.format(state=engine.embedding)
+            elif not index.complete:
                 note = _UNFILLED_NOTE
-        return ranking, kind, note
+            records = tier.get_many(agent, [found.key for found in ranking.found])
+        found = [item for item in ranking.found if item.key in records]
+        return Page(
+            items=tuple(
+                tier.hit(
+                    records[item.key],
+                    passage(records[item.key].content, item.start, item.end),
+                    item.score,
+                    item.why,
+                )
+                for item in found
+            ),
+            total=ranking.total,
+            offset=request.offset,
+            as_of=as_of,
+            search="lexical" if vector is None else "hybrid",
+            note=note,
+            ends=tuple(item.place + 1 for item in found),
+        )
+
+    def _listing(
+        self, tier: SearchedTier[R, H], where: Where, as_of: datetime, request: SearchRequest
+    ) -> Page[H]:
+        offset = request.offset
+        while True:
+            with self._view():
+                listed, total = tier.listing(self._agent, where, offset=offset, limit=request.limit)
+            present = [(at, item) for at, item in enumerate(listed, offset + 1) if item is not None]
+            if present or not listed:
+                break
+            # All of these have gone since the first page.
+            offset += len(listed)
+        return Page(
+            items=tuple(tier.hit(item, whole(item.content), 0.0, ()) for _, item in present),
+            total=total,
+            offset=offset,
+            as_of=as_of,
+            search="listing",
+            ends=tuple(at for at, _ in present),
+        )
+
+
+def request_of(query: SearchRequest | str | None, filters: Mapping[str, Any]) -> SearchRequest:
+    """Return a request as it is, or made of a query and the other fields by name."""
+    if isinstance(query, SearchRequest):
+        return replace(query, **filters)
+    lists = {name: tuple(value) for name, value in filters.items() if isinstance(value, list)}
+    return SearchRequest(query=query, **{**filters, **lists})
+
+
+def check_request(request: SearchRequest, tier: Tier) -> SearchRequest:
+    """Return a search request with its query, filters and limit checked and normalized.
+
+    Raises:
+        InvalidInput: One of them can't be used.
+    """
+    for role in request.roles:
+        if role not in ROLES:
+            raise InvalidInput(
+                f"role {shorten(str(role), 40)!r} is unknown",
+                field="roles",
+                hint=f"Use {', '.join(ROLES)}",
+            )
+    name = request.conversation
+    return replace(
+        request,
+        query=check_query(request.query),
+        conversation=None if name is None else check_conversation(name),
+        tags=check_tags(request.tags),
+        limit=check_limit(request.limit, "top_k" if tier == "memory" else "limit"),
+    )
 
 
 def check_conversation(name: str) -> str:
@@ -148,11 +258,6 @@ def check_limit(value: int, field: str) -> int:
             hint="Read on with next_cursor for more",
         )
     return value
-
-
-def groups(*choices: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Return the groups of labels of a filter, without those that choose nothing."""
-    return tuple(tuple(group) for group in choices if group)
 
 
 def whole(content: str) -> Passage:

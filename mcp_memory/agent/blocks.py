@@ -11,7 +11,6 @@ from mcp_memory.agent.snapshot import write_snapshot
 from mcp_memory.agent.units import log_consolidation, unit_of, version_ranges
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.tiers.consolidations import check_reason
-from mcp_memory.values.dates import now
 from mcp_memory.values.errors import Conflict, MatchFault
 from mcp_memory.values.ids import new_id
 from mcp_memory.values.records import SHARED, Block, Consolidation, Rethought, Revision
@@ -39,7 +38,7 @@ class Blocks(Part):
 
     def all(self, conversation: str = DEFAULT_CONVERSATION) -> tuple[Block, ...]:
         """Return the blocks that are in view in a conversation."""
-        with self._engine.lock:
+        with self._view():
             return self._engine.core.blocks(
                 self._agent, check_conversation(conversation), self._shared
             )
@@ -50,7 +49,7 @@ class Blocks(Part):
         Raises:
             NotFound: There is none of that label.
         """
-        with self._engine.lock:
+        with self._view():
             return self._engine.core.block(
                 self._agent, check_conversation(conversation), label, self._shared
             )
@@ -62,7 +61,7 @@ class Blocks(Part):
             InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
         """
         conversation = check_conversation(conversation)
-        with self._engine.lock:
+        with self._view():
             block = self._engine.core.append(
                 self._agent, conversation, label, content, self._shared
             )
@@ -79,7 +78,7 @@ class Blocks(Part):
             InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
         """
         conversation = check_conversation(conversation)
-        with self._engine.lock:
+        with self._view():
             core = self._engine.core
             try:
                 block = core.replace(self._agent, conversation, label, old, new, self._shared)
@@ -106,7 +105,7 @@ class Blocks(Part):
             InvalidInput, ReadOnly, OverLimit: Nothing is changed.
         """
         conversation = check_conversation(conversation)
-        with self._engine.lock:
+        with self._view():
             core = self._engine.core
             block = core.rethink(self._agent, conversation, label, value, description, self._shared)
             present = self._present(conversation, label)
@@ -131,7 +130,7 @@ class Blocks(Part):
         Raises:
             InvalidInput, OverLimit: Nothing is changed.
         """
-        with self._engine.lock:
+        with self._view():
             block = self._engine.core.define(
                 self._agent,
                 DEFAULT_CONVERSATION,
@@ -156,26 +155,24 @@ class Blocks(Part):
             InvalidInput, OverLimit: The reason can't be kept; nothing is finished.
         """
         reason = check_reason(reason)
-        with self._engine.lock:
+        with self._view():
             units, agent = self._consolidations, self._agent
             changes = self._engine.core.changes_since(agent, units.since(agent), self._shared)
-            unit = units.present(agent) or Consolidation(
-                new_id(), "client", units.since(agent), None
+            began = units.present(agent) or Consolidation(
+                id=new_id(), author="client", began_at=units.since(agent), began_by=None
             )
-            unit = replace(
-                unit,
-                finished_at=units.later(agent, now()),
+            done = replace(
+                began,
+                finished_at=units.later(agent, self._engine.clock()),
                 finished_by=self._editor(),
                 reason=reason,
                 changed=version_ranges(changes),
             )
-            with self._engine.database.transaction() as tx:
-                units.finish(tx, agent, unit)
-                log_consolidation(tx, self._engine.events, agent, unit)
-            units.finished(agent, unit)
-            self._pager.rethought()
+            with self._engine.transaction() as unit:
+                units.finish(unit, agent, done)
+                log_consolidation(unit, self._engine.events, agent, done)
         self._notify("events")
-        return Rethought(unit, changes)
+        return Rethought(done, changes)
 
     def history(
         self, label: str, conversation: str = DEFAULT_CONVERSATION, limit: int | None = 20
@@ -191,7 +188,7 @@ class Blocks(Part):
         block = self.get(label, conversation)
         keeper = SHARED if block.scope == "shared" else self._agent
         owner = conversation if block.scope == "conversation" else ""
-        with self._engine.lock:
+        with self._view():
             versions = self._engine.core.history(keeper, owner, label, limit)
             units = self._consolidations.of_block(keeper, owner, label)
         return tuple(Revision(version, unit_of(version, owner, units)) for version in versions)
@@ -221,7 +218,7 @@ class Blocks(Part):
         """
         if self._call is None:
             return
-        with self._engine.lock:
+        with self._view():
             present = self._present(conversation, block.label)
             if present is None or present.version != block.version:
                 return
@@ -250,7 +247,7 @@ class Blocks(Part):
             shown: The text with compiled blocks that it was given; None if it was given none.
         """
         since, unseen = self._readers.since, set[BlockKey]()
-        with self._engine.lock:
+        with self._view():
             if since is not None or shown is None:
                 unseen = {
                     block_key(block, conversation)
@@ -288,14 +285,11 @@ class Blocks(Part):
         block = replace(
             block, editor=self._editor(), changed_at=units.later(agent, block.changed_at)
         )
-        began = None
-        with self._engine.database.transaction() as tx:
+        with self._engine.transaction() as unit:
             if not by_user:
                 moment, by = block.changed_at, block.editor
-                began = units.begin(tx, agent, moment, by, rewritten=rewritten)
-            self._engine.core.store(tx, agent, conversation, block)
-        self._engine.core.stored(agent, conversation, block)
-        units.begun(agent, began)
+                units.begin(unit, agent, moment, by, rewritten=rewritten)
+            self._engine.core.insert(unit, agent, conversation, block)
         self.announce(conversation, before, block)
         return block
 
@@ -326,7 +320,7 @@ class Blocks(Part):
         """Write the copy of the blocks that `initialize` is answered from."""
         path = self._engine.path
         if path is not None:
-            with self._engine.lock:
+            with self._view():
                 blocks = self._engine.core.blocks(self._agent, DEFAULT_CONVERSATION)
                 write_snapshot(path, self._agent, compile_blocks(blocks))
                 if self._shared:

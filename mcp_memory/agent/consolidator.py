@@ -23,7 +23,6 @@ from mcp_memory.agent.units import log_consolidation, version_ranges
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.tiers import events
 from mcp_memory.tiers.consolidations import MAX_REASON_CHARS, TICK
-from mcp_memory.values.dates import now
 from mcp_memory.values.errors import Conflict, InvalidInput, ReadOnly
 from mcp_memory.values.ids import new_id
 from mcp_memory.values.records import Block, BlockChange, Consolidation, Rethought
@@ -125,49 +124,44 @@ class Consolidator(Part):
 
     def _take(self, answer: _Answer, shown: Sequence[Block], tokens: int) -> Rethought:
         agent, units, engine = self._agent, self._consolidations, self._engine
-        with engine.lock:
+        with self._view():
             edited = self._checked(answer.edits, shown)
-            moment = units.later(agent, now())
+            moment = units.later(agent, engine.clock())
             blocks = [
                 (before, replace(after, editor=EDITOR, changed_at=moment))
                 for before, after in edited
             ]
             changes = tuple(
                 BlockChange(
-                    after.label,
-                    before.value if before.version else None,
-                    after.value,
-                    moment,
-                    "",
-                    before.version,
-                    after.version,
+                    label=after.label,
+                    before=before.value if before.version else None,
+                    after=after.value,
+                    changed_at=moment,
+                    from_version=before.version,
+                    to_version=after.version,
                 )
                 for before, after in blocks
             )
-            unit = Consolidation(
-                new_id(),
-                "endpoint",
-                moment - TICK,
-                EDITOR,
-                moment,
-                EDITOR,
-                _reason(answer),
-                version_ranges(changes),
-                tokens,
+            done = Consolidation(
+                id=new_id(),
+                author="endpoint",
+                began_at=moment - TICK,
+                began_by=EDITOR,
+                finished_at=moment,
+                finished_by=EDITOR,
+                reason=_reason(answer),
+                changed=version_ranges(changes),
+                tokens=tokens,
             )
-            with engine.database.transaction() as tx:
+            with engine.transaction() as unit:
                 for _, block in blocks:
-                    engine.core.store(tx, agent, DEFAULT_CONVERSATION, block)
-                units.finish(tx, agent, unit)
-                log_consolidation(tx, engine.events, agent, unit)
-            for _, block in blocks:
-                engine.core.stored(agent, DEFAULT_CONVERSATION, block)
-            units.finished(agent, unit)
-            self._pager.rethought()
+                    engine.core.insert(unit, agent, DEFAULT_CONVERSATION, block)
+                units.finish(unit, agent, done)
+                log_consolidation(unit, engine.events, agent, done)
             for before, block in blocks:
                 self._core.announce(DEFAULT_CONVERSATION, before, block)
         self._notify("events")
-        return Rethought(unit, changes)
+        return Rethought(done, changes)
 
     def _checked(self, edits: Sequence[_Edit], shown: Sequence[Block]) -> list[tuple[Block, Block]]:
         """Return each block that is to change as it is and as it will be."""
@@ -200,11 +194,19 @@ class Consolidator(Part):
 
     def _log_refusal(self, reason: str, tokens: int) -> None:
         told = shorten(reason, MAX_REASON_CHARS)
-        refused = Consolidation(new_id(), "endpoint", now(), EDITOR, reason=told, tokens=tokens)
-        with self._engine.lock, self._engine.database.transaction() as tx:
-            self._consolidations.refuse(tx, self._agent, refused)
+        moment = self._engine.clock()
+        refused = Consolidation(
+            id=new_id(),
+            author="endpoint",
+            began_at=moment,
+            began_by=EDITOR,
+            reason=told,
+            tokens=tokens,
+        )
+        with self._engine.transaction() as unit:
+            self._consolidations.refuse(unit, self._agent, refused)
             self._engine.events.add(
-                tx,
+                unit,
                 self._agent,
                 events.REFUSED,
                 f"The endpoint's consolidation was not taken: {told}",

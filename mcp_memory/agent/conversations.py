@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from mcp_memory.agent.archive import Archive
 from mcp_memory.agent.base import (
@@ -12,38 +11,34 @@ from mcp_memory.agent.base import (
     Part,
     check_conversation,
     check_limit,
-    groups,
-    passage,
+    request_of,
     whole,
 )
 from mcp_memory.paging.budget import check_report
-from mcp_memory.search.queries import Filter
 from mcp_memory.settings import DEFAULT_CONVERSATION
-from mcp_memory.tiers.archival import Draft
-from mcp_memory.tiers.findable import source_tag
-from mcp_memory.tiers.recall import pending
-from mcp_memory.values.dates import now, parse_range
+from mcp_memory.tiers.archival import source_tag
+from mcp_memory.tiers.recall import pending, prefix_of
 from mcp_memory.values.errors import InvalidInput, NotFound
 from mcp_memory.values.ids import read_id
 from mcp_memory.values.records import (
-    ROLES,
     Appended,
     Author,
     Budget,
     Flush,
     Inserted,
+    Memory,
     Message,
     MessageHit,
     NewMessage,
     Overflow,
     Page,
-    Role,
     StoreChunk,
     Summary,
     Window,
 )
-from mcp_memory.values.render import render_kept, speaker_prefix
-from mcp_memory.values.text import check_query, check_text, shorten
+from mcp_memory.values.render import render_kept
+from mcp_memory.values.requests import SearchRequest
+from mcp_memory.values.text import check_text, shorten
 
 MAX_CHUNKS: Final = 100
 
@@ -75,25 +70,19 @@ class Conversations(Part):
         if context_tokens is not None:
             check_report(context_tokens, self._pager.window_tokens)
         recall = self._engine.recall
-        prepared = recall.prepare(messages, conversation, now())
-        underway = self._engine.embed_soon(
-            [message.content for message in prepared],
-            [speaker_prefix(message) for message in prepared],
+        drafts, recorded_at = recall.draft(messages), self._engine.clock()
+        job = self._engine.embed_soon(
+            [draft.message.content for draft in drafts],
+            [prefix_of(draft, recorded_at) for draft in drafts],
         )
-        with self._engine.lock:
-            numbered = recall.number(self._agent, prepared)
-            arrival = self._pager.append(
-                conversation, numbered, context_tokens, coming=underway is not None
+        with self._view():
+            built = recall.build(self._agent, conversation, drafts, recorded_at)
+            appended = self._pager.append(
+                conversation, built, context_tokens, coming=job is not None
             )
-        self._engine.finish(underway, pending(self._agent, numbered))
-        self._notify(f"budget/{conversation}", *(["events"] if arrival.news else []))
-        return Appended(
-            tuple(message.id for message in numbered),
-            arrival.budget,
-            arrival.level,
-            arrival.alert,
-            arrival.flush,
-        )
+        self._engine.finish(job, pending(self._agent, built))
+        self._notify(f"budget/{conversation}", *(["events"] if appended.has_events else []))
+        return appended
 
     def budget(
         self, conversation: str = DEFAULT_CONVERSATION, context_tokens: int | None = None
@@ -107,7 +96,7 @@ class Conversations(Part):
             InvalidInput: The figure can't be.
         """
         conversation = check_conversation(conversation)
-        with self._engine.lock:
+        with self._view():
             budget = self._pager.budget(conversation, context_tokens)
         if context_tokens is not None:
             self._notify(f"budget/{conversation}")
@@ -115,17 +104,17 @@ class Conversations(Part):
 
     def window(self, conversation: str = DEFAULT_CONVERSATION) -> Window:
         """Return the texts of the context window, each as its budget counts it."""
-        with self._engine.lock:
+        with self._view():
             return self._pager.window(check_conversation(conversation))
 
     def alert(self, conversation: str = DEFAULT_CONVERSATION) -> str | None:
         """Return, once, an alert of a conversation that this connection uses; None for none."""
-        with self._engine.lock:
+        with self._view():
             return self._pager.alert(conversation)
 
     def overflow(self, conversation: str = DEFAULT_CONVERSATION) -> Overflow:
         """Return what a flush would evict now, for a client that writes the summary itself."""
-        with self._engine.lock:
+        with self._view():
             return self._pager.overflow(check_conversation(conversation))
 
     @property
@@ -140,7 +129,7 @@ class Conversations(Part):
             InvalidInput, OverLimit: The summary can't be taken; nothing is evicted.
         """
         conversation = check_conversation(conversation)
-        with self._engine.lock:
+        with self._view():
             flush = self._pager.flush(conversation, summary)
         self._notify(f"budget/{conversation}", *(["events"] if flush.evicted else []))
         return flush
@@ -162,7 +151,7 @@ class Conversations(Part):
             InvalidInput, OverLimit: The text can't be taken.
         """
         conversation = check_conversation(conversation)
-        with self._engine.lock:
+        with self._view():
             written = self._pager.rewrite(conversation, content, author, of, limit)
         if written is not None:
             self._notify(f"budget/{conversation}")
@@ -187,10 +176,10 @@ class Conversations(Part):
                 field="chunks",
                 hint="Give at least one range of messages",
             )
-        drafts: list[Draft] = []
+        drafts: list[Memory] = []
         for number, chunk in enumerate(chunks):
             check_text(chunk.context, f"chunks[{number}].context")
-            with self._engine.lock:
+            with self._view():
                 recall = self._engine.recall
                 recall.check_range(self._agent, conversation, chunk.start, chunk.end)
                 messages = recall.messages(self._agent, conversation, chunk.start, chunk.end + 1)
@@ -199,85 +188,19 @@ class Conversations(Part):
             text = render_kept(chunk.context, messages, self._archive.kinds[chunk.kind], day)
             tags = (source_tag(conversation, chunk.start, chunk.end),)
             drafts.append(self._engine.archival.draft(text, tags, chunk.kind, happened))
-        return self._archive.keep(drafts)
+        return self._archive.insert_all(drafts)
 
-    def search(
-        self,
-        query: str | None = None,
-        *,
-        roles: Sequence[Role] = (),
-        start_date: str | None = None,
-        end_date: str | None = None,
-        conversation: str | None = None,
-        limit: int = 10,
-        offset: int = 0,
-        as_of: datetime | None = None,
-    ) -> Page[MessageHit]:
+    def search(self, query: SearchRequest | str | None = None, **filters: Any) -> Page[MessageHit]:
         """Search the whole history, or list it by date without a query.
 
+        Args:
+            query: A whole request, or its query.
+            filters: The other fields of `SearchRequest`.
+
         Raises:
-            InvalidInput: An argument can't be taken.
+            InvalidInput: The request can't be answered.
         """
-        self._engine.check()
-        query = check_query(query)
-        limit = check_limit(limit, "limit")
-        for role in roles:
-            if role not in ROLES:
-                raise InvalidInput(
-                    f"role {shorten(str(role), 40)!r} is unknown",
-                    field="roles",
-                    hint=f"Use {', '.join(ROLES)}",
-                )
-        name = None if conversation is None else check_conversation(conversation)
-        start, end = parse_range(start_date, end_date, zone=self._settings.zone)
-        if as_of is None:
-            with self._engine.lock:
-                # What was recorded before the clock was set back is there as well.
-                as_of = max(now(), self._engine.recall.newest(self._agent))
-        where = Filter(
-            labels=groups(
-                [f"role:{role}" for role in roles], [f"conversation:{name}"] if name else []
-            ),
-            start=start,
-            end=end,
-            as_of=as_of,
-        )
-        recall = self._engine.recall
-        if query is None:
-            with self._engine.lock:
-                listed, total = recall.listing(
-                    self._agent,
-                    roles=roles,
-                    conversation=name,
-                    where=where,
-                    offset=offset,
-                    limit=limit,
-                )
-            hits = tuple(MessageHit(m, whole(m.content), 0.0) for m in listed)
-            ends = tuple(range(offset + 1, offset + len(hits) + 1))
-            return Page(hits, total, offset, as_of, "listing", ends=ends)
-        ranking, kind, note = self._rank(
-            recall.index,
-            query,
-            where,
-            offset=offset,
-            limit=limit,
-            of_facts=False,
-        )
-        with self._engine.lock:
-            texts = recall.get_many(self._agent, [found.key for found in ranking.found])
-        hits = tuple(
-            MessageHit(
-                texts[f.key],
-                passage(texts[f.key].content, f.start, f.end),
-                f.score,
-                f.why,
-            )
-            for f in ranking.found
-            if f.key in texts
-        )
-        ends = tuple(f.place + 1 for f in ranking.found if f.key in texts)
-        return Page(hits, ranking.total, offset, as_of, kind, note, ends)
+        return self._search(self._engine.recall, request_of(query, filters))
 
     def get(self, message_id: str) -> Message:
         """Return a message.
@@ -286,7 +209,7 @@ class Conversations(Part):
             NotFound: There is none of this id.
         """
         key = read_id(message_id)
-        with self._engine.lock:
+        with self._view():
             found = {} if key is None else self._engine.recall.get_many(self._agent, [key])
         if not found:
             raise NotFound(
@@ -313,7 +236,7 @@ class Conversations(Part):
         limit = check_limit(limit, "limit")
         message = self.get(message_id)
         recall = self._engine.recall
-        with self._engine.lock:
+        with self._view():
             end = recall.queues.queue(self._agent, message.conversation).end
             first = message.index - (limit - 1) // 2 if offset is None else offset
             first = max(min(first, end - limit) if offset is None else first, 0)
@@ -322,7 +245,7 @@ class Conversations(Part):
             )
         hits = tuple(MessageHit(m, whole(m.content), 0.0) for m in shown)
         ends = tuple(m.index + 1 for m in shown)
-        return Page(hits, end, first, now(), "listing", ends=ends)
+        return Page(hits, end, first, self._engine.clock(), "listing", ends=ends)
 
     def recent(
         self, conversation: str = DEFAULT_CONVERSATION, count: int | None = None
@@ -331,22 +254,22 @@ class Conversations(Part):
 
         One that is larger than the window is shown by its beginning, with a note.
         """
-        with self._engine.lock:
+        with self._view():
             return self._pager.recent(check_conversation(conversation), count)
 
     def summary(self, conversation: str = DEFAULT_CONVERSATION) -> Summary | None:
         """Return the newest summary of a conversation, None if nothing was ever evicted."""
         conversation = check_conversation(conversation)
-        with self._engine.lock:
+        with self._view():
             return self._engine.recall.queues.summary(self._agent, conversation)
 
     def summaries(self, conversation: str = DEFAULT_CONVERSATION) -> tuple[Summary, ...]:
         """Return all summaries of a conversation with their versions, oldest first."""
         conversation = check_conversation(conversation)
-        with self._engine.lock:
+        with self._view():
             return self._engine.recall.queues.summaries(self._agent, conversation)
 
     def names(self) -> list[str]:
         """Return the conversations, the one with the newest message first."""
-        with self._engine.lock:
+        with self._view():
             return self._engine.recall.conversations(self._agent)

@@ -15,7 +15,6 @@ from mcp_memory.search.index import Prepared, SearchIndex
 from mcp_memory.search.language.analysis import query_weights
 from mcp_memory.search.queries import Filter, Found, Key, parse_query
 from mcp_memory.search.times.spans import spans
-from mcp_memory.values.dates import now
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import Passage, SearchKind
 from mcp_memory.values.text import check_query
@@ -100,7 +99,7 @@ class Explanations(Part):
             raise InvalidInput("query is empty", field="query", hint="Say what is looked for")
         limit = check_limit(limit, "limit")
         vector = engine.questions.vector(text, of_facts=tier == "archival")
-        with engine.lock:
+        with self._view():
             if tier == "conversation":
                 return self._explained(
                     engine.recall.index(self._agent), text, vector, limit, self._messages
@@ -117,7 +116,7 @@ class Explanations(Part):
         limit: int,
         read: Callable[[Sequence[Key]], dict[Key, tuple[str, str]]],
     ) -> Explanation:
-        moment, zone = now(), self._settings.zone
+        moment, zone = self._engine.clock(), self._settings.zone
         question = parse_query(text, index.speakers, moment, zone)
         words = index.prepare(question, Filter())
         meaning = index.prepare(question, Filter(), lexical=False)

@@ -14,14 +14,14 @@ from typing import TypeVar
 
 from mcp_memory.agent.base import Part, check_conversation
 from mcp_memory.settings import DEFAULT_CONVERSATION
-from mcp_memory.tiers.archival import Draft
-from mcp_memory.values.dates import now, parse_moment
+from mcp_memory.tiers.recall import Draft
+from mcp_memory.values.dates import parse_moment
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.ids import read_id
-from mcp_memory.values.records import Kind, Message, NewMessage
-from mcp_memory.values.text import check_tags, shorten
+from mcp_memory.values.records import Kind, Memory, NewMessage
+from mcp_memory.values.text import check_tags, content_hash, shorten
 
-Entry = Mapping[str, object]
+LoadEntry = Mapping[str, object]
 T = TypeVar("T")
 
 
@@ -41,7 +41,7 @@ class Loader(Part):
     before the first such entry is taken and nothing behind it.
     """
 
-    def memories(self, entries: Sequence[Entry], *, skip_bad: bool = False) -> Loaded:
+    def memories(self, entries: Sequence[LoadEntry], *, skip_bad: bool = False) -> Loaded:
         """Keep memories `{content, tags?, kind?, happened_at?}`, in one transaction.
 
         Raises:
@@ -51,36 +51,31 @@ class Loader(Part):
         loaded = Loaded()
         archival = self._engine.archival
         drafts = self._checked(self._draft, entries, loaded, skip_bad=skip_bad)
-        new: dict[str, Draft] = {}
-        merged: dict[str, Draft] = {}
-        with self._engine.lock:
+        new: dict[str, Memory] = {}
+        merged: dict[str, Memory] = {}
+        with self._view():
             for draft in drafts:
-                digest, tags = draft.content_hash, draft.memory.tags
-                held = new.get(digest) or merged.get(digest)
-                known = archival.same(self._agent, draft) if held is None else held.memory
+                digest = content_hash(draft.content)
+                known = new.get(digest) or merged.get(digest) or archival.same(self._agent, draft)
                 if known is None:
                     new[digest] = draft
                     loaded.added += 1
                     continue
                 loaded.known += 1
-                both = tuple(dict.fromkeys((*known.tags, *tags)))
-                if both != known.tags and digest in new:
-                    new[digest] = Draft(replace(known, tags=both), digest)
-                elif both != known.tags:
+                tags = tuple(dict.fromkeys((*known.tags, *draft.tags)))
+                if tags != known.tags and digest in new:
+                    new[digest] = replace(known, tags=tags)
+                elif tags != known.tags:
                     # Twice in one batch, it is one version all the same.
                     base = archival.get(self._agent, known.id)
-                    merged[digest] = archival.revise(base, tags=both)
+                    merged[digest] = archival.revise(base, tags=tags)
             if new or merged:
-                with self._engine.database.transaction() as tx:
-                    archival.store_new(tx, self._agent, list(new.values()))
-                    for draft in merged.values():
-                        archival.store(tx, self._agent, draft)
-            for draft in (*new.values(), *merged.values()):
-                archival.stored(self._agent, draft)
+                with self._engine.transaction() as unit:
+                    archival.insert(unit, self._agent, [*new.values(), *merged.values()])
         self._engine.wake()
         return loaded
 
-    def messages(self, entries: Sequence[Entry], *, skip_bad: bool = False) -> Loaded:
+    def messages(self, entries: Sequence[LoadEntry], *, skip_bad: bool = False) -> Loaded:
         """Record messages `{id, role, content, name?, created_at?, conversation?}` as if just said.
 
         Those of a conversation that follow each other are one transaction. A message
@@ -92,15 +87,17 @@ class Loader(Part):
         self._engine.check()
         loaded = Loaded()
         prepared = self._checked(self._message, entries, loaded, skip_bad=skip_bad)
-        for conversation, group in groupby(prepared, key=lambda message: message.conversation):
-            said = list(group)
-            with self._engine.lock:
-                there = self._engine.recall.get_many(self._agent, [item.id for item in said])
-                fresh = [message for message in said if message.id not in there]
+        recall = self._engine.recall
+        for conversation, group in groupby(prepared, key=lambda item: item[0]):
+            said = [draft for _, draft in group]
+            with self._view():
+                present = recall.get_many(self._agent, [draft.id for draft in said])
+                fresh = [draft for draft in said if draft.id not in present]
                 news = False
                 if fresh:
-                    numbered = self._engine.recall.number(self._agent, fresh)
-                    news = self._pager.append(conversation, numbered).news
+                    moment = self._engine.clock()
+                    built = recall.build(self._agent, conversation, fresh, moment)
+                    news = self._pager.append(conversation, built).has_events
             loaded.added += len(fresh)
             loaded.known += len(said) - len(fresh)
             self._notify(f"budget/{conversation}", *(["events"] if news else []))
@@ -109,8 +106,8 @@ class Loader(Part):
 
     def _checked(
         self,
-        make: Callable[[Entry], T],
-        entries: Sequence[Entry],
+        make: Callable[[LoadEntry], T],
+        entries: Sequence[LoadEntry],
         loaded: Loaded,
         *,
         skip_bad: bool,
@@ -126,7 +123,7 @@ class Loader(Part):
                     break
         return made
 
-    def _draft(self, entry: Entry) -> Draft:
+    def _draft(self, entry: LoadEntry) -> Memory:
         kind, happened = entry.get("kind"), entry.get("happened_at")
         if kind is not None and kind not in tuple(Kind):
             raise InvalidInput(
@@ -142,7 +139,7 @@ class Loader(Part):
             _text(entry, "content"), tags, Kind(str(kind or Kind.FACT)), moment
         )
 
-    def _message(self, entry: Entry) -> Message:
+    def _message(self, entry: LoadEntry) -> tuple[str, Draft]:
         conversation = check_conversation(str(entry.get("conversation") or DEFAULT_CONVERSATION))
         name, created = entry.get("name"), entry.get("created_at")
         moment = None
@@ -157,11 +154,11 @@ class Loader(Part):
             name=None if name is None else str(name),
             created_at=moment,
         )
-        message = self._engine.recall.prepare([new], conversation, now())[0]
-        return replace(message, id=message_id)
+        draft = self._engine.recall.draft([new])[0]
+        return conversation, replace(draft, id=message_id)
 
 
-def _text(entry: Entry, field_name: str) -> str:
+def _text(entry: LoadEntry, field_name: str) -> str:
     value = entry.get(field_name)
     if not isinstance(value, str):
         raise InvalidInput(f"{field_name} is no text", field=field_name)

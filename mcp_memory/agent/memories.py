@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcp_memory.agent.access_tokens import AccessTokens
@@ -19,27 +18,18 @@ from mcp_memory.agent.memory import AgentMemory, Shared
 from mcp_memory.agent.readers import Readers
 from mcp_memory.agent.rewriter import Rewriter
 from mcp_memory.agent.schedule import Scheduler
-from mcp_memory.paging import Pager
+from mcp_memory.paging import Pager, PagingStates
 from mcp_memory.settings import Settings
-from mcp_memory.store.duckdb.checks import (
-    Finding,
-    agent_count,
-    check_database,
-    inspect,
-    row_counts,
-    schema_version,
-)
-from mcp_memory.store.duckdb.compaction import Compacted
-from mcp_memory.store.duckdb.compaction import compact as compact_file
-from mcp_memory.store.duckdb.space import space
-from mcp_memory.tiers.consolidations import Consolidations
+from mcp_memory.store import inspect_file
+from mcp_memory.store.ports import Compacted, Finding
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.tiers.heartbeat import Heart
-from mcp_memory.values.errors import StorageFault
 from mcp_memory.values.records import EmbeddingState, Surface
 
 if TYPE_CHECKING:
     from mcp_memory.models.embedding import Embedder
+
+__all__ = ["Figures", "Memories", "Status", "inspect_file", "load_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +91,9 @@ class Memories:
         self._shared: dict[str, Shared] = {}
         self._readers: list[Readers] = []
         self._grants: list[Grant] = []
-        self._consolidations = Consolidations(engine.database)
+        self._paging = PagingStates(engine.feed)
         self._opening = threading.Lock()
-        self.schedule = Scheduler(
-            engine, self._consolidations, self._shared, self._readers, self.open
-        )
+        self.schedule = Scheduler(engine, self._paging, self._shared, self._readers, self.open)
 
     def open(
         self,
@@ -127,7 +115,7 @@ class Memories:
         with self._opening:
             shared = self._shared.setdefault(agent, Shared())
         settings = settings or self.engine.settings
-        pager = Pager(self.engine, agent, settings, surface or Surface(), shared.state)
+        pager = Pager(self.engine, agent, settings, surface or Surface(), self._paging.of(agent))
         readers = Readers(agent, since, connection)
         return AgentMemory(
             Access(
@@ -139,7 +127,7 @@ class Memories:
                 readers,
                 self._readers,
                 self._grants,
-                self._consolidations,
+                self.engine.consolidations,
             )
         )
 
@@ -176,56 +164,49 @@ class Memories:
         Raises:
             StorageFault: It can't.
         """
-        self.engine.database.probe()
+        self.engine.store.probe()
 
     def figures(self) -> Figures:
         """Return what a metrics page shows."""
-        with self.engine.database.observing(), self.engine.lock:
+        with self.engine.lock:
             return Figures(self.engine.vectors.pending_count(), self.engine.embedding)
 
     def status(self) -> Status:
         """Return what the database holds."""
-        engine = self.engine
-        with engine.database.observing():
-            read = engine.database.read
-            return Status(
-                schema_version(read),
-                agent_count(read),
-                row_counts(read),
-                space(read).dead_frac,
-                self.embedding_state(),
-            )
+        found = self.engine.store.statistics()
+        return Status(
+            found.schema,
+            found.agents,
+            dict(found.rows),
+            found.dead_frac,
+            self.embedding_state(),
+        )
 
     def embedding_state(self) -> EmbeddingState:
         """Return the state of the model, with the pending texts of all agents."""
-        with self.engine.database.observing():
-            return self.engine.state(None)
+        return self.engine.state(None)
 
     def summarizer_status(self) -> dict[str, object] | None:
         """Return who writes summaries and what that has cost today, as JSON."""
-        if self.rewriter is None:
-            return None
-        with self.engine.database.observing():
-            return self.rewriter.status()
+        return None if self.rewriter is None else self.rewriter.status()
 
     def check(self) -> list[Finding]:
         """Check the open database for damage, and return what was found."""
-        with self.engine.database.observing():
-            return check_database(self.engine.database)
+        return self.engine.store.check()
 
-    def compact(self) -> Compacted:
-        """Rewrite the file without the space of deleted rows.
+    def compact(self, *, only_if_wasteful: bool = False) -> Compacted | None:
+        """Rewrite the file without deleted rows; everybody else waits meanwhile.
 
-        Writers go on during the first attempts; the last attempt makes them wait.
+        Args:
+            only_if_wasteful: Whether to leave a file alone of which little is dead.
+
+        Returns:
+            None if the file was left alone.
 
         Raises:
             StorageFault: It can't be done; nothing was changed.
         """
-        for hold in (False, False, True):
-            done = compact_file(self.engine.database, hold=hold)
-            if done is not None:
-                return done
-        raise StorageFault("the database was read all the time", hint="Try again in a moment")
+        return self.engine.store.compact(only_if_wasteful=only_if_wasteful)
 
     def reembed(
         self,
@@ -254,19 +235,6 @@ class Memories:
         if self._heart is not None:
             self._heart.close()
         self.engine.close()
-
-
-def inspect_file(path: Path, model: str) -> list[Finding]:
-    """Check a database file that no process has open, without changing it.
-
-    Args:
-        path: The file. The caller holds the lock of the owner.
-        model: The embedding model that it will be used with.
-
-    Raises:
-        StorageFault: It can't be opened.
-    """
-    return inspect(path, model)
 
 
 def load_model(settings: Settings) -> Embedder:

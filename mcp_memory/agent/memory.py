@@ -17,7 +17,6 @@ from mcp_memory.agent.loading import Loader
 from mcp_memory.agent.readers import Call
 from mcp_memory.agent.reflection import Reflections
 from mcp_memory.agent.resume import Resume
-from mcp_memory.paging import PagingState
 from mcp_memory.settings import EXTRACTIVE
 from mcp_memory.values.records import EmbeddingState, Event, Surface
 
@@ -35,7 +34,6 @@ class Overview:
 class Shared:
     """What all connections of one agent have in common."""
 
-    state: PagingState = field(default_factory=PagingState)
     listeners: list[Listener] = field(default_factory=list)
 
 
@@ -62,9 +60,9 @@ class AgentMemory:
         self.conversations = Conversations(access, self.archive)
         self.explanations = Explanations(access)
         self.loader = Loader(access)
-        self._take_core(Blocks(access))
+        self.core = Blocks(access)
         self.core.write_snapshot()
-        with self._engine.lock:
+        with self._engine.view(self.agent):
             access.all_readers.append(access.readers)
 
     @property
@@ -87,23 +85,32 @@ class AgentMemory:
             arrived: The `tick` at which the call came in; the present one without.
         """
         readers = self._access.readers
-        self._engine.database.touch()
-        with self._engine.lock:
+        self._engine.touch()
+        with self._engine.view(self.agent):
             # The handshake of one that connected earlier may be repeated, and not shown to it.
             repeated = key not in readers and readers.since is not None
             reader = readers.get(key, lambda: self.core.unseen(shown))
             call = Call(readers, reader, readers.tick if arrived is None else arrived)
             view = copy.copy(self)
-            view._take_core(Blocks(self._access, call))
+            view.core = Blocks(self._access, call)
             if shown is not None and not repeated:
                 view.core.saw_text(shown)
         return view
 
-    def _take_core(self, core: Blocks) -> None:
-        self.core = core
-        self.resume = Resume(self._access, core, self.archive, self.conversations)
-        self.reflections = Reflections(self._access, core)
-        self.consolidator = Consolidator(self._access, core, self.reflections)
+    @property
+    def resume(self) -> Resume:
+        """What a new window needs to go on."""
+        return Resume(self._access, self.core, self.archive, self.conversations)
+
+    @property
+    def reflections(self) -> Reflections:
+        """What a consolidation has to look at."""
+        return Reflections(self._access, self.core)
+
+    @property
+    def consolidator(self) -> Consolidator:
+        """Consolidation by an endpoint, without a client."""
+        return Consolidator(self._access, self.core, self.reflections)
 
     def shows(self, surface: Surface) -> None:
         """Take what the server itself puts into this connection's window from now on."""
@@ -124,7 +131,7 @@ class AgentMemory:
 
     def close(self) -> None:
         """End this connection's part; the memory stays open for others."""
-        with self._engine.lock:
+        with self._engine.view(self.agent):
             if self._access.readers in self._access.all_readers:
                 self._access.all_readers.remove(self._access.readers)
             self._access.pager.leave()
@@ -137,7 +144,7 @@ class AgentMemory:
 
     def overview(self) -> Overview:
         """Return what lies outside the window: numbers and tags in use."""
-        with self._engine.lock:
+        with self._engine.view(self.agent):
             return Overview(
                 self._engine.recall.count(self.agent),
                 self._engine.archival.count(self.agent),
@@ -146,13 +153,13 @@ class AgentMemory:
 
     def events(self, limit: int = 20) -> tuple[Event, ...]:
         """Return the newest events, newest first."""
-        with self._engine.lock:
+        with self._engine.view(self.agent):
             return self._engine.events.recent(self.agent, limit)
 
     def consolidated(self) -> tuple[datetime | None, int]:
         """Return when core memory was last thought over, and what the endpoint's cost in tokens."""
         units = self._access.consolidations
-        with self._engine.lock:
+        with self._engine.view(self.agent):
             return units.last_at(self.agent), units.tokens(self.agent)
 
     def summarizer_status(self) -> dict[str, object]:
@@ -162,7 +169,7 @@ class AgentMemory:
 
     def embedding_state(self) -> EmbeddingState:
         """Return whether search has its semantic half."""
-        with self._engine.lock:
+        with self._engine.view(self.agent):
             return self._engine.state(self.agent)
 
     def count_tokens(self, text: str) -> int:

@@ -51,7 +51,7 @@ def rebuild_summary(
         limit = memory.conversations.summary_limit
         text: str | None = None
         for first, last in _ranges(memories, agent, conversation):
-            with engine.lock:
+            with engine.view(agent):
                 messages = engine.recall.messages(agent, conversation, first, last + 1)
             if by_endpoint:
                 text = _ask(memories, agent, text, messages, limit)
@@ -71,7 +71,7 @@ def rebuild_summary(
 def _ranges(memories: Memories, agent: str, conversation: str) -> list[tuple[int, int]]:
     """Return the ranges of messages, both ends included, that the summaries were made from."""
     engine = memories.engine
-    with engine.lock:
+    with engine.view(agent):
         chain = engine.recall.queues.summaries(agent, conversation)
     found: list[tuple[int, int]] = []
     start = 0

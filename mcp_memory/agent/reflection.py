@@ -23,8 +23,7 @@ from mcp_memory.agent.statements import (
 )
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.tiers.consolidations import News
-from mcp_memory.tiers.underway import Embedded
-from mcp_memory.values.dates import now
+from mcp_memory.tiers.jobs import Embedded
 from mcp_memory.values.records import SHARED, Block, Memory, Message
 from mcp_memory.values.render import compile_block
 from mcp_memory.values.text import shorten
@@ -96,8 +95,8 @@ class Reflections(Part):
             InvalidInput: The conversation has no proper name, or `max_tokens` can't be used.
         """
         found = self.gather(conversation)
-        with self._engine.lock:
-            self._consolidations.mean(self._agent, now())
+        with self._view():
+            self._consolidations.mean(self._agent, self._engine.clock())
         text = self.render(found, head, max_tokens)
         for block in found.blocks:
             if indented(compile_block(block)) in text:
@@ -112,7 +111,7 @@ class Reflections(Part):
         """
         blocks = self._core.all(check_conversation(conversation))
         units, agent = self._consolidations, self._agent
-        with self._engine.lock:
+        with self._view():
             since = units.last_at(agent)
             news = units.news(agent, since, messages=_MESSAGES, memories=_MEMORIES)
         new = [memory.content[:CLAIM_CHARS] for memory in news.memories]
@@ -247,7 +246,7 @@ class Reflections(Part):
         if embedded is None:
             return []
         archival = self._engine.archival
-        with self._engine.lock:
+        with self._view():
             index = archival.index(self._agent)
             found = index.nearest(embedded[1][0], at_least=at_least, limit=_NEIGHBOURS)
             texts = archival.get_many(self._agent, [item.key for item in found])
@@ -314,7 +313,7 @@ class Reflections(Part):
     def _versions(self, block: Block, conversation: str) -> tuple[Block, ...]:
         keeper = SHARED if block.scope == "shared" else self._agent
         owner = conversation if block.scope == "conversation" else ""
-        with self._engine.lock:
+        with self._view():
             return self._engine.core.history(keeper, owner, block.label, _VERSIONS)
 
 

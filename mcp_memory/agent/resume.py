@@ -129,7 +129,7 @@ class Resume(Part):
 
     def _open_events(self, conversation: str) -> tuple[Event, ...]:
         """Return the reminder and the alert that nothing has answered yet."""
-        with self._engine.lock:
+        with self._view():
             recent = self._engine.events.recent(self._agent, _EVENTS)
         answered: set[str] = set()
         found: list[Event] = []

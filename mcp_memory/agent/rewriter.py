@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mcp_memory.settings import EXTRACTIVE, Settings
+from mcp_memory.store.ports import Spent
 from mcp_memory.summarizers.request import SummaryRequest, checked_answer, write_request
-from mcp_memory.tiers.usage import EndpointUsage, Spent
 from mcp_memory.values.errors import EndpointFault, MemoryFault
 from mcp_memory.values.records import SHARED, Message, Summary
 
@@ -70,7 +70,7 @@ class Rewriter:
         self._memories = memories
         self._engine = memories.engine
         self._settings = memories.engine.settings
-        self._usage = EndpointUsage(self._engine.database)
+        self._usage = self._engine.store.usage
         self._waiting: OrderedDict[tuple[str, str], Flushed] = OrderedDict()
         self._news = threading.Condition()
         self._stopped = False
@@ -127,20 +127,19 @@ class Rewriter:
         # Noted before it is asked: what a request costs whose answer never came is not known.
         with self._engine.lock:
             cap = self._settings.summarizer_tokens_per_day
-            if self._usage.today().tokens + expected + max_tokens > cap:
+            day = self._engine.clock().date()
+            if self._usage.on(day).tokens + expected + max_tokens > cap:
                 raise EndpointFault(
                     f"the cap of {cap} tokens a day is reached",
                     hint="MCP_MEMORY_SUMMARIZER_TOKENS_PER_DAY sets it",
                 )
-            day = self._usage.add(agent, expected, 0)
+            with self._engine.transaction() as unit:
+                self._usage.add(unit, agent, day, Spent(1, expected, 0))
         answer = self.endpoint.complete(system, user, max_tokens)
-        with self._engine.lock:
-            self._usage.correct(
-                agent,
-                day,
-                answer.input_tokens - expected if answer.input_tokens else 0,
-                answer.output_tokens or count(answer.text),
-            )
+        more = answer.input_tokens - expected if answer.input_tokens else 0
+        beyond = Spent(0, more, answer.output_tokens or count(answer.text))
+        with self._engine.transaction() as unit:
+            self._usage.add(unit, agent, day, beyond)
         return answer.text
 
     def status(self) -> dict[str, object]:
@@ -148,7 +147,7 @@ class Rewriter:
         if self.endpoint is None:
             return {"kind": EXTRACTIVE}
         with self._engine.lock:
-            spent = self._usage.today()
+            spent = self._usage.on(self._engine.clock().date())
         return {
             "kind": "endpoint",
             "host": self.endpoint.host,
@@ -243,7 +242,7 @@ class Rewriter:
 
     def _sources(self, flushed: Flushed) -> tuple[str | None, tuple[Message, ...]]:
         summary, engine = flushed.summary, self._engine
-        with engine.lock:
+        with engine.view(flushed.agent):
             messages = engine.recall.messages(
                 flushed.agent, summary.conversation, summary.first, summary.last + 1
             )

@@ -11,9 +11,9 @@ from typing import Final
 from mcp_memory.agent.consolidator import Complete
 from mcp_memory.agent.memory import AgentMemory, Shared
 from mcp_memory.agent.readers import Readers
-from mcp_memory.paging import Pager
+from mcp_memory.paging import PagingStates
+from mcp_memory.paging.alerts import news_reminder
 from mcp_memory.tiers import events
-from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.errors import MemoryFault
 from mcp_memory.values.records import Event, Reminder, Rethought
@@ -29,7 +29,7 @@ class Scheduler:
 
     Args:
         engine: The open database.
-        consolidations: Those of every agent.
+        paging: What the windows of each agent remember.
         shared: What the connections of each agent have in common.
         readers: The clients of every connection.
         open_memory: Opens the memory of an agent.
@@ -38,13 +38,14 @@ class Scheduler:
     def __init__(
         self,
         engine: Engine,
-        consolidations: Consolidations,
+        paging: PagingStates,
         shared: Mapping[str, Shared],
         readers: Sequence[Readers],
         open_memory: Callable[[str], AgentMemory],
     ) -> None:
         self._engine = engine
-        self._consolidations = consolidations
+        self._consolidations = engine.consolidations
+        self._paging = paging
         self._shared = shared
         self._readers = readers
         self._open = open_memory
@@ -60,7 +61,7 @@ class Scheduler:
         engine, units = self._engine, self._consolidations
         if not engine.settings.rethink_every:
             return None
-        with engine.lock:
+        with engine.view(agent):
             newest, since = self._newest(agent), units.last_at(agent)
             reminded = engine.events.last_at(agent, (events.REMINDER,))
             # What was recorded before the clock was set back is not news for ever.
@@ -70,23 +71,18 @@ class Scheduler:
             messages, memories = units.count_news(agent, since)
         if not messages and not memories:
             return None
-        text = (
-            f"Since core memory was last thought over, {messages} messages and {memories} memories"
-            " have come: if something lasting is among them, rethink_memory, then"
-            " finish_rethinking_memory."
-        )
-        return Reminder(agent, messages, memories, since, text)
+        return Reminder(agent, messages, memories, since, news_reminder(messages, memories))
 
     def remind(self, agent: str) -> Event | None:
         """Write the event of `consolidation_due` and tell the agent's connections, if it is due."""
         engine = self._engine
-        with engine.lock:
+        with engine.view(agent):
             reminder = self.consolidation_due(agent)
             if reminder is None:
                 return None
             data: dict[str, object] = {"messages": reminder.messages, "memories": reminder.memories}
-            with engine.database.transaction() as tx:
-                event = engine.events.add(tx, agent, events.REMINDER, reminder.text, data=data)
+            with engine.transaction() as unit:
+                event = engine.events.add(unit, agent, events.REMINDER, reminder.text, data=data)
             self._consolidations.reminded(agent, self._newest(agent))
         shared = self._shared.get(agent)
         for listener in tuple(shared.listeners) if shared is not None else ():
@@ -104,16 +100,16 @@ class Scheduler:
         Raises:
             StorageFault: An event can't be written.
         """
-        idle_seconds = time.monotonic() - self._engine.database.used_at
+        idle_seconds = time.monotonic() - self._engine.used_at
         with self._engine.lock:
             agents = sorted({readers.agent for readers in self._readers})
         for agent in agents:
             self.remind(agent)
             shared = self._shared[agent]
-            with self._engine.lock:
+            with self._engine.view(agent):
                 live = {
-                    conversation: next((user for user in users if isinstance(user, Pager)), None)
-                    for conversation, users in shared.state.users.items()
+                    conversation: next(iter(pagers), None)
+                    for conversation, pagers in self._paging.of(agent).users.items()
                 }
                 warned = [name for name, pager in live.items() if pager and pager.refresh(name)]
             for conversation in warned:
@@ -135,7 +131,7 @@ class Scheduler:
         complete = self.complete
         if complete is None or not self._is_endpoint_due(agent):
             return None
-        with self._engine.lock:
+        with self._engine.view(agent):
             self._consolidations.try_now(agent, self._newest(agent))
         memory = self._open(agent)
         try:
@@ -150,7 +146,7 @@ class Scheduler:
         if self.complete is None or self._engine.settings.auto_consolidate == "off":
             return False
         units = self._consolidations
-        with self._engine.lock:
+        with self._engine.view(agent):
             since, newest = units.last_at(agent), self._newest(agent)
             done = [at for at in (since, units.tried_at(agent)) if at is not None]
             return all(newest > at for at in done) and any(units.count_news(agent, since))

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from mcp_memory.agent.claims import Clash, is_claim
-from mcp_memory.tiers.underway import Embedded
+from mcp_memory.tiers.jobs import Embedded
 from mcp_memory.values.records import Block, Message
 from mcp_memory.values.text import sentences, shorten
 

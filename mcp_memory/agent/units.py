@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mcp_memory.store.duckdb import Transaction
+from mcp_memory.store.ports import UnitOfWork
 from mcp_memory.tiers import events
 from mcp_memory.tiers.events import EventLog
 from mcp_memory.values.records import Block, BlockChange, Consolidation, VersionRange
@@ -18,20 +18,20 @@ def version_ranges(changes: Sequence[BlockChange]) -> tuple[VersionRange, ...]:
     )
 
 
-def log_consolidation(tx: Transaction, log: EventLog, agent: str, unit: Consolidation) -> None:
+def log_consolidation(unit: UnitOfWork, log: EventLog, agent: str, done: Consolidation) -> None:
     """Write the event of a finished consolidation, in the transaction that finishes it."""
     data: dict[str, object] = {
-        "consolidation": unit.id,
-        "author": unit.author,
-        "changed": [change.label for change in unit.changed],
-        "versions": [[change.from_version, change.to_version] for change in unit.changed],
+        "consolidation": done.id,
+        "author": done.author,
+        "changed": [change.label for change in done.changed],
+        "versions": [[change.from_version, change.to_version] for change in done.changed],
     }
-    if unit.reason:
-        data["reason"] = unit.reason
-    if unit.tokens:
-        data["tokens"] = unit.tokens
-    text = f"Core memory was thought over; {len(unit.changed)} blocks changed."
-    log.add(tx, agent, events.RETHOUGHT, text, data=data)
+    if done.reason:
+        data["reason"] = done.reason
+    if done.tokens:
+        data["tokens"] = done.tokens
+    text = f"Core memory was thought over; {len(done.changed)} blocks changed."
+    log.add(unit, agent, events.RETHOUGHT, text, data=data)
 
 
 def unit_of(

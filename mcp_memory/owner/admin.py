@@ -128,7 +128,8 @@ def compact(servers: Servers, params: Params) -> Params:
     Raises:
         StorageFault: It can't be done; nothing was changed.
     """
-    return asdict(servers.memories().compact())
+    done = servers.memories().compact()
+    return {} if done is None else asdict(done)
 
 
 def model(servers: Servers, params: Params) -> Params:

@@ -1,6 +1,5 @@
 """Paging: messages come into the queue, pressure rises, the oldest leave into the summary."""
 
-from mcp_memory.paging.pager import Pager
-from mcp_memory.paging.state import Arrival, PagingState
+from mcp_memory.paging.pager import Pager, PagingStates
 
-__all__ = ["Arrival", "Pager", "PagingState"]
+__all__ = ["Pager", "PagingStates"]

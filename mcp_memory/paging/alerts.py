@@ -83,3 +83,20 @@ def flushed(conversation: str, flush: Flush) -> str:
         " recall memory: conversation_search finds them, store_memories can keep them by their"
         " indexes."
     )
+
+
+def reminder(turns: int) -> str:
+    """Return the text that asks for a consolidation after some turns of the user."""
+    return (
+        f"{turns} user turns since core memory was last consolidated: if something lasting was"
+        " said, call rethink_memory, then finish_rethinking_memory."
+    )
+
+
+def news_reminder(messages: int, memories: int) -> str:
+    """Return the text that asks for a consolidation because of what has come since the last."""
+    return (
+        f"{messages} messages and {memories} memories have come since core memory was last"
+        " consolidated: if something lasting is among them, call rethink_memory, then"
+        " finish_rethinking_memory."
+    )

@@ -9,28 +9,36 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
+from weakref import WeakSet
 
 from mcp_memory.paging import alerts
 from mcp_memory.paging import budget as arithmetic
-from mcp_memory.paging.reminder import Reminder
-from mcp_memory.paging.state import Arrival, PagingState
-from mcp_memory.paging.view import View
 from mcp_memory.settings import Settings
-from mcp_memory.store.duckdb import Transaction
+from mcp_memory.store.ports import Change, UnitOfWork
 from mcp_memory.tiers import events
+from mcp_memory.tiers.core import WORKING
 from mcp_memory.tiers.engine import Engine
-from mcp_memory.tiers.queues import Entry
+from mcp_memory.tiers.feed import ChangeFeed
+from mcp_memory.tiers.queues import QueueItem, clip_message
 from mcp_memory.values.errors import OverLimit, StorageFault
 from mcp_memory.values.records import (
+    Appended,
     Author,
+    Budget,
     Flush,
     Message,
     Overflow,
+    Parts,
     Summary,
     Surface,
+    Thresholds,
+    Window,
 )
+from mcp_memory.values.render import compile_blocks, render_message
 from mcp_memory.values.text import check_text
 
 logger = logging.getLogger(__name__)
@@ -38,8 +46,24 @@ logger = logging.getLogger(__name__)
 _OLD_HEAD: Final = re.compile(r"Messages 0 to \d+ \(until [^)]*\) have left the window;[^\n]*\n?")
 
 
-class Pager(View):
-    """One client's window on an agent's conversations; called with the engine's lock held."""
+MAX_NOTICES: Final = 64
+"""Conversations whose newest notice is remembered; by judgement."""
+
+MIN_SUMMARY_TOKENS: Final = 200
+MAX_SUMMARY_TOKENS: Final = 2_000
+"""A summary has a tenth of the window, within these bounds; by judgement."""
+
+
+class Pager:
+    """One client's window on an agent's conversations; called with the engine's lock held.
+
+    Args:
+        engine: The open store.
+        agent: Whose conversations.
+        settings: Those of the connection.
+        surface: What the server itself puts into the window.
+        state: What all windows of the agent remember together.
+    """
 
     def __init__(
         self,
@@ -49,9 +73,76 @@ class Pager(View):
         surface: Surface,
         state: PagingState,
     ) -> None:
-        super().__init__(engine, agent, settings, surface, state)
-        self._reminder = Reminder(engine, agent, settings.rethink_every, state)
+        self._engine = engine
+        self._queues = engine.recall.queues
+        self._agent = agent
+        self._shared_blocks = settings.shared_blocks
+        self.window_tokens = settings.context_window
+        self._surface = surface
+        self._state = state
+        self._surface_tokens: dict[Surface, tuple[int, int]] = {}
+        self._thresholds = Thresholds(
+            settings.warn_at, settings.flush_at, settings.keep_after_flush
+        )
+        self._unseen: dict[str, int] = {}
+        """By conversation, what the client reported more (or less) than was counted then."""
+        self._heard: dict[str, int] = {}
+        """By conversation that was used, the last notice that the client was told."""
+        self._looked = 0
+        self._born = state.last_notice
+        self._rethink_every = settings.rethink_every
         self._offered: dict[str, int] = {}
+        """By conversation, the last message that the overflow prompt has shown."""
+
+    @property
+    def summary_limit(self) -> int:
+        """The most tokens that a summary may have: a tenth of the window, within bounds."""
+        return max(MIN_SUMMARY_TOKENS, min(self.window_tokens // 10, MAX_SUMMARY_TOKENS))
+
+    def shows(self, surface: Surface) -> None:
+        """Take what the server itself puts into this window from now on; needs no lock."""
+        self._surface = surface
+
+    def budget(self, conversation: str, context_tokens: int | None = None) -> Budget:
+        """Return how the window of a conversation is used now.
+
+        Args:
+            context_tokens: What is in the client's window now, if it knows.
+
+        Raises:
+            InvalidInput: The figure can't be.
+        """
+        self._join(conversation)
+        if context_tokens is not None:
+            arithmetic.check_report(context_tokens, self.window_tokens)
+            self._report(conversation, context_tokens)
+        return self._budget(conversation)
+
+    def window(self, conversation: str) -> Window:
+        """Return the texts of a conversation's window, each as its budget counts it."""
+        blocks = self._engine.core.blocks(self._agent, conversation, self._shared_blocks)
+        summary = self._queues.summary(self._agent, conversation)
+        return Window(
+            instructions=self._surface.instructions,
+            tools=self._surface.tools,
+            core=compile_blocks([block for block in blocks if block.label != WORKING]),
+            working=compile_blocks([block for block in blocks if block.label == WORKING]),
+            summary="" if summary is None else summary.content,
+            messages=tuple(map(render_message, self.recent(conversation))),
+        )
+
+    def recent(self, conversation: str, count: int | None = None) -> tuple[Message, ...]:
+        """Return the messages in the window as it shows them, oldest first."""
+        self._join(conversation)
+        queue = self._queues.queue(self._agent, conversation)
+        first = queue.first if count is None else max(queue.first, queue.end - count)
+        return self._messages(conversation, first, queue.end)
+
+    def leave(self) -> None:
+        """End this window: it no longer counts among those of its conversations."""
+        for conversation in self._heard:
+            self._state.users.get(conversation, WeakSet()).discard(self)
+        self._heard.clear()
 
     def append(
         self,
@@ -60,7 +151,7 @@ class Pager(View):
         context_tokens: int | None = None,
         *,
         coming: bool = False,
-    ) -> Arrival:
+    ) -> Appended:
         """Record messages, and flush if they made the window overflow: one transaction each.
 
         Args:
@@ -69,25 +160,25 @@ class Pager(View):
         """
         engine, agent, state = self._engine, self._agent, self._state
         self._join(conversation)
-        with engine.database.transaction() as tx:
-            engine.recall.store(tx, agent, messages, coming=coming)
-        engine.recall.stored(agent, messages)
+        with engine.transaction() as unit:
+            engine.recall.insert(unit, agent, messages, coming=coming)
         if context_tokens is not None:
             self._report(conversation, context_tokens)
         level, before = self._budget(conversation).level, state.last_notice
         flush, reminded = None, False
         try:
             flush = self._relieve(conversation)
-            reminded = self._reminder.remind(messages)
+            reminded = self._remind()
         except StorageFault as fault:
             # The messages are kept, and that is what was asked for; the next call tries again.
             logger.warning("no flush, warning or reminder: %s", fault)
-        return Arrival(
-            self._budget(conversation),
-            "flush" if flush is not None else level,
-            self.alert(conversation),
-            flush,
-            reminded or state.last_notice > before,
+        return Appended(
+            ids=tuple(message.id for message in messages),
+            budget=self._budget(conversation),
+            level="flush" if flush is not None else level,
+            alert=self.alert(conversation),
+            flush=flush,
+            has_events=reminded or state.last_notice > before,
         )
 
     def alert(self, conversation: str | None = None) -> str | None:
@@ -191,14 +282,9 @@ class Pager(View):
         self._tightest(conversation)._warn(conversation)
         return self._state.last_notice > before
 
-    def rethought(self) -> None:
-        """Begin to count the user's turns anew."""
-        self._state.turns = 0
-
     def _tightest(self, conversation: str) -> Pager:
         """Return the window in which the conversation is nearest to overflowing."""
-        users = self._state.users.get(conversation, ())
-        pagers = [view for view in users if isinstance(view, Pager)]
+        pagers = self._state.users.get(conversation, ())
         return max(pagers, key=lambda pager: pager._fullness(conversation), default=self)
 
     def _relieve(self, conversation: str) -> Flush | None:
@@ -226,11 +312,10 @@ class Pager(View):
         data: dict[str, object] = {"pressure": budget.pressure}
         if leaving:
             data |= {"first": leaving[0].index, "last": leaving[-1].index}
-        with self._engine.database.transaction() as tx:
+        with self._engine.transaction() as unit:
             self._engine.events.add(
-                tx, self._agent, events.WARNING, text, conversation=conversation, data=data
+                unit, self._agent, events.WARNING, text, conversation=conversation, data=data
             )
-        self._state.warned[conversation] = True
         self._state.post(conversation, text, in_force=True)
 
     def _was_warned(self, conversation: str) -> bool:
@@ -244,7 +329,7 @@ class Pager(View):
         return warned
 
     def _evict(
-        self, conversation: str, split: arithmetic.Eviction[Entry], summary: str | None
+        self, conversation: str, split: arithmetic.Eviction[QueueItem], summary: str | None
     ) -> Flush:
         """Let messages leave into a summary; one transaction, and nobody is waited for."""
         engine, agent = self._engine, self._agent
@@ -264,12 +349,10 @@ class Pager(View):
             content=summary,
             author=author,
         )
-        with engine.database.transaction() as tx:
-            self._queues.store(tx, agent, written)
-            self._log_flush(tx, written, len(split.evicted))
-        self._queues.stored(agent, written)
+        with engine.transaction() as unit:
+            self._queues.insert(unit, agent, written)
+            self._log_flush(unit, written, len(split.evicted))
         flush = Flush(len(split.evicted), len(split.kept), written)
-        self._state.warned[conversation] = False
         self._state.post(conversation, alerts.flushed(conversation, flush), in_force=False)
         self._tell_flushed(written)
         return flush
@@ -307,9 +390,8 @@ class Pager(View):
 
     def _put_in_place(self, replaced: Summary, content: str, author: Author) -> Summary:
         written = self._queues.redraft(replaced, content, author)
-        with self._engine.database.transaction() as tx:
-            self._queues.store(tx, self._agent, written)
-        self._queues.stored(self._agent, written)
+        with self._engine.transaction() as unit:
+            self._queues.insert(unit, self._agent, written)
         return written
 
     def _tell_flushed(self, summary: Summary) -> None:
@@ -320,6 +402,29 @@ class Pager(View):
         except Exception:
             # The flush is committed: what others make of it can't undo it.
             logger.exception("a flush was not taken up")
+
+    def _remind(self) -> bool:
+        """Ask for a consolidation after `rethink_every` turns of the user.
+
+        Returns:
+            Whether an event was written.
+
+        Raises:
+            StorageFault: It can't be written; the turns stay counted.
+        """
+        if not self._rethink_every:
+            return False
+        engine, agent = self._engine, self._agent
+        if self._state.turns is None:
+            since = engine.events.last_at(agent, (events.RETHOUGHT, events.REMINDER))
+            self._state.turns = engine.recall.user_turns_since(agent, since)
+        turns = self._state.turns
+        if turns < self._rethink_every:
+            return False
+        with engine.transaction() as unit:
+            text = alerts.reminder(turns)
+            engine.events.add(unit, agent, events.REMINDER, text, data={"turns": turns})
+        return True
 
     def _check_length(self, summary: str, limit: int | None = None) -> None:
         tokens, limit = self._engine.tokenizer.count(summary), limit or self.summary_limit
@@ -332,9 +437,9 @@ class Pager(View):
                 hint="Shorten it and call conversation_flush again; nothing was evicted",
             )
 
-    def _log_flush(self, tx: Transaction, summary: Summary, evicted: int) -> None:
+    def _log_flush(self, unit: UnitOfWork, summary: Summary, evicted: int) -> None:
         self._engine.events.add(
-            tx,
+            unit,
             self._agent,
             events.FLUSHED,
             f"{evicted} messages ({summary.first} to {summary.last}) have left the window of"
@@ -342,6 +447,158 @@ class Pager(View):
             conversation=summary.conversation,
             data={"evicted": evicted, "summary": summary.id, "author": summary.author},
         )
+
+    def _join(self, conversation: str) -> None:
+        if conversation not in self._heard:
+            self._heard[conversation] = 0
+            self._looked = 0
+            self._state.users.setdefault(conversation, WeakSet()).add(self)
+
+    def _report(self, conversation: str, context_tokens: int) -> None:
+        self._unseen[conversation] = context_tokens - self._parts(conversation).counted
+
+    def _parts(self, conversation: str) -> Parts:
+        engine, agent = self._engine, self._agent
+        core, working = engine.core.tokens(agent, conversation, self._shared_blocks)
+        summary = self._queues.summary(agent, conversation)
+        surface, count = self._surface, engine.tokenizer.count
+        if surface not in self._surface_tokens:
+            self._surface_tokens[surface] = (count(surface.instructions), count(surface.tools))
+        instructions, tools = self._surface_tokens[surface]
+        return Parts(
+            instructions=instructions,
+            tools=tools,
+            core=core,
+            working=working,
+            summary=0 if summary is None else summary.tokens,
+            queue=self._queues.tokens(agent, conversation, self.window_tokens),
+            other=max(self._unseen.get(conversation, 0), 0),
+        )
+
+    def _fullness(self, conversation: str) -> float:
+        return self._parts(conversation).total / (self.window_tokens * self._thresholds.flush_at)
+
+    def _budget(self, conversation: str) -> Budget:
+        engine, agent = self._engine, self._agent
+        queue = self._queues.queue(agent, conversation)
+        parts = self._parts(conversation)
+        unseen = self._unseen.get(conversation)
+        return arithmetic.measure(
+            parts,
+            window_tokens=self.window_tokens,
+            thresholds=self._thresholds,
+            counts={
+                "queue_messages": queue.count,
+                "conversation_messages": queue.end,
+                "recall_messages": engine.recall.count(agent),
+                "memories": engine.archival.count(agent),
+            },
+            reported_tokens=None if unseen is None else max(parts.counted + unseen, 0),
+        )
+
+    def _split(self, conversation: str, *, asked: bool) -> arithmetic.Eviction[QueueItem]:
+        entries = self._queues.entries(self._agent, conversation, self.window_tokens)
+        budget = self._budget(conversation)
+        target = arithmetic.flush_target(
+            budget.parts, window_tokens=self.window_tokens, thresholds=self._thresholds, asked=asked
+        )
+        # The next summary may be as long as it is allowed to be.
+        used = budget.used_tokens - budget.parts.summary + self.summary_limit
+        if asked:
+            used = min(used, budget.used_tokens)
+        full = int(self.window_tokens * self._thresholds.flush_at)
+        return arithmetic.evict(
+            entries, used_tokens=used, target_tokens=target, limit_tokens=full - 1
+        )
+
+    def _messages(self, conversation: str, first: int, end: int) -> tuple[Message, ...]:
+        tokenizer, window = self._engine.tokenizer, self.window_tokens
+        return tuple(
+            clip_message(message, window, tokenizer)
+            for message in self._engine.recall.messages(self._agent, conversation, first, end)
+        )
+
+    def _messages_of(self, conversation: str, entries: Sequence[QueueItem]) -> tuple[Message, ...]:
+        if not entries:
+            return ()
+        return self._messages(conversation, entries[0].index, entries[-1].index + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that every window on a conversation is told once; numbers count up."""
+
+    number: int
+    text: str
+    in_force: bool
+    """Whether one that comes later is told too."""
+
+
+@dataclass(slots=True)
+class PagingState:
+    """What all windows on one agent's conversations remember together."""
+
+    warned: dict[str, bool] = field(default_factory=dict)
+    """By conversation, whether the pressure of this period was told."""
+
+    turns: int | None = None
+    """The user's turns since core memory was last consolidated; None before they are counted."""
+
+    users: dict[str, WeakSet[Pager]] = field(default_factory=dict)
+    """By conversation, the open windows that have used it."""
+
+    notices: OrderedDict[str, Notice] = field(default_factory=OrderedDict)
+    """By conversation, the newest."""
+
+    last_notice: int = 0
+
+    def post(self, conversation: str, text: str, *, in_force: bool) -> Notice:
+        """Leave a notice in the place of the one before it."""
+        self.last_notice += 1
+        notice = Notice(self.last_notice, text, in_force)
+        self.notices[conversation] = notice
+        self.notices.move_to_end(conversation)
+        if len(self.notices) > MAX_NOTICES:
+            self.notices.popitem(last=False)
+        return notice
+
+    def apply(self, change: Change) -> None:
+        """Follow what messages and events say of the pressure and of the user's turns."""
+        if self.turns is not None:
+            self.turns += sum(message.role == "user" for message in change.messages)
+        for event in change.events:
+            if event.kind in {events.WARNING, events.FLUSHED} and event.conversation is not None:
+                self.warned[event.conversation] = event.kind == events.WARNING
+            elif event.kind in {events.REMINDER, events.RETHOUGHT}:
+                self.turns = 0
+
+    def forget(self) -> None:
+        """Drop what was read from the store."""
+        self.warned.clear()
+        self.turns = None
+
+
+class PagingStates:
+    """The states of all agents; follows the change feed."""
+
+    def __init__(self, feed: ChangeFeed) -> None:
+        self._states: dict[str, PagingState] = {}
+        feed.follow(self)
+
+    def of(self, agent: str) -> PagingState:
+        """Return the state of an agent."""
+        return self._states.setdefault(agent, PagingState())
+
+    def apply(self, change: Change) -> None:
+        """Take in the next change of an agent; see `feed.Follower`."""
+        state = self._states.get(change.agent)
+        if state is not None:
+            state.apply(change)
+
+    def forget(self) -> None:
+        """Drop what was read from the store."""
+        for state in self._states.values():
+            state.forget()
 
 
 def _body(summary: Summary) -> str:

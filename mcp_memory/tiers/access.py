@@ -11,16 +11,16 @@ import hashlib
 import hmac
 import re
 import secrets
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Final, Literal
+from typing import Final
 from zoneinfo import ZoneInfo
 
-from mcp_memory.store.duckdb import Database
-from mcp_memory.values.dates import now, parse_range
+from mcp_memory.store.ports import Change, Store
+from mcp_memory.tiers.feed import ChangeFeed
+from mcp_memory.values.access import Scope, Token
+from mcp_memory.values.dates import Clock, now, parse_range
 from mcp_memory.values.errors import AccessDenied, InvalidInput, NotFound
 from mcp_memory.values.ids import LENGTH, new_id, read_id
 from mcp_memory.values.text import check_name
@@ -35,52 +35,35 @@ _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _NO_HASH: Final = bytes(32)
 
 
-class Scope(StrEnum):
-    """What a caller may do; each includes those before it."""
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
-
-    def covers(self, needed: Scope) -> bool:
-        """Return whether this is enough where `needed` is asked for."""
-        order = list(Scope)
-        return order.index(self) >= order.index(needed)
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One token, without its secret. Times are aware, in UTC."""
-
-    id: str
-    name: str
-    agent: str
-    scope: Scope
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
-    last_used_at: datetime | None
-    """Coarse: noted once in ten minutes at most."""
-
-    def state(self, at: datetime) -> Literal["active", "expired", "revoked"]:
-        """Return whether it is taken at a moment."""
-        if self.revoked_at is not None:
-            return "revoked"
-        if self.expires_at is not None and self.expires_at <= at:
-            return "expired"
-        return "active"
-
-
 class AccessTokens:
-    """The tokens of every agent. Safe to use from several threads; a check never blocks."""
+    """The tokens of every agent; follows the change feed.
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
-        self._writing = threading.RLock()
-        # Replaced as a whole, never changed: whoever checks needs no lock.
+    Safe to use from several threads; a check never blocks.
+
+    Args:
+        store: Where the rows are.
+        feed: What tells of their changes.
+        clock: Tells when tokens are made, revoked and used.
+    """
+
+    def __init__(self, store: Store, feed: ChangeFeed, clock: Clock) -> None:
+        self._tokens = store.tokens
+        self._feed = feed
+        self._clock = clock
+        # Replaced as a whole, never changed: a check needs no lock.
         self._rows: dict[str, tuple[Token, bytes]] | None = None
         self._used: dict[str, datetime] = {}
         self._listeners: list[Callable[[], None]] = []
+        feed.follow(self)
+
+    def apply(self, change: Change) -> None:
+        """Take in tokens that were made or revoked; see `feed.Follower`."""
+        if change.tokens and self._rows is not None:
+            self._rows = {**self._rows, **{item[0].id: item for item in change.tokens}}
+
+    def forget(self) -> None:
+        """Drop everything in memory."""
+        self._rows = None
 
     def create(
         self, agent: str, scope: Scope, *, name: str = "", expires_at: datetime | None = None
@@ -92,30 +75,27 @@ class AccessTokens:
         """
         agent = check_name(agent, "agent")
         name = check_name(name, "name") if name else ""
-        made_at = now()
+        made_at = self._clock()
         if expires_at is not None and expires_at <= made_at:
             raise InvalidInput(
                 f"the token would have expired already, at {expires_at.isoformat()}",
                 field="expires",
                 hint="Give a time to come, such as 30d",
             )
-        token = Token(new_id(), name, agent, scope, made_at, expires_at, None, None)
+        token = Token(
+            id=new_id(),
+            name=name,
+            agent=agent,
+            scope=scope,
+            created_at=made_at,
+            expires_at=expires_at,
+            revoked_at=None,
+            last_used_at=None,
+        )
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         digest = _digest(secret)
-        with self._writing:
-            rows = self._load()
-            with self._db.transaction() as tx:
-                tx.run(
-                    "INSERT INTO tokens VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, NULL)",
-                    agent,
-                    token.id,
-                    name,
-                    scope.value,
-                    digest.hex(),
-                    made_at,
-                    expires_at,
-                )
-            self._rows = {**rows, token.id: (token, digest)}
+        with self._feed.transaction() as unit:
+            self._tokens.insert(unit, token, digest)
         self._tell()
         return token, f"{PREFIX}{token.id}_{secret}"
 
@@ -125,26 +105,19 @@ class AccessTokens:
         Raises:
             NotFound: There is no token with this id.
         """
-        with self._writing:
-            rows = self._load()
-            held = rows.get(read_id(key) or "")
-            if held is None:
+        with self._feed.view():
+            found = self._load().get(read_id(key) or "")
+            if found is None:
                 raise NotFound(
                     f"there is no token {key[:40]!r}",
                     key=key,
                     hint="`mcp-memory token list` shows all",
                 )
-            token, digest = held
+            token, digest = found
             if token.revoked_at is None:
-                token = replace(token, revoked_at=now())
-                with self._db.transaction() as tx:
-                    tx.run(
-                        "UPDATE tokens SET revoked_at = $3 WHERE agent = $1 AND id = $2",
-                        token.agent,
-                        token.id,
-                        token.revoked_at,
-                    )
-                self._rows = {**rows, token.id: (token, digest)}
+                token = replace(token, revoked_at=self._clock())
+                with self._feed.transaction() as unit:
+                    self._tokens.revoke(unit, token, digest)
         self._tell()
         return token
 
@@ -155,8 +128,8 @@ class AccessTokens:
 
     def get(self, key: str) -> Token | None:
         """Return a token by its id."""
-        held = self._load().get(key)
-        return None if held is None else held[0]
+        found = self._load().get(key)
+        return None if found is None else found[0]
 
     def exist(self) -> bool:
         """Return whether a token was ever made.
@@ -178,10 +151,10 @@ class AccessTokens:
         Raises:
             AccessDenied: It is unknown, expired or revoked.
         """
-        at = at or now()
+        at = at or self._clock()
         key, _, secret = text.removeprefix(PREFIX).partition("_")
-        held = self._load().get(key) if text.startswith(PREFIX) else None
-        token, digest = held or (None, _NO_HASH)
+        found = self._load().get(key) if text.startswith(PREFIX) else None
+        token, digest = found or (None, _NO_HASH)
         same = hmac.compare_digest(_digest(secret), digest)
         if token is None or not same or len(key) != LENGTH:
             raise AccessDenied("unknown")
@@ -198,22 +171,19 @@ class AccessTokens:
         Raises:
             StorageFault: It could not be written; it is tried again with the next call.
         """
-        with self._writing:
-            used = dict(self._used)
+        with self._feed.view():
+            used, rows = dict(self._used), self._load()
             if not used:
                 return
-            rows = dict(self._load())
-            with self._db.transaction() as tx:
-                for key, at in used.items():
-                    token, digest = rows[key]
-                    tx.run(
-                        "UPDATE tokens SET last_used_at = $3 WHERE agent = $1 AND id = $2",
-                        token.agent,
-                        key,
-                        at,
-                    )
-                    rows[key] = (replace(token, last_used_at=at), digest)
-            self._rows = rows
+            with self._feed.transaction() as unit:
+                self._tokens.note_uses(
+                    unit, {key: (rows[key][0].agent, at) for key, at in used.items()}
+                )
+            noted = {
+                key: (replace(rows[key][0], last_used_at=at), rows[key][1])
+                for key, at in used.items()
+            }
+            self._rows = {**rows, **noted}
             for key, at in used.items():
                 if self._used.get(key) == at:
                     del self._used[key]
@@ -233,21 +203,11 @@ class AccessTokens:
     def _load(self) -> dict[str, tuple[Token, bytes]]:
         rows = self._rows
         if rows is None:
-            with self._writing:
+            with self._feed.lock:
                 rows = self._rows
                 if rows is None:
-                    rows = self._rows = self._read()
+                    rows = self._rows = {item[0].id: item for item in self._tokens.all()}
         return rows
-
-    def _read(self) -> dict[str, tuple[Token, bytes]]:
-        rows = self._db.read(
-            "SELECT agent, id, name, scope, hash, created_at, expires_at, revoked_at,"
-            " last_used_at FROM tokens"
-        )
-        return {
-            key: (Token(key, name, agent, Scope(scope), *times), bytes.fromhex(digest))
-            for agent, key, name, scope, digest, *times in rows
-        }
 
 
 def read_scope(text: str) -> Scope:

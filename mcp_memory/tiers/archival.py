@@ -1,103 +1,118 @@
 """Archival memory: texts the agent chose to keep, as many as it likes.
 
-A memory's id stays; a change is a new version of it. The same text is kept
-once. What was deleted or superseded stays in the history, out of every search.
+A memory's id stays; a change is a new version of it. The same text is stored once. What was
+deleted or superseded stays in the history, out of every search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from mcp_memory.models.tokenizer import Tokenizer
 from mcp_memory.search.caches import Indexes
-from mcp_memory.search.index import SearchIndex
-from mcp_memory.search.queries import Filter
-from mcp_memory.store.duckdb import Database, Transaction
-from mcp_memory.store.duckdb.cache import READ_AHEAD, RowCache, Tallies, read_ahead
-from mcp_memory.store.duckdb.database import Row
-from mcp_memory.store.duckdb.vectors import Pending, Range, Vectors, VectorStore
-from mcp_memory.tiers.findable import MEMORIES, SOURCE_PREFIX, ageing, memory_reader, of_memory
-from mcp_memory.tiers.keeping import Keeping
-from mcp_memory.values.dates import EPOCH, now
+from mcp_memory.search.index import Ageing, SearchIndex
+from mcp_memory.store.ports import Change, Pending, Store, UnitOfWork
+from mcp_memory.tiers.feed import ChangeFeed
+from mcp_memory.tiers.indexes import Document, TierIndexes
+from mcp_memory.tiers.recall import READ_AHEAD, READ_AHEAD_ROWS
+from mcp_memory.tiers.rowcache import RowCache
+from mcp_memory.tiers.vectors import BatchedVectors
+from mcp_memory.values.dates import Clock
 from mcp_memory.values.errors import InvalidInput, NotFound
 from mcp_memory.values.ids import new_id, read_id
 from mcp_memory.values.kinds import DEFAULTS, Policies
-from mcp_memory.values.records import Kind, Memory
-from mcp_memory.values.text import check_text, content_hash, shorten
+from mcp_memory.values.records import Kind, Memory, MemoryHit, Passage
+from mcp_memory.values.requests import Tier, Where, labels_of
+from mcp_memory.values.text import MAX_TAG_CHARS, check_text, content_hash, shorten
 
-_COLUMNS: Final = "id, version, content, kind, tags, tokens, happened_at, recorded_at"
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A memory to be stored, checked and counted."""
-
-    memory: Memory
-    content_hash: str
+SOURCE_PREFIX: Final = "messages:"
+"""How a tag begins that names the messages a memory was made from; see `source_tag`."""
 
 
 class ArchivalMemory:
-    """The memories of every agent, with the search index of each as a cache.
+    """The memories of every agent; follows the change feed.
 
     Args:
-        kinds: How a memory of each kind is kept.
+        store: Where the rows are.
+        feed: What tells of their changes.
+        vectors: Where the vectors of a memory go.
+        tokenizer: Counts memories.
+        cache: The search indexes in memory, of all tiers.
+        clock: Tells when a memory is recorded.
+        kinds: How a memory of each kind is stored, chunked and aged.
     """
+
+    tier: Final[Tier] = "memory"
+    of_facts: Final = True
 
     def __init__(
         self,
-        database: Database,
-        vectors: VectorStore,
+        store: Store,
+        feed: ChangeFeed,
+        vectors: BatchedVectors,
         tokenizer: Tokenizer,
-        indexes: Indexes,
-        keeping: Keeping,
+        cache: Indexes,
+        clock: Clock,
         kinds: Policies = DEFAULTS,
     ) -> None:
         self.kinds = kinds
-        self._db = database
+        self._memories = store.memories
+        self._feed = feed
         self._vectors = vectors
         self._tokenizer = tokenizer
-        self._indexes = indexes
-        self._keeping = keeping
-        self._tallies = Tallies(database, "memories", "retired_at IS NULL")
+        self._clock = clock
+        self._tallies: dict[str, tuple[int, datetime]] = {}
         self._hashes: dict[str, dict[str, str]] = {}
-        self._rows_read: RowCache[tuple[str, str], Memory] = RowCache()
-        self._generation = database.generation
+        self._rows: RowCache[tuple[str, str], Memory] = RowCache()
+        self.indexes = TierIndexes(
+            "memory",
+            store,
+            vectors,
+            feed,
+            cache,
+            searchable=store.memories.searchable,
+            retired=store.memories.retired,
+            document=self._document,
+            ageing=_ageing(kinds),
+            sources=("memory",),
+            read_ahead=self._read_ahead,
+        )
+        feed.follow(self)
 
     def draft(
         self, content: str, tags: tuple[str, ...], kind: Kind, happened_at: datetime | None
-    ) -> Draft:
-        """Return a new memory with an id, not yet stored.
+    ) -> Memory:
+        """Return a new memory with an id, checked and counted, not yet stored.
 
         Raises:
-            InvalidInput: The text can't be taken.
+            InvalidInput: The text can't be stored.
         """
         check_text(content, "content")
-        moment = now()
-        memory = Memory(
-            new_id(),
-            1,
-            content,
-            kind,
-            tags,
-            self._tokenizer.count(content),
-            happened_at or moment,
-            moment,
+        moment = self._clock()
+        return Memory(
+            id=new_id(),
+            version=1,
+            content=content,
+            kind=kind,
+            tags=tags,
+            tokens=self._tokenizer.count(content),
+            happened_at=happened_at or moment,
+            recorded_at=moment,
         )
-        return Draft(memory, content_hash(content))
 
-    def same(self, agent: str, draft: Draft) -> Memory | None:
-        """Return the memory that has the same text already."""
-        twin = self._held_hashes(agent).get(draft.content_hash)
-        return None if twin in {None, draft.memory.id} else self.get(agent, str(twin))
+    def same(self, agent: str, memory: Memory) -> Memory | None:
+        """Return another memory that has the same text already."""
+        twin = self._loaded_hashes(agent).get(content_hash(memory.content))
+        return None if twin in {None, memory.id} else self.get(agent, str(twin))
 
     def get(self, agent: str, memory_id: str) -> Memory:
         """Return a memory.
 
         Raises:
-            NotFound: The agent has none of this id, or it was deleted.
+            NotFound: The agent has none with this id, or it was deleted.
         """
         key = read_id(memory_id)
         found = {} if key is None else self.get_many(agent, [key])
@@ -110,12 +125,11 @@ class ArchivalMemory:
         return next(iter(found.values()))
 
     def get_many(self, agent: str, ids: Sequence[str]) -> dict[str, Memory]:
-        """Return the memories of these ids that are still there."""
-        self._check_generation()
-        found, missing = self._rows_read.split([(agent, key) for key in ids])
+        """Return the memories with these ids that are still there."""
+        found, missing = self._rows.split([(agent, key) for key in ids])
         if missing:
-            rows = self._rows(agent, [key for _, key in missing])
-            found += [self._keep(agent, _memory(row)) for row in rows]
+            rows = self._memories.get(agent, [key for _, key in missing])
+            found += [self._cache(agent, memory) for memory in rows]
         return {memory.id: memory for memory in found}
 
     def revise(
@@ -125,11 +139,11 @@ class ArchivalMemory:
         content: str | None = None,
         tags: tuple[str, ...] | None = None,
         kind: Kind | None = None,
-    ) -> Draft:
+    ) -> Memory:
         """Return the next version of a memory, not yet stored.
 
         Raises:
-            InvalidInput: Nothing is to change, or the text can't be taken.
+            InvalidInput: Nothing is to change, or the text can't be stored.
         """
         if content is None and tags is None and kind is None:
             raise InvalidInput(
@@ -138,270 +152,181 @@ class ArchivalMemory:
         if content is not None:
             check_text(content, "content")
         text = memory.content if content is None else content
-        revised = replace(
+        return replace(
             memory,
             version=memory.version + 1,
             content=text,
             tokens=memory.tokens if content is None else self._tokenizer.count(text),
             tags=memory.tags if tags is None else tags,
             kind=kind or memory.kind,
-            recorded_at=now(),
+            recorded_at=self._clock(),
         )
-        return Draft(revised, content_hash(text))
 
-    def store(self, tx: Transaction, agent: str, draft: Draft, *, coming: bool = False) -> None:
-        """Write a memory or its next version; call `stored` after the commit.
+    def insert(
+        self, unit: UnitOfWork, agent: str, memories: Sequence[Memory], *, coming: bool = False
+    ) -> None:
+        """Write new memories and new versions.
 
         Args:
-            coming: Whether its vectors are being computed, or else are listed as pending.
+            coming: Whether their vectors are being computed, or else are listed as pending.
         """
-        memory = draft.memory
-        if memory.version > 1:
-            self._retire(tx, agent, memory.id, memory.recorded_at)
-        tx.insert_many("memories", [_row(agent, draft)])
+        for memory in memories:
+            if memory.version > 1:
+                self._retire(unit, agent, memory.id, memory.recorded_at, superseded=True)
+        self._memories.insert(unit, agent, memories)
         if not coming:
-            self._vectors.defer(tx, [Pending(agent, "memory", memory.id, memory.version)])
+            self._vectors.defer(unit, [pending_of(agent, memory) for memory in memories])
 
-    def store_new(self, tx: Transaction, agent: str, drafts: Sequence[Draft]) -> None:
-        """Write new memories whose vectors come later; call `stored` for each afterwards."""
-        tx.insert_many("memories", [_row(agent, draft) for draft in drafts])
-        self._vectors.defer(tx, [Pending(agent, "memory", new.memory.id, 1) for new in drafts])
+    def delete(self, unit: UnitOfWork, agent: str, memory: Memory) -> None:
+        """Take a memory out of view."""
+        self._retire(unit, agent, memory.id, self._clock(), superseded=False)
 
-    def stored(self, agent: str, draft: Draft) -> None:
-        """Let what was committed be found."""
-        hashes = self._held_hashes(agent)
-        if draft.memory.version > 1:
-            self._forget_hash(agent, draft.memory.id)
-        memory = self._keep(agent, draft.memory)
-        hashes[draft.content_hash] = memory.id
-        self._tallies.add(agent, 1 if memory.version == 1 else 0, memory.recorded_at)
-        index = self._held(agent)
-        if index is not None:
-            index.add(memory.id, memory.content, **of_memory(memory, self.kinds))
+    def apply(self, change: Change) -> None:
+        """Take in the next change of an agent; see `feed.Follower`."""
+        agent = change.agent
+        if change.memories or change.deleted:
+            hashes = self._hashes.get(agent)
+            if hashes is not None:
+                gone = {*change.deleted, *(m.id for m in change.memories if m.version > 1)}
+                self._forget_hashes(agent, hashes, gone)
+                for memory in change.memories:
+                    hashes[content_hash(memory.content)] = memory.id
+            if agent in self._tallies:
+                count, newest = self._tallies[agent]
+                count += sum(memory.version == 1 for memory in change.memories)
+                newest = max([newest, *(memory.recorded_at for memory in change.memories)])
+                self._tallies[agent] = (count - len(change.deleted), newest)
+            for key in change.deleted:
+                self._rows.drop((agent, key))
+            for memory in change.memories:
+                self._cache(agent, memory)
+            self.indexes.remove(agent, change.deleted)
+            self.indexes.add(agent, change.memories)
+        self.indexes.apply_vectors(change)
 
-    def delete(self, tx: Transaction, agent: str, memory: Memory) -> None:
-        """Take a memory out of view; call `deleted` after the commit."""
-        self._retire(tx, agent, memory.id, now())
-
-    def deleted(self, agent: str, memory_id: str) -> None:
-        """Let a committed deletion be seen."""
-        self._forget_hash(agent, memory_id)
-        self._rows_read.drop((agent, memory_id))
-        self._tallies.add(agent, -1, EPOCH)
-        index = self._held(agent)
-        if index is not None:
-            index.remove(memory_id)
+    def forget(self) -> None:
+        """Drop everything in memory."""
+        self._tallies.clear()
+        self._hashes.clear()
+        self._rows.clear()
+        self.indexes.forget()
 
     def count(self, agent: str) -> int:
         """Return how many memories an agent has."""
-        self._check_generation()
-        return self._tallies.count(agent)
+        return self._tally(agent)[0]
+
+    def newest(self, agent: str) -> datetime:
+        """Return when the newest memory was recorded.
+
+        May lie in the future if the clock was set back.
+        """
+        return self._tally(agent)[1]
 
     def tags(self, agent: str, limit: int = 100) -> list[str]:
-        """Return the tags in use but for sources, those of the most memories first."""
-        return [
-            row[0]
-            for row in self._db.read(
-                "SELECT tag FROM (SELECT unnest(tags) AS tag FROM memories"
-                " WHERE agent = $1 AND retired_at IS NULL) AS used"
-                " WHERE NOT starts_with(tag, $3)"
-                " GROUP BY tag ORDER BY count(*) DESC, tag LIMIT $2",
-                agent,
-                limit,
-                SOURCE_PREFIX,
-            )
-        ]
+        """Return the tags in use except sources, those of the most memories first."""
+        return self._memories.tags(agent, limit, SOURCE_PREFIX)
 
     def recent_ids(self, agent: str, prefix: str, limit: int) -> list[str]:
         """Return the newest ids that begin with `prefix`."""
-        return [
-            row[0]
-            for row in self._db.read(
-                "SELECT id FROM memories WHERE agent = $1 AND retired_at IS NULL"
-                " AND starts_with(id, $2) ORDER BY recorded_at DESC LIMIT $3",
-                agent,
-                prefix.lower(),
-                limit,
-            )
-        ]
+        return self._memories.recent_ids(agent, prefix, limit)
 
     def index(self, agent: str) -> SearchIndex[str]:
-        """Return the search index of an agent, filled from the database if it isn't there."""
-        self._check_generation()
-        index: SearchIndex[str] = self._indexes.get(
-            ("memory", agent), lambda: self._load_index(agent)
-        )
-        return index
-
-    def add_vectors(
-        self, agent: str, memory_id: str, ranges: Sequence[Range], vectors: Vectors
-    ) -> None:
-        """Let vectors that were computed later be used, if the agent's index is loaded."""
-        index = self._held(agent)
-        if index is not None:
-            index.add_vectors(memory_id, ranges, vectors)
-
-    def forget_indexes(self) -> None:
-        """Drop every cached index; each is loaded anew when it is needed."""
-        self._indexes.clear()
+        """Return the search index of an agent, loaded if it isn't in memory."""
+        return self.indexes.get(agent)
 
     def as_of(self, agent: str, memory_id: str, moment: datetime) -> Memory:
         """Return a memory as it was at a moment; raises what `get` does if it is gone now."""
         present = self.get(agent, memory_id)
-        rows = self._db.read(
-            f"SELECT {_COLUMNS} FROM memories WHERE agent = $1 AND id = $2 AND recorded_at <= $3"
-            " ORDER BY version DESC LIMIT 1",
-            agent,
-            present.id,
-            moment,
-        )
-        return _memory(rows[0]) if rows else present
-
-    def newest(self, agent: str) -> datetime:
-        """Return when the last memory was recorded; that is to come if the clock was set back."""
-        self._check_generation()
-        return self._tallies.newest(agent)
+        return self._memories.as_of(agent, present.id, moment) or present
 
     def listing(
-        self,
-        agent: str,
-        *,
-        tag_groups: Sequence[Sequence[str]],
-        kinds: Sequence[Kind],
-        where: Filter,
-        offset: int,
-        limit: int,
-    ) -> tuple[tuple[Memory | None, ...], int]:
-        """Return memories by date, newest first, and how many there are in all.
+        self, agent: str, where: Where, *, offset: int, limit: int
+    ) -> tuple[list[Memory | None], int]:
+        """Return a page of memories by date, newest first, and how many match in all.
 
-        One that has gone since `where.as_of` is None: the others keep their places.
+        None stands for one that has gone since `where.as_of`: the others keep their places.
         """
-        # Before the clock was set back, what had gone by the first page may have gone later.
-        kept = "retired_at IS NULL" + (" OR retired_at > $5" if offset else "")
-        condition = (
-            f" FROM memories WHERE agent = $1 AND ({kept})"
-            " AND (CAST($2 AS text[]) IS NULL OR kind = ANY (CAST($2 AS text[])))"
-            " AND (CAST($3 AS timestamptz) IS NULL OR happened_at >= $3)"
-            " AND (CAST($4 AS timestamptz) IS NULL OR happened_at < $4)"
-            " AND (CAST($5 AS timestamptz) IS NULL OR recorded_at <= $5)"
-        )
-        values: list[object] = [
-            agent,
-            [kind.value for kind in kinds] or None,
-            where.start,
-            where.end,
-            where.as_of,
-        ]
-        for group in tag_groups:
-            values.append(list(group))
-            condition += f" AND tags && CAST(${len(values)} AS text[])"
-        total = int(self._db.read("SELECT count(*)" + condition, *values)[0][0])
-        rows = self._db.read(
-            f"SELECT {_COLUMNS}, retired_at{condition}"
-            " ORDER BY happened_at DESC, recorded_at DESC, id"
-            f" LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}",
-            *values,
-            limit,
-            offset,
-        )
-        return tuple(None if row[-1] else _memory(row[:-1]) for row in rows), total
+        return self._memories.page(agent, where, offset=offset, limit=limit)
 
-    def _keep(self, agent: str, memory: Memory) -> Memory:
-        self._rows_read.put((agent, memory.id), memory, len(memory.content))
+    def hit(
+        self, record: Memory, passage: Passage, score: float, why: tuple[str, ...]
+    ) -> MemoryHit:
+        """Return a memory as a search result."""
+        return MemoryHit(record, passage, score, why)
+
+    def _retire(
+        self, unit: UnitOfWork, agent: str, memory_id: str, moment: datetime, *, superseded: bool
+    ) -> None:
+        self._memories.retire(unit, agent, memory_id, moment, superseded=superseded)
+        self._vectors.delete_text(unit, agent, "memory", memory_id)
+
+    def _cache(self, agent: str, memory: Memory) -> Memory:
+        self._rows.put((agent, memory.id), memory, len(memory.content))
         return memory
 
-    def _held_hashes(self, agent: str) -> dict[str, str]:
-        self._check_generation()
+    def _tally(self, agent: str) -> tuple[int, datetime]:
+        if agent not in self._tallies:
+            self._tallies[agent] = self._memories.tally(agent, self._feed.seq(agent))
+        return self._tallies[agent]
+
+    def _loaded_hashes(self, agent: str) -> dict[str, str]:
         if agent not in self._hashes:
-            self._hashes[agent] = dict(
-                self._db.read(
-                    "SELECT content_hash, id FROM memories WHERE agent = $1 AND retired_at IS NULL",
-                    agent,
-                )
-            )
+            self._hashes[agent] = self._memories.hashes(agent, self._feed.seq(agent))
         return self._hashes[agent]
 
-    def _forget_hash(self, agent: str, memory_id: str) -> None:
-        hashes = self._held_hashes(agent)
-        held = self._rows_read.get((agent, memory_id))
-        known = None if held is None else content_hash(held.content)
-        if known is not None and hashes.get(known) == memory_id:
-            del hashes[known]
+    def _forget_hashes(self, agent: str, hashes: dict[str, str], ids: set[str]) -> None:
+        unknown: set[str] = set()
+        for key in ids:
+            cached = self._rows.get((agent, key))
+            known = None if cached is None else content_hash(cached.content)
+            if known is not None and hashes.get(known) == key:
+                del hashes[known]
+            else:
+                unknown.add(key)
+        if unknown:
+            for known in [known for known, key in hashes.items() if key in unknown]:
+                del hashes[known]
+
+    def _document(self, memory: Memory) -> Document:
+        policy = self.kinds[memory.kind]
+        about = {
+            "when": memory.happened_at,
+            "recorded": memory.recorded_at,
+            "labels": labels_of("memory", memory),
+            "prefix": " ".join(tag for tag in memory.tags if not tag.startswith(SOURCE_PREFIX)),
+            "half_life_days": policy.half_life_days,
+            "fade_floor": policy.fade_floor,
+        }
+        return memory.id, memory.content, about
+
+    def _read_ahead(self, agent: str) -> Iterator[None]:
+        if self.count(agent) > READ_AHEAD:
             return
-        for known in [known for known, key in hashes.items() if key == memory_id]:
-            del hashes[known]
-
-    def _held(self, agent: str) -> SearchIndex[str] | None:
-        """Return an agent's index if it is loaded."""
-        return self._indexes.peek(("memory", agent))
-
-    def _check_generation(self) -> None:
-        if self._generation != self._db.generation:
-            self._generation = self._db.generation
-            self._tallies.clear()
-            self._hashes.clear()
-            self._rows_read.clear()
-            self.forget_indexes()
-
-    def _rows(self, agent: str, ids: Sequence[str]) -> list[Row]:
-        return self._db.read(
-            f"SELECT {_COLUMNS} FROM memories"
-            " JOIN (SELECT unnest(CAST($2 AS text[])) AS k) AS keys ON id = k"
-            " WHERE agent = $1 AND retired_at IS NULL",
-            agent,
-            list(ids),
-        )
-
-    def _retire(self, tx: Transaction, agent: str, memory_id: str, moment: datetime) -> None:
-        tx.run(
-            "UPDATE memories SET retired_at = $3"
-            " WHERE agent = $1 AND id = $2 AND retired_at IS NULL",
-            agent,
-            memory_id,
-            moment,
-        )
-        self._vectors.forget(tx, agent, "memory", memory_id)
-
-    def _load_index(self, agent: str) -> SearchIndex[str]:
-        index: SearchIndex[str] = SearchIndex(self._indexes.folder)
-        self._keeping.fill(index, MEMORIES, agent, memory_reader(self.kinds), ageing(self.kinds))
-        index.complete = False
-        self._indexes.fill(("memory", agent), index, self._fill(agent, index, index.end))
-        return index
-
-    def _fill(self, agent: str, index: SearchIndex[str], below: int) -> Iterator[None]:
-        """Add the vectors of what was in the index before, block by block."""
-        for block in self._vectors.blocks(agent, "memory"):
-            index.add_many_vectors(block.ids, block.starts, block.ends, block.vectors, below)
+        for first in range(0, self.count(agent), READ_AHEAD_ROWS):
+            if self._rows.full:
+                return
+            for memory in self._memories.everything(agent, first, READ_AHEAD_ROWS):
+                self._cache(agent, memory)
             yield
-        index.complete = True
-        if self.count(agent) <= READ_AHEAD:
-            yield from read_ahead(
-                self._db,
-                f"SELECT {_COLUMNS} FROM memories WHERE agent = $1 AND retired_at IS NULL",
-                agent,
-                lambda row: self._keep(agent, _memory(row)),
-                self._rows_read,
-            )
 
 
-def _memory(row: Row) -> Memory:
-    key, version, content, kind, tags, tokens, happened_at, recorded_at = row
-    return Memory(key, version, content, Kind(kind), tuple(tags), tokens, happened_at, recorded_at)
+def pending_of(agent: str, memory: Memory) -> Pending:
+    """Return a memory as a text that gets vectors."""
+    return Pending(agent, "memory", memory.id, memory.version)
 
 
-def _row(agent: str, draft: Draft) -> Row:
-    memory = draft.memory
-    return (
-        agent,
-        memory.id,
-        memory.version,
-        memory.content,
-        draft.content_hash,
-        memory.kind.value,
-        list(memory.tags),
-        memory.tokens,
-        memory.happened_at,
-        memory.recorded_at,
-        None,
-    )
+def source_tag(conversation: str, first: int, last: int) -> str:
+    """Return the tag of a memory made from messages `first` to `last`, both included.
+
+    The end of a long conversation name is left out.
+    """
+    numbers = f":{first}-{last}"
+    room = MAX_TAG_CHARS - len(SOURCE_PREFIX) - len(numbers)
+    return f"{SOURCE_PREFIX}{conversation[:room].strip()}{numbers}"
+
+
+def _ageing(kinds: Policies) -> Ageing:
+    """Return how the scores of memories age, by the label of their kind."""
+    return {
+        f"kind:{kind}": (policy.half_life_days, policy.fade_floor) for kind, policy in kinds.items()
+    }

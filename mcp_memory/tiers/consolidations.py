@@ -7,17 +7,16 @@ the one of its event, so that a crash leaves it begun or not, finished or not.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from mcp_memory.store.duckdb import Database, Transaction
-from mcp_memory.store.duckdb.database import Row
+from mcp_memory.store.ports import Change, Store, UnitOfWork
+from mcp_memory.tiers.feed import ChangeFeed
 from mcp_memory.values.dates import EPOCH
 from mcp_memory.values.errors import OverLimit
 from mcp_memory.values.ids import new_id
-from mcp_memory.values.records import Consolidation, Kind, Memory, Message, VersionRange
+from mcp_memory.values.records import SHARED, Consolidation, Memory, Message
 from mcp_memory.values.text import check_text
 
 MAX_REASON_CHARS: Final = 500
@@ -25,10 +24,6 @@ TICK: Final = timedelta(microseconds=1)
 
 _MAX_NEWS_CHARS: Final = 8_000
 """So much of each message and memory is read: its beginning tells whether it matters."""
-
-_COLUMNS: Final = (
-    "id, author, began_at, began_by, finished_at, finished_by, reason, changed, tokens"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +37,51 @@ class News:
 
 
 class Consolidations:
-    """The consolidations of every agent; the last and the present one are kept in memory.
+    """The consolidations of every agent; follows the change feed.
 
-    Every method is called with the engine's lock held.
+    Args:
+        store: Where the rows are.
+        feed: What tells of their changes.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, store: Store, feed: ChangeFeed) -> None:
+        self._consolidations = store.consolidations
+        self._messages = store.messages
+        self._memories = store.memories
+        self._feed = feed
         self._present: dict[str, Consolidation | None] = {}
         self._last: dict[str, datetime | None] = {}
         self._meant: dict[str, datetime] = {}
         self._reminded: dict[str, datetime] = {}
         self._tried: dict[str, datetime] = {}
-        self._generation = database.generation
+        feed.follow(self)
+
+    def apply(self, change: Change) -> None:
+        """Take in consolidations that began or ended; see `feed.Follower`."""
+        agent = change.agent
+        for item in change.consolidations:
+            if item.author == "client":
+                self._present[agent] = item if item.finished_at is None else None
+                self._meant.pop(agent, None)
+            if agent in self._last and item.finished_at is not None:
+                self._last[agent] = max(self._last[agent] or EPOCH, item.finished_at)
+
+    def forget(self) -> None:
+        """Drop everything in memory."""
+        self._present.clear()
+        self._last.clear()
+        self._meant.clear()
 
     def present(self, agent: str) -> Consolidation | None:
         """Return the consolidation that has begun and is not finished."""
-        self._check_generation()
         if agent not in self._present:
-            rows = self._db.read(
-                f"SELECT {_COLUMNS} FROM consolidations"
-                " WHERE agent = $1 AND author = 'client' AND finished_at IS NULL"
-                " ORDER BY began_at DESC LIMIT 1",
-                agent,
-            )
-            self._present[agent] = _consolidation(rows[0]) if rows else None
+            self._present[agent] = self._consolidations.present(agent, self._feed.seq(agent))
         return self._present[agent]
 
     def last_at(self, agent: str) -> datetime | None:
         """Return when the last one was finished."""
-        self._check_generation()
         if agent not in self._last:
-            self._last[agent] = self._db.read(
-                "SELECT max(finished_at) FROM consolidations WHERE agent = $1", agent
-            )[0][0]
+            self._last[agent] = self._consolidations.last_at(agent, self._feed.seq(agent))
         return self._last[agent]
 
     def since(self, agent: str) -> datetime | None:
@@ -110,9 +116,9 @@ class Consolidations:
         return self._tried.get(agent)
 
     def begin(
-        self, tx: Transaction, agent: str, moment: datetime, by: str | None, *, rewritten: bool
-    ) -> Consolidation | None:
-        """Write the beginning of a consolidation if this edit is one; then call `begun`.
+        self, unit: UnitOfWork, agent: str, moment: datetime, by: str | None, *, rewritten: bool
+    ) -> None:
+        """Write the beginning of a consolidation if this edit is one.
 
         Args:
             moment: That of the edit.
@@ -121,140 +127,55 @@ class Consolidations:
                 if it was meant to begin.
         """
         if self.present(agent) is not None or not (rewritten or agent in self._meant):
-            return None
-        began = Consolidation(new_id(), "client", self._meant.get(agent, moment - TICK), by)
-        self._insert(tx, agent, began)
-        return began
+            return
+        began_at = self._meant.get(agent, moment - TICK)
+        began = Consolidation(id=new_id(), author="client", began_at=began_at, began_by=by)
+        self._consolidations.insert(unit, agent, began)
 
-    def begun(self, agent: str, began: Consolidation | None) -> None:
-        """Let a beginning that was committed be seen."""
-        if began is not None:
-            self._present[agent] = began
-            self._meant.pop(agent, None)
-
-    def finish(self, tx: Transaction, agent: str, finished: Consolidation) -> None:
-        """Write a finished one, whether its beginning was written or not; then call `finished`."""
+    def finish(self, unit: UnitOfWork, agent: str, finished: Consolidation) -> None:
+        """Write a finished one, whether its beginning was written or not."""
         present = self.present(agent)
         if present is None or present.id != finished.id:
-            self._insert(tx, agent, finished)
-            return
-        tx.run(
-            "UPDATE consolidations SET finished_at = $3, finished_by = $4, reason = $5,"
-            " changed = $6, tokens = $7 WHERE agent = $1 AND id = $2",
-            agent,
-            finished.id,
-            finished.finished_at,
-            finished.finished_by,
-            finished.reason,
-            _dump(finished.changed),
-            finished.tokens,
-        )
+            self._consolidations.insert(unit, agent, finished)
+        else:
+            self._consolidations.finish(unit, agent, finished)
 
-    def refuse(self, tx: Transaction, agent: str, refused: Consolidation) -> None:
-        """Write one of the endpoint's that could not be taken, for what it has cost."""
-        self._insert(tx, agent, refused)
+    def refuse(self, unit: UnitOfWork, agent: str, refused: Consolidation) -> None:
+        """Write one of the endpoint's that was refused, for what it has cost."""
+        self._consolidations.insert(unit, agent, refused)
 
     def tokens(self, agent: str) -> int:
         """Return what the endpoint's consolidations of an agent have cost so far."""
-        return int(
-            self._db.read(
-                "SELECT coalesce(sum(tokens), 0) FROM consolidations WHERE agent = $1", agent
-            )[0][0]
-        )
-
-    def finished(self, agent: str, finished: Consolidation) -> None:
-        """Let an end that was committed be seen."""
-        self._last[agent] = max(self.last_at(agent) or EPOCH, finished.finished_at or EPOCH)
-        if finished.author == "client":
-            self._present[agent] = None
-            self._meant.pop(agent, None)
+        return self._consolidations.tokens(agent)
 
     def of_block(self, agent: str, conversation: str, label: str) -> tuple[Consolidation, ...]:
         """Return the finished ones that changed a block, newest first.
 
         Args:
-            agent: Whose; empty for those of every agent, which changed a shared block.
+            agent: Whose; `SHARED` for those of every agent, which changed a shared block.
             conversation: The one that the block belongs to, empty if it belongs to none.
         """
-        rows = self._db.read(
-            f"SELECT {_COLUMNS} FROM consolidations WHERE ($1 = '' OR agent = $1)"
-            " AND finished_at IS NOT NULL AND strpos(changed, $2) > 0 ORDER BY finished_at DESC",
-            agent,
-            json.dumps(label, ensure_ascii=False),
-        )
-        block = (label, conversation, not agent)
+        block = (label, conversation, agent == SHARED)
         return tuple(
             found
-            for found in map(_consolidation, rows)
+            for found in self._consolidations.naming(agent or None, label)
             if any((c.label, c.conversation, c.shared) == block for c in found.changed)
         )
 
     def news(self, agent: str, since: datetime | None, *, messages: int, memories: int) -> News:
-        """Return what was recorded after a moment, or ever: of each the newest so many."""
-        said = self._db.read(
-            "SELECT id, conversation, position, role, substr(content, 1, $4), tokens, created_at,"
-            " recorded_at, name FROM messages WHERE agent = $1 AND role IN ('user', 'assistant')"
-            " AND (CAST($2 AS timestamptz) IS NULL OR recorded_at > $2)"
-            " ORDER BY recorded_at DESC, conversation, position DESC LIMIT $3",
-            agent,
-            since,
-            messages,
-            _MAX_NEWS_CHARS,
-        )
-        kept = self._db.read(
-            "SELECT id, version, substr(content, 1, $4), kind, tags, tokens, happened_at,"
-            " recorded_at FROM memories WHERE agent = $1 AND retired_at IS NULL"
-            " AND (CAST($2 AS timestamptz) IS NULL OR recorded_at > $2)"
-            " ORDER BY recorded_at DESC, id LIMIT $3",
-            agent,
-            since,
-            memories,
-            _MAX_NEWS_CHARS,
-        )
-        said_count, kept_count = self.count_news(agent, since)
-        return News(
-            tuple(Message(*row) for row in reversed(said)),
-            said_count,
-            tuple(_memory(row) for row in reversed(kept)),
-            kept_count,
-        )
+        """Return the newest of what was recorded after a moment, or ever."""
+        limits = {"max_chars": _MAX_NEWS_CHARS}
+        said = self._messages.dialogue_since(agent, since, limit=messages, **limits)
+        stored = self._memories.since(agent, since, limit=memories, **limits)
+        message_count, memory_count = self.count_news(agent, since)
+        return News(tuple(reversed(said)), message_count, tuple(reversed(stored)), memory_count)
 
     def count_news(self, agent: str, since: datetime | None) -> tuple[int, int]:
         """Return how many messages of a dialogue and how many memories came after a moment."""
-        said, kept = self._db.read(
-            "SELECT (SELECT count(*) FROM messages WHERE agent = $1"
-            "  AND role IN ('user', 'assistant')"
-            "  AND (CAST($2 AS timestamptz) IS NULL OR recorded_at > $2)),"
-            " (SELECT count(*) FROM memories WHERE agent = $1 AND retired_at IS NULL"
-            "  AND (CAST($2 AS timestamptz) IS NULL OR recorded_at > $2))",
-            agent,
-            since,
-        )[0]
-        return int(said), int(kept)
-
-    def _insert(self, tx: Transaction, agent: str, item: Consolidation) -> None:
-        tx.insert(
-            "INSERT INTO consolidations VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            (
-                agent,
-                item.id,
-                item.author,
-                item.began_at,
-                item.began_by,
-                item.finished_at,
-                item.finished_by,
-                item.reason,
-                _dump(item.changed),
-                item.tokens,
-            ),
+        return (
+            self._messages.count_dialogue_since(agent, since),
+            self._memories.count_since(agent, since),
         )
-
-    def _check_generation(self) -> None:
-        if self._generation != self._db.generation:
-            self._generation = self._db.generation
-            self._present.clear()
-            self._last.clear()
-            self._meant.clear()
 
 
 def check_reason(reason: str | None) -> str | None:
@@ -276,23 +197,3 @@ def check_reason(reason: str | None) -> str | None:
             hint="A sentence is enough",
         )
     return " ".join(check_text(reason, "reason").split())
-
-
-def _consolidation(row: Row) -> Consolidation:
-    key, author, began_at, began_by, finished_at, finished_by, reason, changed, tokens = row
-    ranges = tuple(VersionRange(*item) for item in json.loads(changed))
-    return Consolidation(
-        key, author, began_at, began_by, finished_at, finished_by, reason, ranges, tokens
-    )
-
-
-def _dump(changed: tuple[VersionRange, ...]) -> str:
-    return json.dumps(
-        [[c.label, c.conversation, c.from_version, c.to_version, c.shared] for c in changed],
-        ensure_ascii=False,
-    )
-
-
-def _memory(row: Row) -> Memory:
-    key, version, content, kind, tags, tokens, happened_at, recorded_at = row
-    return Memory(key, version, content, Kind(kind), tuple(tags), tokens, happened_at, recorded_at)

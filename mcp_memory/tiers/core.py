@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Final
 
 from mcp_memory.models.tokenizer import Tokenizer
-from mcp_memory.store.duckdb import Database, Transaction
-from mcp_memory.store.duckdb.database import Row
-from mcp_memory.values.dates import EPOCH, now
+from mcp_memory.store.ports import BlockKey, Change, Store, UnitOfWork
+from mcp_memory.tiers.feed import ChangeFeed
+from mcp_memory.values.dates import EPOCH, Clock
 from mcp_memory.values.errors import InvalidInput, MatchFault, NotFound, OverLimit, ReadOnly
 from mcp_memory.values.records import SHARED, Block, BlockChange, Scope
 from mcp_memory.values.render import compile_blocks
@@ -39,43 +39,48 @@ _DEFAULTS: Final = (
     _Default(WORKING, "conversation", "This conversation's task: Goals, In progress, Next."),
 )
 _SHARED_DESCRIPTION: Final = "What all who work here should know; others read and edit it too."
-_COLUMNS: Final = (
-    "conversation, label, value, tokens, limit_tokens, description, read_only, version,"
-    " changed_at, editor"
-)
 
 
 class CoreMemory:
-    """The blocks of every agent, kept in memory once read.
+    """The blocks of every agent; follows the change feed.
 
-    Where `shared` is taken, it names the shared blocks that are granted. A block
-    of the agent's own with such a label is kept, but out of view.
+    A parameter `shared` names the shared blocks that are granted. A block of the agent's own
+    with such a label stays stored, but out of view.
+
+    Args:
+        store: Where the rows are.
+        feed: What tells of their changes.
+        tokenizer: Counts blocks.
+        clock: Tells when a block is changed.
     """
 
-    def __init__(self, database: Database, tokenizer: Tokenizer) -> None:
-        self._db = database
+    def __init__(self, store: Store, feed: ChangeFeed, tokenizer: Tokenizer, clock: Clock) -> None:
+        self._blocks = store.blocks
+        self._feed = feed
         self._tokenizer = tokenizer
-        self._cache: dict[str, dict[tuple[str, str], Block]] = {}
+        self._clock = clock
+        self._loaded: dict[str, dict[BlockKey, Block]] = {}
         self._compiled: dict[tuple[str, str, tuple[str, ...]], tuple[int, int]] = {}
-        self._generation = database.generation
+        feed.follow(self)
 
     def blocks(
         self, agent: str, conversation: str, shared: Sequence[str] = ()
     ) -> tuple[Block, ...]:
         """Return the blocks in view, those that every agent has first, then by label."""
-        held = self._held(agent)
         found = {
-            label: block for (owner, label), block in held.items() if owner in {"", conversation}
+            label: block
+            for (owner, label), block in self._of(agent).items()
+            if owner in {"", conversation}
         }
         if shared:
-            theirs = self._held(SHARED)
+            theirs = self._of(SHARED)
             found |= {label: theirs.get(("", label)) or _fresh_shared(label) for label in shared}
         first = [found.pop(d.label) if d.label in found else _fresh(d) for d in _DEFAULTS]
         return (*first, *(found[label] for label in sorted(found)))
 
     def shared(self) -> tuple[Block, ...]:
         """Return the shared blocks that have been written, whoever is granted them."""
-        return tuple(self._held(SHARED).values())
+        return tuple(self._of(SHARED).values())
 
     def block(self, agent: str, conversation: str, label: str, shared: Sequence[str] = ()) -> Block:
         """Return one block.
@@ -96,16 +101,15 @@ class CoreMemory:
 
     def tokens(self, agent: str, conversation: str, shared: Sequence[str] = ()) -> tuple[int, int]:
         """Return the tokens of the compiled blocks: without `working`, and of `working`."""
-        self._held(agent)
         view = (agent, conversation, tuple(shared))
-        held = self._compiled.get(view)
-        if held is None:
+        counted = self._compiled.get(view)
+        if counted is None:
             blocks = self.blocks(agent, conversation, shared)
             core = compile_blocks([b for b in blocks if b.label != WORKING])
             working = compile_blocks([b for b in blocks if b.label == WORKING])
-            held = (self._tokenizer.count(core), self._tokenizer.count(working))
-            self._compiled[view] = held
-        return held
+            counted = (self._tokenizer.count(core), self._tokenizer.count(working))
+            self._compiled[view] = counted
+        return counted
 
     def append(
         self, agent: str, conversation: str, label: str, content: str, shared: Sequence[str] = ()
@@ -224,30 +228,25 @@ class CoreMemory:
         )
         return self._revised(block, value)
 
-    def store(self, tx: Transaction, agent: str, conversation: str, block: Block) -> None:
-        """Write the new version of a block; call `stored` after the commit."""
-        tx.insert(
-            "INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-            (
-                _keeper(block, agent),
-                _owner(block, conversation),
-                block.label,
-                block.version,
-                block.value,
-                block.tokens,
-                block.limit,
-                block.description,
-                block.read_only,
-                block.changed_at,
-                block.editor,
-            ),
-        )
+    def insert(self, unit: UnitOfWork, agent: str, conversation: str, block: Block) -> None:
+        """Write a new version of a block."""
+        owner = conversation if block.scope == "conversation" else ""
+        self._blocks.insert(unit, SHARED if block.scope == "shared" else agent, owner, block)
 
-    def stored(self, agent: str, conversation: str, block: Block) -> None:
-        """Let what was committed be seen."""
-        self._held(_keeper(block, agent))[_owner(block, conversation), block.label] = block
-        for key in [key for key in self._compiled if key[0] == agent or block.label in key[2]]:
-            del self._compiled[key]
+    def apply(self, change: Change) -> None:
+        """Take in new versions of blocks; see `feed.Follower`."""
+        blocks = self._loaded.get(change.agent)
+        for conversation, block in change.blocks:
+            if blocks is not None:
+                blocks[conversation, block.label] = block
+            for key in list(self._compiled):
+                if key[0] == change.agent or block.label in key[2]:
+                    del self._compiled[key]
+
+    def forget(self) -> None:
+        """Drop everything in memory."""
+        self._loaded.clear()
+        self._compiled.clear()
 
     def changes_since(
         self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
@@ -259,78 +258,53 @@ class CoreMemory:
         }
         if not changed:
             return ()
-        rows = self._db.read(
-            "SELECT DISTINCT ON (conversation, label) conversation, label, version, value"
-            " FROM blocks WHERE changed_at <= $4 AND label = ANY (CAST($5 AS text[]))"
-            " AND ((agent = $1 AND NOT label = ANY (CAST($3 AS text[])))"
-            " OR (agent = $2 AND label = ANY (CAST($3 AS text[]))))"
-            " ORDER BY conversation, label, version DESC",
-            agent,
-            SHARED,
-            list(shared),
-            moment or EPOCH,
-            sorted({label for _, label in changed}),
-        )
-        before = {(row[0], row[1]): (row[2], row[3]) for row in rows}
+        before: dict[BlockKey, tuple[int, str]] = {}
+        labels = {label for _, label in changed}
+        for owner, wanted in ((agent, labels - set(shared)), (SHARED, labels & set(shared))):
+            if wanted:
+                before |= self._blocks.values_at(owner, moment or EPOCH, wanted)
         found: list[BlockChange] = []
         for (conversation, label), block in sorted(changed.items()):
             version, value = before.get((conversation, label), (0, None))
             if value != block.value:
                 found.append(
                     BlockChange(
-                        label,
-                        value,
-                        block.value,
-                        block.changed_at,
-                        conversation,
-                        version,
-                        block.version,
-                        block.scope == "shared",
+                        label=label,
+                        before=value,
+                        after=block.value,
+                        changed_at=block.changed_at,
+                        conversation=conversation,
+                        from_version=version,
+                        to_version=block.version,
+                        shared=block.scope == "shared",
                     )
                 )
         return tuple(found)
 
-    def history(self, keeper: str, owner: str, label: str, limit: int | None) -> tuple[Block, ...]:
+    def history(
+        self, agent: str, conversation: str, label: str, limit: int | None
+    ) -> tuple[Block, ...]:
         """Return the versions of a block of an agent or `SHARED`, newest first."""
-        rows = self._db.read(
-            f"SELECT {_COLUMNS} FROM blocks WHERE agent = $1 AND conversation = $2"
-            " AND label = $3 ORDER BY version DESC LIMIT $4",
-            keeper,
-            owner,
-            label,
-            limit,
-        )
-        return tuple(_block(keeper, row) for row in rows)
+        return tuple(self._blocks.history(agent, conversation, label, limit))
 
     def changed_since(
         self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
     ) -> tuple[tuple[str, Block], ...]:
         """Return the blocks changed after `moment`, or ever, each with its conversation or ''."""
-        theirs = self._held(SHARED) if shared else {}
+        theirs = self._of(SHARED) if shared else {}
         return tuple(
             (conversation, block)
-            for held, of_others in ((self._held(agent), False), (theirs, True))
+            for held, of_others in ((self._of(agent), False), (theirs, True))
             for (conversation, label), block in held.items()
             if (label in shared) is of_others and (moment is None or block.changed_at > moment)
         )
 
-    def _held(self, agent: str) -> dict[tuple[str, str], Block]:
-        if self._generation != self._db.generation:
-            self._generation = self._db.generation
-            self._cache.clear()
-            self._compiled.clear()
-        held = self._cache.get(agent)
-        if held is None:
-            held = self._cache[agent] = self._load(agent)
-        return held
-
-    def _load(self, agent: str) -> dict[tuple[str, str], Block]:
-        rows = self._db.read(
-            f"SELECT DISTINCT ON (conversation, label) {_COLUMNS} FROM blocks"
-            " WHERE agent = $1 ORDER BY conversation, label, version DESC",
-            agent,
-        )
-        return {(row[0], row[1]): _block(agent, row) for row in rows}
+    def _of(self, agent: str) -> dict[BlockKey, Block]:
+        blocks = self._loaded.get(agent)
+        if blocks is None:
+            blocks = self._blocks.current(agent, self._feed.seq(agent))
+            self._loaded[agent] = blocks
+        return blocks
 
     def _editable(self, agent: str, conversation: str, label: str, shared: Sequence[str]) -> Block:
         block = self.block(agent, conversation, label, shared)
@@ -350,38 +324,8 @@ class CoreMemory:
                 hint="Shorten it with rethink_memory, or move detail to archival memory",
             )
         return replace(
-            block, value=value, tokens=tokens, version=block.version + 1, changed_at=now()
+            block, value=value, tokens=tokens, version=block.version + 1, changed_at=self._clock()
         )
-
-
-def _block(keeper: str, row: Row) -> Block:
-    conversation, label, value, tokens, limit, description, read_only, version, at, editor = row
-    return Block(
-        label,
-        value,
-        tokens,
-        limit,
-        description,
-        read_only,
-        _scope(keeper, conversation),
-        version,
-        at,
-        editor,
-    )
-
-
-def _owner(block: Block, conversation: str) -> str:
-    return conversation if block.scope == "conversation" else ""
-
-
-def _keeper(block: Block, agent: str) -> str:
-    return SHARED if block.scope == "shared" else agent
-
-
-def _scope(agent: str, conversation: str) -> Scope:
-    if agent == SHARED:
-        return "shared"
-    return "conversation" if conversation else "agent"
 
 
 def _fresh_shared(label: str) -> Block:

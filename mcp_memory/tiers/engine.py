@@ -1,8 +1,4 @@
-"""One open database with all that works on it: the tiers, the model, the work in the background.
-
-The lock of the engine is held by whoever touches a tier, so that what is in
-memory and what is committed never differ. Embedding is done without it.
-"""
+"""One open store with all that works on it: the tiers, the model, the work in the background."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -19,18 +15,20 @@ from mcp_memory.models.questions import Questions
 from mcp_memory.models.tokenizer import Tokenizer
 from mcp_memory.search.caches import Indexes
 from mcp_memory.settings import Settings
-from mcp_memory.store.duckdb import Database
-from mcp_memory.store.duckdb.vectors import ModelRecord, Pending, Vectors, VectorStore
+from mcp_memory.store import open_store
+from mcp_memory.store.ports import ModelRecord, Pending, Store, TextVectors, UnitOfWork, Vectors
 from mcp_memory.summarizers import ExtractiveSummarizer, Summarizer
 from mcp_memory.tiers.access import AccessTokens
 from mcp_memory.tiers.archival import ArchivalMemory
-from mcp_memory.tiers.backlog import Backlog
+from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.core import CoreMemory
 from mcp_memory.tiers.events import EventLog
-from mcp_memory.tiers.keeping import QUIET_SECONDS, Keeping
+from mcp_memory.tiers.feed import ChangeFeed
+from mcp_memory.tiers.indexes import QUIET_SECONDS, IndexPersistence
+from mcp_memory.tiers.jobs import Backlog, Embedded, EmbeddingJob, begin
 from mcp_memory.tiers.recall import RecallMemory
-from mcp_memory.tiers.recounting import recount
-from mcp_memory.tiers.underway import Embedded, Underway, begin
+from mcp_memory.tiers.vectors import BatchedVectors
+from mcp_memory.values.dates import Clock, now
 from mcp_memory.values.errors import MemoryFault, ModelMismatch, ModelUnavailable, StorageFault
 from mcp_memory.values.records import EmbeddingState, Summary
 
@@ -39,70 +37,89 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_GATHER_SECONDS: Final = 0.2
-"""So long vectors are gathered before they are written."""
+_BATCH_SECONDS: Final = 0.2
+"""How long vectors are batched before they are written; by judgement."""
 
 _EMBED_AT_ONCE: Final = 8
-"""The texts of so many calls are given to the model, which takes them in turn."""
+"""Calls whose texts wait for the model at once; it takes them in turn. By judgement."""
 
-_QUIET_SECONDS: Final = 0.1
+_IDLE_SECONDS: Final = 0.1
+"""Without a request for a vector for this long, windows are embedded; by judgement."""
+
 _WINDOW_PATIENCE: Final = 10
+"""Times that windows wait for an idle moment before they go first; by judgement."""
+
 _WINDOW_ROUNDS: Final = 8
+"""Groups of windows before other background work is looked at; by judgement."""
 
 _RETRY_SECONDS: Final = 30.0
+"""How long pending vectors wait after a full disk, say; by judgement."""
+
 _PAUSE_SECONDS: Final = 0.002
+"""Between two blocks of vectors that are loaded: longer than a waiting thread needs to wake."""
 
 
 class Engine:
-    """Everything that belongs to one database file and serves all its agents."""
+    """Everything that belongs to one store and serves all its agents."""
 
     def __init__(
         self,
         settings: Settings,
         *,
-        database: Database | None = None,
+        store: Store | None = None,
         embedder: Embedder | None = None,
         tokenizer: Tokenizer | None = None,
         check_model: bool = True,
+        clock: Clock = now,
     ) -> None:
-        """Open the database of the settings, or take one that is open.
+        """Open the store of the settings, or use one that is open.
 
         Args:
             embedder: The model to use; None to find or fetch it in the background
                 once `start` is called.
-            check_model: Whether to refuse a database made with another model.
+            check_model: Whether to refuse a store made with another model.
+            clock: Tells the time of everything that is recorded.
 
         Raises:
-            StorageFault: The database can't be opened.
+            StorageFault: The store can't be opened.
             ModelMismatch: It was made with another embedding model.
         """
         self.settings = settings
-        self.lock = threading.RLock()
+        self.clock = clock
         self.tokenizer = tokenizer or Tokenizer(settings.tokenizer, cache_dir=settings.cache_dir)
-        self.database = database or Database(settings.db)
+        self.store = open_store(settings.db) if store is None else store
+        self.feed = ChangeFeed(self.store)
+        self.vectors = BatchedVectors(self.store, self.feed)
         try:
-            self.vectors = VectorStore(self.database)
             if check_model:
                 self.vectors.check_name(embedder.name if embedder else settings.embedding_model)
             if embedder is not None:
                 self.vectors.adopt(_record(embedder))
-            recount(self.database, self.tokenizer)
-            self.database.on_reopened = self._adopt_again
+            self.store.recount(self.tokenizer.count, self.tokenizer.name)
+            self.store.on_reopened = self._adopt_again
         except BaseException:
-            self.database.close()
+            self.store.close()
             raise
-        self.core = CoreMemory(self.database, self.tokenizer)
         self.indexes = Indexes(settings.cache_mb << 20, settings.cache_dir / "indexes")
-        self.keeping = Keeping(self.database, self.indexes)
-        parts = (self.database, self.vectors, self.tokenizer, self.indexes, self.keeping)
-        self.recall = RecallMemory(*parts)
-        self.archival = ArchivalMemory(*parts, settings.kinds)
-        self._backlog = Backlog(self.database, self.vectors, self.recall, self.archival, self.lock)
-        self.events = EventLog(self.database)
-        self.access = AccessTokens(self.database)
+        feed, tokenizer = self.feed, self.tokenizer
+        store = self.store
+        self.core = CoreMemory(store, feed, tokenizer, clock)
+        self.recall = RecallMemory(store, feed, self.vectors, tokenizer, self.indexes, clock)
+        self.archival = ArchivalMemory(
+            store, feed, self.vectors, tokenizer, self.indexes, clock, settings.kinds
+        )
+        self.consolidations = Consolidations(store, feed)
+        self.events = EventLog(store, clock)
+        self.access = AccessTokens(store, feed, clock)
+        self.persistence = IndexPersistence(
+            (self.recall.indexes, self.archival.indexes), lambda: self.used_at
+        )
+        self._backlog = Backlog(self.feed, self.vectors, self.recall, self.archival)
         self.summarizer: Summarizer = ExtractiveSummarizer(self.tokenizer.count)
         self.on_flushed: Callable[[str, str, Summary, int], None] | None = None
         self.summarizer_status: Callable[[], dict[str, object]] | None = None
+        self.used_at = time.monotonic()
+        """When a client last called, by `time.monotonic`; observers don't count."""
         self._embedder = embedder
         self._state: Literal["ready", "loading", "downloading", "unavailable"] = (
             "ready" if embedder else "loading"
@@ -114,20 +131,37 @@ class Engine:
         self._lost_are_listed = False
         self._windows_are_found = not settings.window_vectors
         self._embedded_at = 0.0
-        """When somebody last waited for a vector; monotonic."""
+        """When a call last waited for a vector; by `time.monotonic`."""
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
+    def lock(self) -> threading.RLock:
+        """Held while anything in memory is read or changed, and never while a model works."""
+        return self.feed.lock
+
+    @property
     def path(self) -> Path | None:
-        """The database file, None for one in memory."""
-        return None if self.database.path == ":memory:" else Path(self.database.path)
+        """The database file, None where there is none."""
+        return self.store.path
 
     @property
     def embedding(self) -> str:
         """`ready`, `loading`, `downloading` or `unavailable`: the model, which all agents share."""
         return self._state
+
+    def view(self, *agents: str) -> AbstractContextManager[None]:
+        """Hold the lock, with everything that was committed of some agents in memory."""
+        return self.feed.view(*agents)
+
+    def transaction(self) -> AbstractContextManager[UnitOfWork]:
+        """Begin a unit of work; once it is committed, memory has its changes."""
+        return self.feed.transaction()
+
+    def touch(self) -> None:
+        """Note that a client has called."""
+        self.used_at = time.monotonic()
 
     def start(self, warm_agent: str | None = None) -> None:
         """Begin the work in the background: the model, the index of an agent, pending vectors."""
@@ -138,7 +172,7 @@ class Engine:
             self._thread.start()
 
     def close(self) -> None:
-        """End the background work and close the database; what was acknowledged is in it."""
+        """End the background work and close the store; what was acknowledged is in it."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
@@ -146,20 +180,20 @@ class Engine:
         self._embedding.shutdown(cancel_futures=True)
         with self.lock:
             try:
-                self._backlog.write_held()
+                self._backlog.write_batch()
             except StorageFault as fault:
                 logger.warning("some vectors are computed again at the next start: %s", fault)
-            self.database.close()
+            self.store.close()
 
     def wake(self) -> None:
         """Tell the background that there are new pending vectors."""
         self._wake.set()
 
     def check(self) -> None:
-        """Raise what makes this database unusable with the model that is set.
+        """Raise what makes this store unusable with the model that is set.
 
         Raises:
-            ModelMismatch: The file of the model is another than the one of the vectors.
+            ModelMismatch: The vectors are of another file of the model.
         """
         if self._refusal is not None:
             raise self._refusal
@@ -167,61 +201,56 @@ class Engine:
     def state(self, agent: str | None) -> EmbeddingState:
         """Return whether the semantic half of search works; None counts all agents' texts."""
         return EmbeddingState(
-            self._state,
-            self.settings.embedding_model,
-            self.vectors.pending_count(agent),
-            self._detail,
-            sum(agent in {None, item[0]} for item in self.recall.without_window),
+            state=self._state,
+            model=self.settings.embedding_model,
+            pending=self.vectors.pending_count(agent),
+            detail=self._detail,
+            windows_pending=sum(agent in {None, item[0]} for item in self.recall.without_window),
         )
-
-    def _embed_query(self, text: str, of_facts: bool) -> Vectors | None:
-        embedder = self._embedder
-        self._embedded_at = time.monotonic()
-        return None if embedder is None else embedder.embed_query(text, of_facts=of_facts)
 
     def embed_soon(
         self,
         texts: Sequence[str],
         prefixes: Sequence[str] | None = None,
         chunk_tokens: Sequence[int | None] | None = None,
-    ) -> Underway | None:
-        """Begin to embed texts; None for what is better done later. See `underway.begin`."""
+    ) -> EmbeddingJob | None:
+        """Begin to embed texts; None for what is better done later. See `jobs.begin`."""
         embedder = self._embedder
         self._embedded_at = time.monotonic()
         if embedder is None:
             return None
         return begin(embedder, self._embedding, texts, prefixes, chunk_tokens)
 
-    def embedded(
-        self, underway: Underway, items: Sequence[Pending | None]
-    ) -> list[Embedded] | None:
+    def embedded(self, job: EmbeddingJob, items: Sequence[Pending | None]) -> list[Embedded] | None:
         """Wait for the vectors of texts that were written meanwhile; see `take`.
 
-        If the model fails they are listed as pending, and it is None.
+        If the model fails they are listed as pending, and the result is None.
 
         Args:
-            items: What each text became; None for one that is to have no vectors.
+            items: What each text became; None for one that gets no vectors.
         """
         try:
-            return underway.result()
+            return job.result()
         except Exception:
-            logger.exception("texts are stored without vectors, which are tried again later")
-            with self.lock, self.database.transaction() as tx:
-                self.vectors.defer(tx, [item for item in items if item is not None])
+            logger.exception("texts are stored without vectors, which are computed later")
+            with self.transaction() as unit:
+                self.vectors.defer(unit, [item for item in items if item is not None])
             self.wake()
             return None
 
-    def finish(self, underway: Underway | None, items: Sequence[Pending | None]) -> None:
-        """Wait for the vectors of texts that were written meanwhile, and let them be used."""
-        if underway is None:
+    def finish(self, job: EmbeddingJob | None, items: Sequence[Pending | None]) -> None:
+        """Wait for the vectors of texts that were written meanwhile, and let searches use them."""
+        if job is None:
             self.wake()
-        elif (vectors := self.embedded(underway, items)) is not None:
+        elif (vectors := self.embedded(job, items)) is not None:
             self.take(items, vectors)
 
     def take(self, items: Sequence[Pending | None], vectors: Sequence[Embedded]) -> None:
-        """Let vectors be used that came after their texts were written."""
-        both = zip(items, vectors, strict=True)
-        self._backlog.take([(item, *embedded) for item, embedded in both if item is not None])
+        """Let searches use vectors that came after their texts were written."""
+        pairs = zip(items, vectors, strict=True)
+        self._backlog.take(
+            [TextVectors(item, *embedded) for item, embedded in pairs if item is not None]
+        )
 
     def near_duplicate_at(self) -> float | None:
         """Return the cosine from which two texts say the same, None while there is no model."""
@@ -240,7 +269,7 @@ class Engine:
         return 0 if embedder is None else self._backlog.fill(embedder, self._stop, on_done)
 
     def use(self, embedder: Embedder) -> None:
-        """Take the model that was loaded.
+        """Use the model that was loaded.
 
         Raises:
             ModelMismatch: The vectors are of another file.
@@ -259,16 +288,21 @@ class Engine:
         with self.lock:
             if self.vectors.model() != _record(embedder):
                 self.vectors.replace_model(_record(embedder))
-            self.recall.forget_indexes()
-            self.archival.forget_indexes()
+            self.feed.forget()
             self._embedder = embedder
             self._state = "ready"
             return self.vectors.pending_count()
 
+    def _embed_query(self, text: str, of_facts: bool) -> Vectors | None:
+        embedder = self._embedder
+        self._embedded_at = time.monotonic()
+        return None if embedder is None else embedder.embed_query(text, of_facts=of_facts)
+
     def _work(self, warm_agent: str | None) -> None:
         try:
             self.tokenizer.count("")
-            self.indexes.on_unfilled = self.keeping.on_due = self._wake.set
+            self.indexes.on_unfilled = self._wake.set
+            self.persistence.on_due(self._wake.set)
             if warm_agent is not None:
                 self._warm(warm_agent)
             if self._embedder is None:
@@ -276,7 +310,7 @@ class Engine:
                 with suppress(StorageFault):
                     self._list_lost()
                 self._load_model()
-            self.vectors.behind = self._wake.set
+            self.vectors.on_batched = self._wake.set
             while not self._stop.is_set():
                 self._wake.clear()
                 self._catch_up()
@@ -288,20 +322,21 @@ class Engine:
                 logger.exception("the background work has failed")
                 self._unavailable("an unexpected error, see the log")
         finally:
-            self.vectors.behind = self.indexes.on_unfilled = self.keeping.on_due = None
+            self.vectors.on_batched = self.indexes.on_unfilled = None
+            self.persistence.on_due(None)
 
     def _catch_up(self) -> None:
-        """Do what is put off, and wait until there is more."""
+        """Do what was put off, and wait until there is more."""
         try:
             self._list_lost()
             if not self._windows_are_found:
                 self._backlog.find_windows()
                 self._windows_are_found = True
             self._fill_indexes()
-            due = self.keeping.keep_due(self.lock, self._stop)
+            due = self.persistence.run(self.lock, self._stop)
             self.fill_pending()
-            if self.vectors.holds and not self._stop.wait(_GATHER_SECONDS):
-                self._backlog.write_held()
+            if self.vectors.is_waiting and not self._stop.wait(_BATCH_SECONDS):
+                self._backlog.write_batch()
             more = self._fill_windows()
         except StorageFault as fault:
             # A full disk, say: what is pending stays listed and is tried again.
@@ -320,21 +355,21 @@ class Engine:
         for _ in range(_WINDOW_ROUNDS):
             if not windows or embedder is None or self._stop.is_set():
                 break
-            # Whoever waits for an answer goes first, but not for ever.
+            # A call that waits for an answer goes first, but not for any length of time.
             for _ in range(_WINDOW_PATIENCE):
-                if time.monotonic() - self._embedded_at > _QUIET_SECONDS:
+                if time.monotonic() - self._embedded_at > _IDLE_SECONDS:
                     break
-                self._stop.wait(_QUIET_SECONDS)
+                self._stop.wait(_IDLE_SECONDS)
             self._backlog.fill_windows(embedder)
-        return bool(windows or self.vectors.holds)
+        return bool(windows or self.vectors.is_waiting)
 
     def _fill_indexes(self) -> None:
-        """Give large indexes their vectors; whoever searches goes between two blocks of them."""
+        """Load the vectors of large indexes; searches go between two blocks of them."""
         more = True
         while more and not self._stop.is_set():
             with self.lock:
                 more = self.indexes.fill_more()
-            # Without a pause this thread would have the lock again before who waits for it.
+            # Without a pause this thread would have the lock again before a waiting one.
             self._stop.wait(_PAUSE_SECONDS)
 
     def _list_lost(self) -> None:
@@ -344,7 +379,7 @@ class Engine:
 
     def _warm(self, agent: str) -> None:
         try:
-            with self.lock:
+            with self.view(agent):
                 self.archival.index(agent)
                 self.recall.index(agent)
         except StorageFault as fault:
@@ -352,7 +387,8 @@ class Engine:
             logger.warning("%s", fault)
 
     def _adopt_again(self) -> None:
-        self.vectors.drop_held()
+        # Called with the store's write lock, so the feed's must not be taken here.
+        self.vectors.drop_batch()
         self._lost_are_listed = False
         self._windows_are_found = not self.settings.window_vectors
         embedder = self._embedder

@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from mcp_memory.tiers.engine import Engine
-from mcp_memory.tiers.maintenance import Maintenance
+from mcp_memory.tiers.maintenance import maintain
 from mcp_memory.values.errors import MemoryFault
 
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS: Final = 30.0
-"""After so long without a request nobody is taken to be at work; with a shorter interval, after
-that."""
+"""Without a call for this long, or for the interval if it is shorter, nobody is taken to be at
+work; by judgement."""
 
 _CLOSE_SECONDS: Final = 10.0
+"""How long `close` waits for a beat that is running; by judgement."""
 
 
 class Heart:
@@ -46,13 +47,7 @@ class Heart:
         self._news = threading.Event()
         # What was there before is looked through once.
         self._news.set()
-        self._maintenance = Maintenance(engine, self._stop.is_set)
         self._thread: threading.Thread | None = None
-
-    @property
-    def armed(self) -> bool:
-        """Whether there is something new, and so another beat to come."""
-        return self._news.is_set()
 
     def start(self) -> None:
         """Begin to beat."""
@@ -60,14 +55,13 @@ class Heart:
             self._thread = threading.Thread(
                 target=self._run, name="mcp-memory-heartbeat", daemon=True
             )
-            self._engine.database.on_commit = self._stir
+            self._engine.store.on_commit = self._stir
             self._thread.start()
 
     def close(self) -> None:
-        """End; long work that goes on is given up."""
+        """End; a beat that is running is waited for."""
         self._stop.set()
         self._news.set()
-        self._engine.database.cut_short()
         if self._thread is not None:
             self._thread.join(timeout=_CLOSE_SECONDS)
 
@@ -87,14 +81,14 @@ class Heart:
 
     def _beat(self) -> bool:
         """Return whether something was put off."""
-        idle_seconds = time.monotonic() - self._engine.database.used_at
+        idle_seconds = time.monotonic() - self._engine.used_at
         quiet = idle_seconds >= min(QUIET_SECONDS, self._seconds)
         put_off = False
         self._engine.wake()
         with _logged():
             put_off = bool(self._write_events())
         with _logged():
-            put_off = self._maintenance.run(quiet=quiet) or put_off
+            put_off = maintain(self._engine, quiet=quiet) or put_off
         self.beats += 1
         return put_off
 

@@ -6,11 +6,15 @@ Refuses a text that is not a date; it never guesses.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from mcp_memory.values.errors import InvalidInput
+
+Clock = Callable[[], datetime]
+"""Returns the present moment, aware, in UTC."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Earlier than any record."""

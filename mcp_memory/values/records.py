@@ -353,6 +353,8 @@ class Appended:
     level: Level
     alert: str | None = None
     flush: Flush | None = None
+    has_events: bool = False
+    """Whether events were written: a warning, a flush, a reminder."""
 
 
 @dataclass(frozen=True, slots=True)

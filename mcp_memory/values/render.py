@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 from typing import Final
 
 from mcp_memory.values.kinds import Policy
@@ -105,14 +105,13 @@ def render_summary(summary: Summary) -> str:
     )
 
 
-def speaker_prefix(message: Message) -> str:
+def speaker_prefix(day: datetime, name: str | None) -> str:
     """Return the prefix of a message when it is embedded: the day, and who said it.
 
     Queries name people and days: with the name, search by vectors alone found 63.5 %
     instead of 40.4 % of LoCoMo's gold turns in its first ten hits.
     """
-    day = message.created_at
-    named = f", {message.name}" if message.name else ""
+    named = f", {name}" if name else ""
     return f"{day.day} {_MONTHS[day.month - 1]} {day.year}{named}: "
 
 

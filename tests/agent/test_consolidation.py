@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pytest
-from fakes import HashEmbedder, memory_of
+from fakes import FakeClock, HashEmbedder, memory_of
 
 from mcp_memory.agent import Memories
 from mcp_memory.agent.claims import clash, is_claim, relative_dates
@@ -28,7 +28,7 @@ def say(memory, *texts, conversation="main"):
 
 
 def rows(memory):
-    return memory._engine.database.read(
+    return memory._engine.store.database.read(
         "SELECT id, began_at, finished_at, reason, changed FROM consolidations"
         " WHERE agent = $1 ORDER BY began_at",
         memory.agent,
@@ -125,11 +125,11 @@ def test_the_users_own_edit_begins_none_and_is_shown_as_the_rest(memory):
     assert ranges(memory.core.finish_rethinking()) == [("human", 1, 2), ("persona", 0, 1)]
 
 
-def test_a_clock_that_is_set_back_hides_no_change(memory, monkeypatch):
+def test_a_clock_that_is_set_back_hides_no_change(open_memory):
+    clock = FakeClock()
+    memory = open_memory(clock=clock)
     memory.core.rethink("human", "Name: Ana")
-    past = datetime.now(UTC) - timedelta(days=30)
-    for module in ("tiers.core", "agent.blocks", "tiers.events"):
-        monkeypatch.setattr(f"mcp_memory.{module}.now", lambda: past)
+    clock.moment = datetime.now(UTC) - timedelta(days=30)
     memory.core.append("human", "City: Porto")
     done = memory.core.finish_rethinking()
     assert ranges(done) == [("human", 0, 2)]
@@ -215,14 +215,11 @@ def test_a_reminder_is_due_once_for_what_is_new(settings):
     memories.close()
 
 
-def test_what_was_recorded_before_the_clock_was_set_back_is_not_news_for_ever(
-    settings, monkeypatch
-):
-    memories = Memories(Engine(settings, embedder=HashEmbedder()))
-    with monkeypatch.context() as then:
-        later = datetime.now(UTC) + timedelta(days=30)
-        then.setattr("mcp_memory.agent.conversations.now", lambda: later)
-        say(memories.open("default"), "one")
+def test_what_was_recorded_before_the_clock_was_set_back_is_not_news_for_ever(settings):
+    clock = FakeClock(datetime.now(UTC) + timedelta(days=30))
+    memories = Memories(Engine(settings, embedder=HashEmbedder(), clock=clock))
+    say(memories.open("default"), "one")
+    clock.moment = None
     assert memories.schedule.remind("default") is not None
     assert memories.schedule.remind("default") is None
     memories.close()
@@ -310,10 +307,11 @@ def test_full_blocks_and_lines_with_dates_that_shift_are_named_with_their_day(me
     ]
 
 
-def test_a_line_has_the_day_on_which_it_was_written_not_that_of_the_last_edit(memory, monkeypatch):
-    with monkeypatch.context() as then:
-        then.setattr("mcp_memory.tiers.core.now", lambda: datetime(2026, 3, 1, tzinfo=UTC))
-        memory.core.append("human", "Her exam is tomorrow")
+def test_a_line_has_the_day_on_which_it_was_written_not_that_of_the_last_edit(open_memory):
+    clock = FakeClock(datetime(2026, 3, 1, tzinfo=UTC))
+    memory = open_memory(clock=clock)
+    memory.core.append("human", "Her exam is tomorrow")
+    clock.moment = None
     memory.core.append("human", "Name: Ana")
     [line] = part(memory.reflections.write("Think."), "check: full blocks")
     assert line.startswith("block human, written 2026-03-01:")

@@ -19,13 +19,13 @@ def _environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_tells_the_size_before_and_after(settings: Settings) -> None:
     memory = memory_of(Engine(settings, embedder=HashEmbedder()))
     memory.core.append("human", "Drinks tea.")
-    with memory._engine.database.transaction() as tx:
+    with memory._engine.store.database.transaction() as tx:
         tx.run(
             "INSERT INTO settings SELECT 'k' || i, repeat(md5(i::text), 90)"
             " FROM range(9000) AS t(i)"
         )
-    memory._engine.database.checkpoint()
-    with memory._engine.database.transaction() as tx:
+    memory._engine.store.database.checkpoint()
+    with memory._engine.store.database.transaction() as tx:
         tx.run("DELETE FROM settings WHERE key LIKE 'k%'")
     memory.close()
     before = settings.db.stat().st_size

@@ -20,7 +20,7 @@ from talker import Household, until
 from mcp_memory.cli.load import load
 from mcp_memory.owner.look import look
 from mcp_memory.settings import Settings
-from mcp_memory.store.duckdb import Database
+from mcp_memory.store.duckdb.database import Database
 from mcp_memory.values.errors import DatabaseLocked
 from mcp_memory.values.records import Kind
 
@@ -187,7 +187,7 @@ def test_more_than_a_batch_is_loaded_and_found(
     page = memory.archive.search("number 417 of the bees")
     assert (page.items[0].memory.content, page.search) == ("number 417 of the bees", "hybrid")
     assert memory._engine.vectors.pending_count() == 0
-    assert memory._engine.database.read("SELECT count(*) FROM vectors") == [(600,)]
+    assert memory._engine.store.database.read("SELECT count(*) FROM vectors") == [(600,)]
 
 
 @pytest.mark.slow

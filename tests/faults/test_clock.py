@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from fakes import FakeClock
 
 import mcp_memory.values.dates
 from mcp_memory.agent import AgentMemory
@@ -19,31 +20,15 @@ JUMPS = {
 }
 
 
-class Clock:
-    """The time of day, as wrong as a test wants it."""
-
-    def __init__(self) -> None:
-        self.time = TODAY
-
-    def now(self) -> datetime:
-        self.time += timedelta(seconds=1)
-        return self.time
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(TODAY, tick=timedelta(seconds=1))
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    wrong = Clock()
-    for module in (
-        "values.dates",
-        "tiers.queues",
-        "tiers.archival",
-        "tiers.core",
-        "tiers.events",
-        "agent.conversations",
-        "agent.archive",
-    ):
-        monkeypatch.setattr(f"mcp_memory.{module}.now", wrong.now)
-    return wrong
+def open_at(open_memory: Callable[..., AgentMemory], clock: FakeClock) -> Callable[[], AgentMemory]:
+    """Open the memory with the wrong clock."""
+    return lambda: open_memory(clock=clock)
 
 
 def say(memory: AgentMemory, *texts: str) -> None:
@@ -57,15 +42,15 @@ def said(memory: AgentMemory) -> list[str]:
 @pytest.mark.parametrize("jump", JUMPS)
 @pytest.mark.parametrize("restarted", [False, True])
 def test_what_was_recorded_before_a_jump_is_found_and_listed_after_it(
-    open_memory: Callable[..., AgentMemory], clock: Clock, jump: str, restarted: bool
+    open_at: Callable[[], AgentMemory], clock: FakeClock, jump: str, restarted: bool
 ):
-    memory = open_memory()
+    memory = open_at()
     say(memory, "the first pear")
     memory.archive.insert("a pear that is kept")
-    clock.time += JUMPS[jump]
+    clock.moment += JUMPS[jump]
     if restarted:
         memory.close()
-        memory = open_memory()
+        memory = open_at()
     for query in ("pear", None):
         assert memory.conversations.search(query).total == 1
         assert memory.archive.search(query).total == 1
@@ -73,30 +58,30 @@ def test_what_was_recorded_before_a_jump_is_found_and_listed_after_it(
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_messages_keep_the_order_they_were_acknowledged_in(
-    open_memory: Callable[..., AgentMemory], clock: Clock, jump: str
+    open_at: Callable[[], AgentMemory], clock: FakeClock, jump: str
 ):
-    memory = open_memory()
+    memory = open_at()
     say(memory, "one", "two")
-    clock.time += JUMPS[jump]
+    clock.moment += JUMPS[jump]
     say(memory, "three")
-    clock.time = TODAY
+    clock.moment = TODAY
     say(memory, "four")
     assert said(memory) == ["one", "two", "three", "four"]
     memory.close()
-    memory = open_memory()
+    memory = open_at()
     assert said(memory) == ["one", "two", "three", "four"]
     assert memory.conversations.search(None).total == 4
 
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_what_was_corrected_and_deleted_stays_so_after_a_jump(
-    open_memory: Callable[..., AgentMemory], clock: Clock, jump: str
+    open_at: Callable[[], AgentMemory], clock: FakeClock, jump: str
 ):
-    memory = open_memory()
+    memory = open_at()
     pear = memory.archive.insert("the pear is green").memory
     plum = memory.archive.insert("the plum is blue").memory
     memory.core.append("human", "likes pears")
-    clock.time += JUMPS[jump]
+    clock.moment += JUMPS[jump]
     memory.archive.update(pear.id, content="the pear is yellow")
     memory.archive.delete(plum.id)
     memory.core.rethink("human", "likes plums")
@@ -105,15 +90,15 @@ def test_what_was_corrected_and_deleted_stays_so_after_a_jump(
         assert [hit.memory.content for hit in found.items] == ["the pear is yellow"]
         assert memory.core.get("human").value == "likes plums"
         memory.close()
-        memory = open_memory()
+        memory = open_at()
 
 
 def test_pages_go_on_to_the_end_though_the_clock_was_set_back(
-    open_memory: Callable[..., AgentMemory], clock: Clock
+    open_at: Callable[[], AgentMemory], clock: FakeClock
 ):
-    memory = open_memory()
+    memory = open_at()
     say(memory, *(f"pear {number}" for number in range(25)))
-    clock.time -= timedelta(days=400)
+    clock.moment -= timedelta(days=400)
     for query in ("pear", None):
         seen: list[str] = []
         as_of = None

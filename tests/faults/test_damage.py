@@ -15,7 +15,7 @@ from talker import Household, Talker
 
 from mcp_memory.agent import AgentMemory, Memories
 from mcp_memory.settings import Settings, load_settings
-from mcp_memory.store.duckdb import Database
+from mcp_memory.store.duckdb.database import Database
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.errors import DatabaseCorrupt, StorageFault
 
@@ -41,7 +41,7 @@ def make(house: Household, *, with_log: bool) -> tuple[Path, Path]:
     memories = Memories(engine)
     for agent in AGENTS:
         memories.open(agent).archive.insert(content(agent, 0))
-    engine.database.checkpoint()
+    engine.store.database.checkpoint()
     if not with_log:
         memories.close()
         return db, log

@@ -76,7 +76,7 @@ def test_killed_at_any_step_the_old_or_the_new_one_is_taken_up(
             keep(memory)
             assert answers(memory) == after
             rows = "SELECT count(DISTINCT (tier, number)) FROM kept_indexes"
-            assert memory._engine.database.read(rows) == [(len(KEYS),)]
+            assert memory._engine.store.database.read(rows) == [(len(KEYS),)]
             monkeypatch.setattr(keeping, "_taken", lambda *_: None)
             assert answers(memory) == after
         memory.close()

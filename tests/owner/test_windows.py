@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from talker import Household, Talker, until
 
-from mcp_memory.store.duckdb import Database
+from mcp_memory.store.duckdb.database import Database
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mcp_memory.agent import Memories
 from mcp_memory.models.tokenizer import Tokenizer
-from mcp_memory.store.duckdb import Database
+from mcp_memory.store.duckdb.database import Database
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.tiers.queues import clip_message
 from mcp_memory.values.errors import InvalidInput, OverLimit
@@ -276,7 +276,7 @@ def test_counts_cost_the_same_however_long_the_conversation_is(memories, monkeyp
 
     monkeypatch.setattr(Database, "read", counting)
     with connected(memories, context_window=2_000) as memory:
-        with memories.engine.database.transaction() as tx:
+        with memories.engine.store.database.transaction() as tx:
             tx.run(
                 "INSERT INTO messages SELECT 'ana', 'long', n, printf('%010d', n), 'user', NULL,"
                 " 'said ' || n, 6, false, now(), now() FROM range(100000) AS r(n)"

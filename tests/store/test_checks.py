@@ -14,7 +14,6 @@ from fakes import HashEmbedder, memory_of
 
 from mcp_memory.agent import AgentMemory
 from mcp_memory.settings import Settings
-from mcp_memory.store.duckdb import SCHEMA_VERSION
 from mcp_memory.store.duckdb.checks import (
     Finding,
     agent_count,
@@ -23,6 +22,7 @@ from mcp_memory.store.duckdb.checks import (
     row_counts,
     schema_version,
 )
+from mcp_memory.store.duckdb.migrations import SCHEMA_VERSION
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.errors import DatabaseCorrupt, DatabaseLocked
 from mcp_memory.values.records import NewMessage
@@ -66,7 +66,7 @@ def test_it_can_be_looked_through_while_it_is_open(
 ) -> None:
     memory = open_memory()
     memory.archive.insert("Ana likes tea")
-    read = memory._engine.database.read
+    read = memory._engine.store.database.read
     assert trouble(check(read)) == []
     assert (schema_version(read), agent_count(read)) == (SCHEMA_VERSION, 1)
     counts = row_counts(read)

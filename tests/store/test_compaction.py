@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mcp_memory.store.duckdb import Database
 from mcp_memory.store.duckdb import compaction as module
 from mcp_memory.store.duckdb.compaction import STEPS, compact
+from mcp_memory.store.duckdb.database import Database
 from mcp_memory.store.duckdb.space import space
 from mcp_memory.store.duckdb.vectors import ModelRecord, VectorStore
 from mcp_memory.values.errors import StorageFault
@@ -314,7 +314,7 @@ WITHOUT_ROOM = """
     import resource, signal, sys
     from pathlib import Path
     from mcp_memory.values.errors import DiskFull
-    from mcp_memory.store.duckdb import Database
+    from mcp_memory.store.duckdb.database import Database
     from mcp_memory.store.duckdb.compaction import compact
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
@@ -351,7 +351,7 @@ def check_whole(path: Path, expected: list[tuple[object, ...]]) -> None:
 KILLED_AT_STEPS = """
     import os, shutil, signal, sys
     from pathlib import Path
-    from mcp_memory.store.duckdb import Database
+    from mcp_memory.store.duckdb.database import Database
     from mcp_memory.store.duckdb.compaction import STEPS, compact
     path, folder = map(Path, sys.argv[1:])
     for step in STEPS:
@@ -388,7 +388,7 @@ def test_a_kill_at_any_step_leaves_a_whole_database(filled: Path, tmp_path: Path
 KILLED_IN_CHECKPOINTS = """
     import os, shutil, signal, sys, threading, time
     from pathlib import Path
-    from mcp_memory.store.duckdb import Database
+    from mcp_memory.store.duckdb.database import Database
     path, folder, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 
     def fork(copy, dies_after):

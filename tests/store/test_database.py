@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_memory.store.duckdb import Database
+from mcp_memory.store.duckdb.database import Database
 from mcp_memory.values.errors import DatabaseCorrupt, DatabaseLocked, StorageFault
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -282,7 +282,7 @@ def test_a_second_process_is_told_who_holds_the_database(database, path):
         import sys
         from pathlib import Path
         from mcp_memory.values.errors import DatabaseLocked
-        from mcp_memory.store.duckdb import Database
+        from mcp_memory.store.duckdb.database import Database
         try:
             Database(Path(sys.argv[1]))
         except DatabaseLocked as fault:
@@ -304,7 +304,7 @@ def test_after_the_holder_was_killed_all_it_acknowledged_is_there(path):
                 """
                 import sys
                 from pathlib import Path
-                from mcp_memory.store.duckdb import Database
+                from mcp_memory.store.duckdb.database import Database
                 database = Database(Path(sys.argv[1]))
                 for number in range(1_000_000):
                     with database.transaction() as tx:
@@ -337,7 +337,7 @@ FULL = """
     import os, resource, sys
     from pathlib import Path
     from mcp_memory.values.errors import DiskFull
-    from mcp_memory.store.duckdb import Database
+    from mcp_memory.store.duckdb.database import Database
 
     path = Path(sys.argv[1])
     database = Database(path)
@@ -421,7 +421,7 @@ def test_reading_a_time_needs_no_package_that_is_not_declared(path):
         """
         import sys
         from pathlib import Path
-        from mcp_memory.store.duckdb import Database
+        from mcp_memory.store.duckdb.database import Database
         before = set(sys.modules)
         Database(Path(sys.argv[1])).read("SELECT applied_at FROM migrations")
         print(*{name.partition(".")[0] for name in set(sys.modules) - before})

@@ -9,10 +9,10 @@ import make_fixture
 import pytest
 from fakes import HashEmbedder, memory_of
 
-from mcp_memory.store.duckdb import SCHEMA_VERSION, Database
-from mcp_memory.store.duckdb.migrations import MIGRATIONS, Migration, migrate
-from mcp_memory.tiers.access import Scope
+from mcp_memory.store.duckdb.database import Database
+from mcp_memory.store.duckdb.migrations import MIGRATIONS, SCHEMA_VERSION, Migration, migrate
 from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.access import Scope
 from mcp_memory.values.errors import SchemaTooNew, StorageFault
 from mcp_memory.values.records import Kind, NewMessage
 

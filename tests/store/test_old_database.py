@@ -43,7 +43,7 @@ class Opened:
         return self.memories.engine.access
 
     def usage(self):
-        return self.memories.engine.database.read(
+        return self.memories.engine.store.database.read(
             "SELECT agent, day, requests, input_tokens, output_tokens FROM endpoint_usage"
             " ORDER BY agent, day"
         )

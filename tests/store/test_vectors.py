@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mcp_memory.store.duckdb import Database, stored
+from mcp_memory.store.duckdb.database import Database, stored
 from mcp_memory.store.duckdb.vectors import ModelRecord, Pending, VectorStore
 from mcp_memory.values.errors import ModelMismatch, StorageFault
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,27 @@ def memory_of(
     memory = memories.open(agent, surface=surface)
     memory.close = memories.close  # type: ignore[method-assign]  # alone on its engine
     return memory
+
+
+class FakeClock:
+    """The time of day, as wrong as a test wants it.
+
+    Args:
+        moment: Where it stands; None for the real time until `moment` is set.
+        tick: How far it goes with each look.
+    """
+
+    def __init__(
+        self, moment: datetime | None = None, tick: timedelta = timedelta(seconds=0)
+    ) -> None:
+        self.moment = moment
+        self.tick = tick
+
+    def __call__(self) -> datetime:
+        if self.moment is None:
+            return datetime.now(UTC)
+        self.moment += self.tick
+        return self.moment
 
 
 class HashEmbedder:

@@ -139,7 +139,7 @@ async def test_another_model_is_refused_with_the_way_out(tmp_path, model_cache):
         await client.call_tool("archival_memory_insert", {"content": "A heron in the reeds"})
         await ready(client)
     # The database says that another model made it, as after a change of the setting.
-    from mcp_memory.store.duckdb import Database
+    from mcp_memory.store.duckdb.database import Database
 
     database = Database(tmp_path / "memory.duckdb")
     with database.transaction() as tx:

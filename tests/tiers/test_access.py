@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from mcp_memory.store.duckdb import Database
-from mcp_memory.tiers.access import AccessTokens, Scope, read_expiry, read_scope
+from mcp_memory.store.duckdb.database import Database
+from mcp_memory.tiers.access import AccessTokens, read_expiry, read_scope
+from mcp_memory.values.access import Scope
 from mcp_memory.values.dates import now
 from mcp_memory.values.errors import AccessDenied, InvalidInput, NotFound
 

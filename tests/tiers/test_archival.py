@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcp_memory.settings import load_settings
 from mcp_memory.tiers.engine import Engine
-from mcp_memory.tiers.underway import INLINE_CHUNKS
+from mcp_memory.tiers.jobs import INLINE_CHUNKS
 from mcp_memory.values.errors import InvalidInput, NotFound, OverLimit
 from mcp_memory.values.records import Kind, NewMessage
 
@@ -29,7 +29,7 @@ def contents(page):
 
 
 def rows(memory, columns):
-    return memory._engine.database.read(
+    return memory._engine.store.database.read(
         f"SELECT {columns} FROM memories ORDER BY recorded_at, version"
     )
 

@@ -9,7 +9,7 @@ from mcp_memory.values.records import Kind, NewMessage
 
 
 def vector_rows(engine, memory_id):
-    return engine.database.read("SELECT version FROM vectors WHERE id = $1", memory_id)
+    return engine.store.database.read("SELECT version FROM vectors WHERE id = $1", memory_id)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_vectors_that_a_crash_has_lost_are_computed_again(settings):
     engine.vectors.behind = lambda: None
     memory = memory_of(engine)
     kept = memory.archive.insert("green tea").memory.id
-    engine.database.close()
+    engine.store.database.close()
     again = Engine(settings, embedder=HashEmbedder())
     assert vector_rows(again, kept) == []
     again.start()
@@ -83,7 +83,7 @@ def test_what_a_crash_has_lost_is_pending_before_the_model_is_said_to_be_ready(
     engine = Engine(settings, embedder=embedder)
     engine.vectors.behind = lambda: None
     memory_of(engine).archive.insert("green tea")
-    engine.database.close()
+    engine.store.database.close()
     ready: list[tuple[str, int]] = []
 
     def used(self, embedder):

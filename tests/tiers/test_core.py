@@ -20,7 +20,7 @@ def values(memory, conversation="main"):
 
 
 def rows(memory, columns="label, version, value"):
-    return memory._engine.database.read(
+    return memory._engine.store.database.read(
         f"SELECT {columns} FROM blocks ORDER BY agent, conversation, label, version"
     )
 

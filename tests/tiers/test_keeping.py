@@ -98,7 +98,7 @@ class Life:
         return [self.engine.keeping.keep((tier, agent), self.engine.lock) for tier in TIERS]
 
     def forget(self):
-        with self.engine.database.transaction() as tx:
+        with self.engine.store.database.transaction() as tx:
             tx.run("DELETE FROM kept_indexes")
 
     def answers(self, agent="default"):
@@ -284,7 +284,7 @@ def test_nothing_is_kept_or_taken_where_the_sources_cannot_be_read(live, monkeyp
     monkeypatch.setattr(keeping, "stamp", lambda: None)
     assert life.keep() == [True, True]
     assert life.engine.keeping.due() == []
-    assert life.engine.database.read("SELECT count(*) FROM kept_indexes") == [(0,)]
+    assert life.engine.store.database.read("SELECT count(*) FROM kept_indexes") == [(0,)]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_what_is_damaged_is_not_used(live, damage):
     life = live()
     written(life)
     life.keep()
-    with life.engine.database.transaction() as tx:
+    with life.engine.store.database.transaction() as tx:
         tx.run(damage)
     life.check()
     assert life.taken[True] == 0
@@ -346,7 +346,7 @@ def test_it_is_kept_again_once_a_quarter_has_changed(live):
     assert life.engine.keeping.due() == [key]
     life.keep()
     numbers = "SELECT DISTINCT number FROM kept_indexes WHERE tier = 'memory'"
-    assert life.engine.database.read(numbers) == [(2,)]
+    assert life.engine.store.database.read(numbers) == [(2,)]
 
 
 def test_small_indexes_are_not_kept(live, monkeypatch):
@@ -381,10 +381,10 @@ def test_a_process_that_ends_leaves_what_was_kept_before(live):
     written(life)
     life.keep()
     count = "SELECT count(*), max(number) FROM kept_indexes WHERE tier = 'memory'"
-    before = life.engine.database.read(count)
+    before = life.engine.store.database.read(count)
     key = ("memory", "default")
     assert not life.engine.keeping.keep(key, life.engine.lock, go_on=lambda: False)
-    assert life.engine.database.read(count) == before
+    assert life.engine.store.database.read(count) == before
     life.check()
     assert life.taken[True] == 2
 
@@ -398,7 +398,7 @@ def test_without_room_it_is_said_once_and_nothing_else_happens(live, monkeypatch
     assert life.engine.keeping.keep(("memory", "default"), life.engine.lock)
     assert life.engine.keeping.due() == []
     assert ["of the disk are free" in record.message for record in caplog.records] == [True]
-    assert life.engine.database.read("SELECT count(*) FROM kept_indexes") == [(0,)]
+    assert life.engine.store.database.read("SELECT count(*) FROM kept_indexes") == [(0,)]
 
 
 def test_the_background_keeps_what_was_made_anew(live, monkeypatch):
@@ -410,7 +410,7 @@ def test_the_background_keeps_what_was_made_anew(live, monkeypatch):
     with life.engine.lock:
         life.engine.archival.index("default")
     kept = "SELECT count(*) FROM kept_indexes WHERE tier = 'memory' AND part < 0"
-    while life.engine.database.read(kept) == [(0,)]:
+    while life.engine.store.database.read(kept) == [(0,)]:
         pass
     life.check()
     assert life.taken[True] == 1

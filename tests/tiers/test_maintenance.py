@@ -59,31 +59,31 @@ def heart_of(engine: Engine) -> Iterator[Callable[..., Heart]]:
 
 
 def keep(engine: Engine, key: str, value: str = "v") -> None:
-    with engine.database.transaction() as tx:
+    with engine.store.database.transaction() as tx:
         tx.run("INSERT INTO settings VALUES ($1, $2)", key, value)
 
 
 def log_bytes(engine: Engine) -> int:
-    path = Path(f"{engine.database.path}.wal")
+    path = Path(f"{engine.store.database.path}.wal")
     return path.stat().st_size if path.exists() else 0
 
 
 def half_dead(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fill the database, and delete nearly all of it."""
     monkeypatch.setattr("mcp_memory.store.duckdb.space.MIN_FILE_BYTES", 1_000_000)
-    with engine.database.transaction() as tx:
+    with engine.store.database.transaction() as tx:
         tx.run(
             "INSERT INTO vectors SELECT 'a', 'memory', 'm' || i, 1, 0, 0, 9, list_transform("
             "range(64), lambda x: hash(x * 1000003 + i) % 1000000 / 7)::float[64]"
             " FROM range(20000) AS t(i)"
         )
-    engine.database.checkpoint()
-    with engine.database.transaction() as tx:
+    engine.store.database.checkpoint()
+    with engine.store.database.transaction() as tx:
         tx.run("DELETE FROM vectors WHERE hash(id) % 10 > 0")
 
 
 def log_event(engine: Engine, kind: str, at: datetime, conversation: str | None = None) -> None:
-    with engine.database.transaction() as tx:
+    with engine.store.database.transaction() as tx:
         event = engine.events.add(tx, "a", kind, "text", conversation=conversation)
         tx.run("UPDATE events SET created_at = $1 WHERE id = $2", at, event.id)
 
@@ -146,26 +146,26 @@ def test_what_would_be_in_somebodys_way_is_put_off(engine: Engine, monkeypatch: 
     assert Maintenance(engine).run(quiet=False) is True
     assert log_bytes(engine) > 0
     done: list[bool] = []
-    with engine.database.held():
+    with engine.store.database.held():
         thread = threading.Thread(
-            target=lambda: done.append(engine.database.checkpoint(wait=False))
+            target=lambda: done.append(engine.store.database.checkpoint(wait=False))
         )
         thread.start()
         thread.join()
     assert done == [False]
     half_dead(engine, monkeypatch)
-    engine.database.checkpoint()
-    size = Path(engine.database.path).stat().st_size
+    engine.store.database.checkpoint()
+    size = Path(engine.store.database.path).stat().st_size
     assert Maintenance(engine).run(quiet=False) is True
-    assert Path(engine.database.path).stat().st_size == size
+    assert Path(engine.store.database.path).stat().st_size == size
 
 
 def test_a_file_of_which_much_is_dead_is_compacted(engine: Engine, monkeypatch: pytest.MonkeyPatch):
     half_dead(engine, monkeypatch)
-    size = Path(engine.database.path).stat().st_size
+    size = Path(engine.store.database.path).stat().st_size
     assert Maintenance(engine).run(quiet=True) is False
-    assert Path(engine.database.path).stat().st_size < size / 2
-    assert engine.database.read("SELECT count(*) > 1000 FROM vectors") == [(True,)]
+    assert Path(engine.store.database.path).stat().st_size < size / 2
+    assert engine.store.database.read("SELECT count(*) > 1000 FROM vectors") == [(True,)]
 
 
 def test_a_compaction_that_fails_is_not_tried_again_at_the_next_beat(
@@ -189,9 +189,9 @@ def test_a_compaction_is_given_up_when_the_process_ends(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ):
     half_dead(engine, monkeypatch)
-    file = Path(engine.database.path).stat().st_ino
+    file = Path(engine.store.database.path).stat().st_ino
     assert Maintenance(engine, stopped=lambda: True).run(quiet=True) is True
-    assert Path(engine.database.path).stat().st_ino == file
+    assert Path(engine.store.database.path).stat().st_ino == file
 
 
 def test_the_vectors_of_a_deleted_memory_are_gone(open_memory):
@@ -200,7 +200,7 @@ def test_the_vectors_of_a_deleted_memory_are_gone(open_memory):
     gone = memory.archive.insert("The kettle is red.").memory
     memory.archive.update(kept.id, content="The kettle is green.")
     memory.archive.delete(gone.id)
-    read = memory._engine.database.read
+    read = memory._engine.store.database.read
     assert read("SELECT DISTINCT id, version FROM vectors") == [(kept.id, 2)]
     assert read("SELECT count(*) FROM memories WHERE id = $1", kept.id) == [(2,)]
 
@@ -312,7 +312,7 @@ def test_a_heart_beats_once_at_the_start_and_then_only_after_something_new(
     heart = heart_of()
     until(lambda: heart.beats and not heart.armed, "the first beat")
     beats = heart.beats
-    engine.database.read("SELECT 1")
+    engine.store.database.read("SELECT 1")
     assert not heart.armed
     keep(engine, "a")
     assert heart.armed or heart.beats > beats

@@ -2,12 +2,12 @@
 
 import pytest
 from fakes import HashEmbedder, memory_of
+from mcp_memory.tiers.recounting import recount
 
 from mcp_memory.models.tokenizer import Tokenizer
-from mcp_memory.store.duckdb import Database
+from mcp_memory.store.duckdb.database import Database
 from mcp_memory.tiers import recounting
 from mcp_memory.tiers.engine import Engine
-from mcp_memory.tiers.recounting import recount
 from mcp_memory.values.records import NewMessage
 from mcp_memory.values.render import render_message
 

@@ -14,7 +14,7 @@ from mcp_memory.models.embedding import FastEmbedder
 from mcp_memory.models.fetching import fetch_model
 from mcp_memory.settings import DEFAULT_MODEL, load_settings, settings_of
 from mcp_memory.tiers.engine import Engine
-from mcp_memory.tiers.underway import INLINE_CHUNKS
+from mcp_memory.tiers.jobs import INLINE_CHUNKS
 from mcp_memory.values.errors import SettingsFault
 from mcp_memory.values.kinds import DEFAULTS, Policy, read_policies
 from mcp_memory.values.records import Kind, NewMessage, StoreChunk

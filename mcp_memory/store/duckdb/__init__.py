@@ -1,6 +1,5 @@
-"""The database: opening it, transactions, migrations, and its errors in our words."""
+"""The DuckDB engine: the default, one file and one process that owns it."""
 
-from mcp_memory.store.duckdb.database import Database, Transaction
-from mcp_memory.store.duckdb.migrations import SCHEMA_VERSION
+from mcp_memory.store.duckdb.store import DuckDBStore
 
-__all__ = ["SCHEMA_VERSION", "Database", "Transaction"]
+__all__ = ["DuckDBStore"]

@@ -7,33 +7,23 @@ through every text and vector, so that a damaged block of the file is met.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import duckdb
 
-from mcp_memory.store.duckdb.database import CONFIG, Database, Row
+from mcp_memory.store.duckdb.database import CONFIG, Row
 from mcp_memory.store.duckdb.faults import translate
 from mcp_memory.store.duckdb.migrations import SCHEMA_VERSION
 from mcp_memory.store.duckdb.space import space
+from mcp_memory.store.ports import Finding
 from mcp_memory.values.errors import DatabaseCorrupt, ModelMismatch, StorageFault
 
-Level = Literal["ok", "warning", "problem"]
 Read = Callable[..., list[Row]]
 """Runs a query with its values, such as `Database.read`."""
 
 _FIRST_MESSAGES_SCHEMA: Final = 1
 _SHOWN: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at; `hint` is what to do if it is not ok."""
-
-    level: Level
-    text: str
-    hint: str = ""
 
 
 def schema_version(read: Read) -> int:
@@ -53,9 +43,7 @@ def row_counts(read: Read) -> dict[str, int]:
         )
     ]
     return {
-        name: int(read(f'SELECT count(*) FROM "{name}"')[0][0])  # noqa: S608  a table's own name
-        for name in names
-        if '"' not in name
+        name: int(read(f'SELECT count(*) FROM "{name}"')[0][0]) for name in names if '"' not in name
     }
 
 
@@ -133,11 +121,6 @@ def check(read: Read, model: str | None = None) -> list[Finding]:
             )
         )
     return findings
-
-
-def check_database(database: Database) -> list[Finding]:
-    """Return what `check` does, of a database that this process holds."""
-    return check(database.read)
 
 
 def _model(read: Read, wanted: str | None) -> Iterator[Finding]:
@@ -249,12 +232,12 @@ _SAME: Final = (
 def _vectors(read: Read) -> Iterator[Finding]:
     has_vectors = bool(_columns(read, "vectors"))
     without = (
-        f"SELECT count(*) FROM {_TEXTS} AS t WHERE NOT EXISTS"  # noqa: S608  constants only
+        f"SELECT count(*) FROM {_TEXTS} AS t WHERE NOT EXISTS"
         " (SELECT 1 FROM pending_vectors AS p" + _SAME.format(a="t", b="p") + ")"
     )
     if has_vectors:
         same = _SAME.format(a="t", b="v")
-        without += f" AND NOT EXISTS (SELECT 1 FROM vectors AS v{same})"  # noqa: S608  the same
+        without += f" AND NOT EXISTS (SELECT 1 FROM vectors AS v{same})"
     lost = int(read(without)[0][0])
     if lost:
         yield Finding(
@@ -270,7 +253,7 @@ def _vectors(read: Read) -> Iterator[Finding]:
     for table, what in spare:
         idle = int(
             read(
-                f"SELECT count(DISTINCT (x.agent, x.source, x.id)) FROM {table} AS x"  # noqa: S608  ours
+                f"SELECT count(DISTINCT (x.agent, x.source, x.id)) FROM {table} AS x"
                 f" WHERE NOT EXISTS (SELECT 1 FROM {_TEXTS} AS t" + _SAME.format(a="x", b="t") + ")"
             )[0][0]
         )
@@ -293,10 +276,10 @@ def _readable(read: Read) -> Iterator[Finding]:
         ("memories", "content"),
         ("summaries", "content"),
         ("events", "data"),
-        ("kept_indexes", "data"),
+        ("search_indexes", "data"),
     ):
         if _columns(read, table):
-            read(f"SELECT sum(hash({column}) % 97) FROM {table}")  # noqa: S608  constants only
+            read(f"SELECT sum(hash({column}) % 97) FROM {table}")
     if _columns(read, "vectors"):
         read("SELECT sum(embedding[1]) FROM vectors")
     yield Finding("ok", "every text and vector can be read")

@@ -7,10 +7,8 @@ the lock that keeps other processes out.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,15 +21,13 @@ from numpy.typing import NDArray
 from mcp_memory.store.duckdb.faults import translate
 from mcp_memory.store.duckdb.files import (
     check_writable,
+    copy_folder,
     identity,
     keep_private,
     prepare_folder,
-    sync_folder,
 )
-from mcp_memory.store.duckdb.gate import Gate
 from mcp_memory.store.duckdb.migrations import migrate
-from mcp_memory.store.duckdb.statements import Statements
-from mcp_memory.store.duckdb.transaction import Row, Transaction
+from mcp_memory.store.duckdb.transaction import ParsedStatements, Row, Transaction
 from mcp_memory.values.errors import DatabaseCorrupt, StorageFault
 
 CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
@@ -42,13 +38,13 @@ CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     "threads": 1,
     "memory_limit": "1GB",
 }
-"""With what the driver opens a database, whoever does it."""
+"""How the driver opens a database, whoever does it."""
+
+_READS_END_SECONDS: Final = 2.0
+"""How long opening the file again waits for running reads; by judgement."""
 
 _PROBE_SECONDS: Final = 5.0
 """How long a probe waits for a writer, by judgement: single writes take milliseconds."""
-
-_READS_END_SECONDS: Final = 2.0
-"""So long a swap of the file waits for the reads that go on."""
 
 
 class Database:
@@ -59,7 +55,7 @@ class Database:
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Open `path`, make it if it is missing, and bring it to the present schema.
+        """Open `path`, create it if it is missing, and bring it to the present schema.
 
         Args:
             path: The file; None for a database in memory.
@@ -69,55 +65,129 @@ class Database:
         """
         self.path = ":memory:" if path is None else str(path)
         self.generation = 0
-        """Counts up whenever the file had to be opened again; caches of before are void."""
+        """Counts up when the file had to be opened again: what was read before is void."""
         self.on_reopened: Callable[[], None] | None = None
         """Called after that: the file may be another one, such as a backup that was restored."""
-        self.commits = 0
-        """Counts up with every commit; what stayed the same has not changed meanwhile."""
         self.on_commit: Callable[[], None] | None = None
-        """Called after every commit, with the writer's place held: it must be quick."""
-        self.used_at = time.monotonic()
-        """When somebody last read or wrote, by the clock of `time.monotonic`."""
+        """Called after each commit, with the write lock held: must be quick."""
         self._write = threading.RLock()
-        self._gate = Gate()
-        self._apart: duckdb.DuckDBPyConnection | None = None
+        self._readers = _Readers()
         self._local = threading.local()
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._epoch = 0
-        """Counts up with every opening: cursors of before are closed."""
+        """Counts up with each opening: cursors of earlier ones are closed."""
         self._broken = False
         self._closed = False
-        self._statements = Statements()
+        self._statements = ParsedStatements()
         self._opened: tuple[int, int] | None = None
-        """Which file was opened; by the path it may be another one later."""
+        """Which file was opened; its path may lead to another one later."""
         if path is not None:
             prepare_folder(path)
         self._connection = self._connect()
-        self.clear_copy()  # Whoever has made it is gone: the file is ours alone.
+        if path is not None:
+            # A compaction that was killed has left its copy: the file is ours alone now.
+            shutil.rmtree(copy_folder(path), ignore_errors=True)
 
-    @property
-    def copy_folder(self) -> Path:
-        """The folder beside the file in which a compacted copy is made; private, on its disk."""
-        return Path(f"{os.path.realpath(self.path)}.compact")
+    def read(self, sql: str, *values: object) -> list[Row]:
+        """Return the rows of a query, at the state that was last committed.
 
-    def clear_copy(self) -> None:
-        """Delete a copy that was not put to use, as after a crash."""
-        if self.path != ":memory:":
-            shutil.rmtree(self.copy_folder, ignore_errors=True)
+        Raises:
+            StorageFault: The driver could not read it.
+        """
+        with self._reading() as cursor:
+            return cursor.execute(self._local.statements.get(cursor, sql), values).fetchall()
 
-    def touch(self) -> None:
-        """Note that somebody uses the database, be it through what is in memory."""
-        self.used_at = time.monotonic()
+    def read_columns(self, sql: str, *values: object) -> dict[str, NDArray[Any]]:
+        """Return the columns of a query by name, for results of many rows.
+
+        Raises:
+            StorageFault: The driver could not read it.
+        """
+        with self._reading() as cursor:
+            columns: dict[str, NDArray[Any]] = cursor.execute(sql, values).fetchnumpy()
+        return {name: np.asarray(column) for name, column in columns.items()}
 
     @contextlib.contextmanager
-    def observing(self) -> Iterator[None]:
-        """Let this thread read without its reads counting as use, for status and metrics."""
-        before = getattr(self._local, "observes", False)
-        self._local.observes = True
+    def transaction(self, newest: Callable[[str], int] = lambda agent: 0) -> Iterator[Transaction]:
+        """Hold the write lock; commit at the end, or roll back on any exception.
+
+        What is left without an exception is durable.
+
+        Args:
+            newest: Returns an agent's newest change number.
+
+        Raises:
+            StorageFault: The driver could not write; nothing of it was stored.
+        """
+        with self._write:
+            if self._revive():
+                # What the caller has prepared was read from the old file.
+                raise StorageFault(
+                    f"the database {self.path} was replaced while it was open: nothing was stored",
+                    hint="Repeat the call; from now on the new one is used",
+                )
+            connection = self._connection
+            try:
+                connection.begin()
+                transaction = Transaction(connection, self._statements, newest)
+                yield transaction
+                connection.commit()
+                self._keep_private()
+                transaction.committed()
+                if self.on_commit is not None:
+                    self.on_commit()
+            except duckdb.Error as error:
+                self._roll_back(connection)
+                raise self._fault(error) from error
+            except BaseException:
+                self._roll_back(connection)
+                raise
+
+    def checkpoint(self, *, wait: bool = True) -> bool:
+        """Move everything from the write-ahead log into the file; others wait meanwhile.
+
+        Args:
+            wait: Whether to wait for a writer; without it nothing is done while there is one.
+
+        Returns:
+            Whether it was done.
+
+        Raises:
+            StorageFault: The driver could not write; all that was committed is still there.
+        """
+        if not self._write.acquire(blocking=wait):
+            return False
         try:
-            yield
+            self._revive()
+            self._connection.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            raise self._fault(error) from error
         finally:
-            self._local.observes = before
+            self._write.release()
+        return True
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[Path]:
+        """Close the file for what must have it alone, and open it again; others wait meanwhile.
+
+        Nobody who has read it before need read it again: it must hold the same afterwards.
+
+        Raises:
+            StorageFault: It can't be opened again.
+        """
+        with self._write:
+            self._revive()
+            self._readers.exclude(_READS_END_SECONDS)
+            try:
+                self._close_all()
+                self._broken = True  # Until it is open again.
+                try:
+                    yield Path(self.path)
+                finally:
+                    self._connection = self._connect()
+                    self._broken = False
+            finally:
+                self._readers.admit()
 
     def probe(self) -> None:
         """Check that the database can be written, without a commit and without counting as use.
@@ -150,160 +220,14 @@ class Database:
         if self.path != ":memory:":
             check_writable(Path(self.path))
 
-    def read(self, sql: str, *values: object) -> list[Row]:
-        """Return the rows of a query, of the state that was last committed.
-
-        Raises:
-            StorageFault: The driver could not read it.
-        """
-        with self._reading() as cursor:
-            return cursor.execute(self._local.statements.parsed(cursor, sql), values).fetchall()
-
-    def read_columns(self, sql: str, *values: object) -> dict[str, NDArray[Any]]:
-        """Return the columns of a query by name, for results of many rows.
-
-        Raises:
-            StorageFault: The driver could not read it.
-        """
-        with self._reading() as cursor:
-            columns: dict[str, NDArray[Any]] = cursor.execute(sql, values).fetchnumpy()
-        return {name: np.asarray(column) for name, column in columns.items()}
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """Hold the writer's place; commit at the end, or roll back on any exception.
-
-        What is left without an exception is durable.
-
-        Raises:
-            StorageFault: The driver could not write; nothing of it was kept.
-        """
-        with self._write:
-            if self._revive():
-                # What the caller has prepared was read from the old one.
-                raise StorageFault(
-                    f"the database {self.path} was replaced while it was open: nothing was stored",
-                    hint="Repeat the call; from now on the new one is used",
-                )
-            connection = self._connection
-            try:
-                connection.begin()
-                transaction = Transaction(connection, self._statements)
-                yield transaction
-                connection.commit()
-                self._keep_private()
-                transaction.committed()
-                self._committed()
-            except duckdb.Error as error:
-                self._roll_back(connection)
-                raise self._fault(error) from error
-            except BaseException:
-                self._roll_back(connection)
-                raise
-
-    def checkpoint(self, *, wait: bool = True) -> bool:
-        """Move everything from the write-ahead log into the file; others wait meanwhile.
-
-        Args:
-            wait: Whether to wait for a writer; without it nothing is done while there is one.
-
-        Returns:
-            Whether it was done.
-
-        Raises:
-            StorageFault: The driver could not write; all that was committed is kept.
-        """
-        if not self._write.acquire(blocking=wait):
-            return False
-        try:
-            self._revive()
-            self._connection.execute("CHECKPOINT")
-        except duckdb.Error as error:
-            raise self._fault(error) from error
-        finally:
-            self._write.release()
-        return True
-
-    def held(self) -> contextlib.AbstractContextManager[bool]:
-        """Keep writers waiting, for a `with`; reads go on."""
-        return self._write
-
-    @contextlib.contextmanager
-    def apart(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give a connection for long work that holds nobody up; a commit of others cuts it short.
-
-        Raises:
-            StorageFault: The driver could not do what it was asked.
-            InterruptedError: Somebody has written meanwhile, or `cut_short` was called.
-        """
-        with self._write:
-            self._revive()
-            connection = self._connection.cursor()
-            self._cursors.add(connection)
-            self._apart = connection
-        try:
-            yield connection
-        except duckdb.InterruptException as error:
-            raise InterruptedError("cut short") from error
-        except duckdb.Error as error:
-            raise self._fault(error) from error
-        finally:
-            with self._write:
-                self._apart = None
-                with contextlib.suppress(duckdb.Error):
-                    connection.close()
-
-    def cut_short(self) -> None:
-        """End the long work that goes on apart, if there is any."""
-        apart = self._apart
-        if apart is not None:
-            with contextlib.suppress(duckdb.Error):  # It may have ended by itself.
-                apart.interrupt()
-
-    def swap(self, other: Path, commits: int, on_step: Callable[[str], None]) -> bool:
-        """Put a copy of the file in its place; others wait meanwhile, and no cache becomes void.
-
-        Args:
-            other: The copy, written through, on the same disk.
-            commits: What `commits` was when the copy was begun.
-            on_step: Told `closed` and `renamed`, between which the file is replaced.
-
-        Returns:
-            Whether it was done; not if somebody has written since, or still reads.
-
-        Raises:
-            StorageFault: It can't be replaced; what is there is used on.
-        """
-        with self._write:
-            if self._revive() or self.commits != commits or not self._gate.shut(_READS_END_SECONDS):
-                return False
-            try:
-                self._close_all()
-                try:
-                    self._check_closed()
-                    on_step("closed")
-                    os.replace(other, os.path.realpath(self.path))
-                    on_step("renamed")
-                    sync_folder(Path(self.path).parent)
-                finally:
-                    self._broken = True  # Until it is open again.
-                    self._connection = self._connect()
-                    self._broken = False
-            except OSError as error:
-                raise StorageFault(
-                    f"the file {self.path} can't be replaced: {error.strerror}",
-                    hint="Nothing was changed",
-                ) from error
-            finally:
-                self._gate.open()
-        return True
-
     def close(self) -> None:
-        """Close the file; what was committed is in it. Closing again does nothing."""
+        """Close the file; closing again does nothing."""
         with self._write:
             if not self._closed:
                 self._closed = True
-                self._connection.close()
+                self._readers.exclude(_READS_END_SECONDS)
+                self._close_all()
+                self._readers.admit()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         try:
@@ -322,80 +246,54 @@ class Database:
             raise
         # Only writes go through it; see Transaction.
         connection.execute("PRAGMA disable_optimizer")
-        self._statements = Statements()
+        self._statements = ParsedStatements()
         self._epoch += 1
         self._keep_private()
         self._opened = identity(self.path)
         return connection
 
     def _keep_private(self) -> None:
-        # A commit may have made the log.
+        # A commit may have created the log.
         if self.path != ":memory:":
             keep_private(self.path, f"{self.path}.wal")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give the thread's cursor, and keep the file open as long as it is used."""
-        if not getattr(self._local, "observes", False):
-            self.touch()
+        """Yield the thread's cursor, and keep the file open while it is used."""
         while True:
             cursor = self._cursor()
-            self._gate.enter()
-            # The file may have been swapped, and the cursor closed, before the gate.
-            if self._local.held[0] == self._epoch or self._closed:
+            self._readers.enter()
+            # The file may have been opened again, and the cursor closed, just before.
+            if self._local.cursor[0] == self._epoch or self._closed:
                 break
-            self._gate.leave()
+            self._readers.leave()
         try:
             yield cursor
         except duckdb.Error as error:
             raise self._fault(error) from error
         finally:
-            self._gate.leave()
-
-    def _committed(self) -> None:
-        self.commits += 1
-        self.touch()
-        self.cut_short()
-        if self.on_commit is not None:
-            self.on_commit()
-
-    def _close_all(self) -> None:
-        # While one cursor is left, the driver keeps the file as it was open, and its lock.
-        for connection in (*self._cursors, self._connection):
-            with contextlib.suppress(duckdb.Error):
-                connection.close()
-
-    def _check_closed(self) -> None:
-        """Check that the driver has left the file, with nothing in its log.
-
-        Raises:
-            StorageFault: It has not: to replace the file would lose what is written next.
-        """
-        try:
-            # Refused as long as it is open in this process, because it asks for something else.
-            duckdb.connect(self.path, read_only=True, config=CONFIG).close()
-        except duckdb.Error as error:
-            raise self._fault(error) from error
-        for path in (self.path, os.path.realpath(self.path)):
-            if os.path.exists(f"{path}.wal"):
-                raise StorageFault(
-                    f"the log {path}.wal is still there after closing", hint="Nothing was changed"
-                )
+            self._readers.leave()
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         if self._broken:
             with self._write:
                 self._revive()
-        held: tuple[int, duckdb.DuckDBPyConnection] | None = getattr(self._local, "held", None)
-        if held is None or held[0] != self._epoch:
+        own: tuple[int, duckdb.DuckDBPyConnection] | None = getattr(self._local, "cursor", None)
+        if own is None or own[0] != self._epoch:
             if self._closed:
-                raise StorageFault("the database is closed", hint="Start the server again")
+                raise StorageFault("the database is closed", hint="Restart the server")
             with self._write:
-                held = (self._epoch, self._connection.cursor())
-                self._cursors.add(held[1])
-            self._local.held = held
-            self._local.statements = Statements()
-        return held[1]
+                own = (self._epoch, self._connection.cursor())
+                self._cursors.add(own[1])
+            self._local.cursor = own
+            self._local.statements = ParsedStatements()
+        return own[1]
+
+    def _close_all(self) -> None:
+        # While one cursor is left, the driver keeps the file open, and its lock.
+        for connection in (*self._cursors, self._connection):
+            with contextlib.suppress(duckdb.Error):
+                connection.close()
 
     def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
         try:
@@ -415,9 +313,9 @@ class Database:
         return fault if isinstance(fault, StorageFault) else StorageFault(str(fault))
 
     def _revive(self) -> bool:
-        """Open the file again if it has to be; return whether it is another one now."""
+        """Open the file again if that is needed; return whether it is another one now."""
         if self._closed:
-            raise StorageFault("the database is closed", hint="Start the server again")
+            raise StorageFault("the database is closed", hint="Restart the server")
         if self.path == ":memory:":
             return False
         present = identity(self.path)
@@ -425,7 +323,7 @@ class Database:
         if self._broken or replaced:
             self._broken = True
             if present is None:
-                # A new one in its place would be in the way of whoever is restoring a backup.
+                # A new one in its place would be in the way of a backup that is being restored.
                 raise StorageFault(
                     f"the database {self.path} was moved away or deleted while it was open:"
                     " nothing was stored",
@@ -434,18 +332,49 @@ class Database:
             with contextlib.suppress(duckdb.Error):
                 # The log holds what was acknowledged; by now it may be another file's.
                 self._connection.execute("PRAGMA disable_checkpoint_on_shutdown")
-            self._gate.shut(_READS_END_SECONDS)
+            self._readers.exclude(_READS_END_SECONDS)
             try:
                 self._close_all()
                 self._connection = self._connect()
             finally:
-                self._gate.open()
+                self._readers.admit()
             self._broken = False
             self.generation += 1
-            self.commits += 1
             if self.on_reopened is not None:
                 self.on_reopened()
         return replaced
+
+
+class _Readers:
+    """Counts running reads, so that opening the file again can wait for them."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._excluded = False
+
+    def enter(self) -> None:
+        with self._changed:
+            while self._excluded:
+                self._changed.wait()
+            self._running += 1
+
+    def leave(self) -> None:
+        with self._changed:
+            self._running -= 1
+            if self._excluded:
+                self._changed.notify_all()
+
+    def exclude(self, seconds: float) -> None:
+        """Let no new read begin, and wait at most `seconds` for those that run."""
+        with self._changed:
+            self._excluded = True
+            self._changed.wait_for(lambda: not self._running, seconds)
+
+    def admit(self) -> None:
+        with self._changed:
+            self._excluded = False
+            self._changed.notify_all()
 
 
 __all__ = ["CONFIG", "Database", "Row", "Transaction"]

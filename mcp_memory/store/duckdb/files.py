@@ -18,7 +18,7 @@ DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 
 MIN_FREE_BYTES: Final = 1024 * 1024
-"""With less free space the disk is called full, by judgement: a commit appends kilobytes."""
+"""With less free disk space a database is not taken to be writable; by judgement."""
 
 
 def prepare_folder(path: Path) -> None:
@@ -39,6 +39,11 @@ def prepare_folder(path: Path) -> None:
             f"the folder {path.parent} can't be made: {error.strerror}",
             hint="Set MCP_MEMORY_DB to a file in a folder that you can write to",
         ) from error
+
+
+def copy_folder(path: str | Path) -> Path:
+    """Return the private folder beside a database in which its compacted copy is made."""
+    return Path(f"{os.path.realpath(path)}.compact")
 
 
 def keep_private(*paths: str) -> None:

@@ -103,7 +103,8 @@ MIGRATIONS: Final = (
                 reason text, changed text NOT NULL, tokens integer NOT NULL,
                 PRIMARY KEY (agent, id))""",
             # Until now only the event told that one was finished.
-            """INSERT INTO consolidations
+            """INSERT INTO consolidations (agent, id, author, began_at, began_by, finished_at,
+                finished_by, reason, changed, tokens)
                 SELECT agent, id, 'client', NULL, NULL, created_at, NULL, NULL, '[]', 0
                 FROM events WHERE kind = 'rethought'""",
         ),
@@ -122,6 +123,34 @@ MIGRATIONS: Final = (
         "kept search indexes",
         (
             """CREATE TABLE kept_indexes (
+                agent text NOT NULL, tier text NOT NULL, number bigint NOT NULL,
+                part integer NOT NULL, data blob NOT NULL)""",
+        ),
+    ),
+    Migration(
+        9,
+        "change numbers",
+        (
+            # What was there before is one change, the first of its agent.
+            *(
+                f"ALTER TABLE IF EXISTS {table} ADD COLUMN seq bigint DEFAULT 1"
+                for table in (
+                    "blocks",
+                    "messages",
+                    "memories",
+                    "summaries",
+                    "events",
+                    "consolidations",
+                    "tokens",
+                    "vectors",
+                )
+            ),
+            "ALTER TABLE memories ADD COLUMN retired_seq bigint",
+            "UPDATE memories SET retired_seq = 1 WHERE retired_at IS NOT NULL",
+            # An agent's number never falls: where rows with numbers are deleted, it stands here.
+            "CREATE TABLE agents (agent text PRIMARY KEY, seq bigint NOT NULL)",
+            "DROP TABLE kept_indexes",
+            """CREATE TABLE search_indexes (
                 agent text NOT NULL, tier text NOT NULL, number bigint NOT NULL,
                 part integer NOT NULL, data blob NOT NULL)""",
         ),
@@ -154,7 +183,8 @@ def migrate(
             for statement in step.statements:
                 connection.execute(statement)
             connection.execute(
-                "INSERT INTO migrations VALUES ($1, $2, $3)", (step.version, step.name, now())
+                "INSERT INTO migrations (version, name, applied_at) VALUES ($1, $2, $3)",
+                (step.version, step.name, now()),
             )
             connection.commit()
         except BaseException:

@@ -52,7 +52,7 @@ def space(read: Callable[..., list[Row]]) -> Space:
     )
     dead_blocks = float(free)
     for name, stored in tables:
-        live = int(read(f'SELECT count(*) FROM "{name}"')[0][0])  # noqa: S608  our own tables
+        live = int(read(f'SELECT count(*) FROM "{name}"')[0][0])
         dead_frac = 1 - live / int(stored)
         if dead_frac > _FEW_FRAC:
             dead_blocks += _blocks(read, name) * dead_frac

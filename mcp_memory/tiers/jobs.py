@@ -1,45 +1,106 @@
-"""Vectors that are still to be computed, or to be written: what the background does for them."""
+"""Computing vectors: while a call waits, or afterwards in the background."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mcp_memory.store.duckdb import Database
-from mcp_memory.store.duckdb.vectors import Pending, Range, Vectors, VectorStore
+from mcp_memory.store.ports import Pending, Range, TextVectors, Vectors
 from mcp_memory.tiers.archival import ArchivalMemory
+from mcp_memory.tiers.feed import ChangeFeed
 from mcp_memory.tiers.recall import WINDOW_MESSAGES, RecallMemory
+from mcp_memory.tiers.vectors import BatchedVectors
 from mcp_memory.values.render import render_window, speaker_prefix
 
 if TYPE_CHECKING:
     from mcp_memory.models.embedding import Embedder
 
 _NEAR_MESSAGES: Final = 3
+"""The smaller of the two windows of a message; see `WINDOW_MESSAGES`."""
+
 _WINDOWS_AT_ONCE: Final = 4
+"""Windows that are embedded before anyone else has a turn; by judgement."""
+
 _WINDOW_CHARS: Final = 1_800
-"""About what the model reads at once."""
+"""About what the model reads at once: 512 tokens of English."""
 
 _BATCH_CHUNKS: Final = 64
-"""So many chunks are embedded, and then written in one transaction."""
+"""Chunks that are embedded, and then written in one transaction; by judgement."""
 
 _LONG_CHUNKS: Final = 16
-"""A text of more chunks is written in parts."""
+"""A text of more chunks is written in parts; by judgement."""
 
 _AHEAD: Final = 2
-"""While one batch is written so many others are computed: no processor waits for the database."""
+"""Batches computed while one is written: no processor waits for the database."""
 
 _PENDING_AT_ONCE: Final = 2_048
 _TEXTS_AT_ONCE: Final = 256
-"""So many texts are ordered by length: a batch of like ones needs little padding."""
+"""Texts that are ordered by length: a batch of like ones needs little padding."""
 
 _MAX_CHARS_AT_ONCE: Final = 4_000_000
-"""After so many characters fewer texts are read at once."""
+"""After this many characters fewer texts are read at once; by judgement."""
+
+
+Embedded = tuple[list[Range], Vectors]
+"""The chunks of a text and their vectors (n, dim)."""
+
+INLINE_CHUNKS: Final = 64
+"""Chunks that are embedded while the caller waits; more are computed afterwards. By judgement."""
+
+_MAX_CHUNK_CHARS: Final = 4_000
+"""No chunk of 512 tokens of plain text is longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingJob:
+    """The chunks of some texts whose vectors are being computed."""
+
+    ranges: list[list[Range]]
+    computed: Future[Vectors]
+
+    def result(self) -> list[Embedded]:
+        """Wait for the vectors and return them by text; raises what the model did."""
+        vectors = self.computed.result()
+        done: list[Embedded] = []
+        at = 0
+        for spans in self.ranges:
+            done.append((spans, vectors[at : at + len(spans)]))
+            at += len(spans)
+        return done
+
+
+def begin(
+    embedder: Embedder,
+    workers: Executor,
+    texts: Sequence[str],
+    prefixes: Sequence[str] | None = None,
+    chunk_tokens: Sequence[int | None] | None = None,
+) -> EmbeddingJob | None:
+    """Begin to embed texts; None, and nothing is begun, if they are too long to wait for.
+
+    Args:
+        prefixes: What each text's chunks are embedded with in front, such as the speaker.
+        chunk_tokens: Each text's longest chunk; None for the model's own.
+    """
+    # A character is a byte at least, and a chunk many tokens: no need to look at giants.
+    if sum(map(len, texts)) > INLINE_CHUNKS * _MAX_CHUNK_CHARS:
+        return None
+    lengths = chunk_tokens or [None] * len(texts)
+    ranges = [embedder.chunk(*text) for text in zip(texts, lengths, strict=True)]
+    if sum(map(len, ranges)) > INLINE_CHUNKS:
+        return None
+    pieces = [
+        prefix + text[a:b]
+        for text, prefix, spans in zip(texts, prefixes or [""] * len(texts), ranges, strict=True)
+        for a, b in spans
+    ]
+    return EmbeddingJob(ranges, workers.submit(embedder.embed_passages, pieces))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,48 +117,49 @@ class _Job:
 
 
 class Backlog:
-    """What is put off for one database.
+    """Computes the vectors that no call waits for.
 
     Args:
-        lock: Held whenever a tier is touched, and never while a model works.
+        feed: Its lock is held whenever a tier is touched, and never while a model works.
+        vectors: Where vectors are written.
+        recall: The tier of messages.
+        archival: The tier of memories.
     """
 
     def __init__(
         self,
-        database: Database,
-        vectors: VectorStore,
+        feed: ChangeFeed,
+        vectors: BatchedVectors,
         recall: RecallMemory,
         archival: ArchivalMemory,
-        lock: threading.RLock,
     ) -> None:
-        self.database = database
-        self.vectors = vectors
-        self.recall = recall
-        self.archival = archival
-        self.lock = lock
+        self._feed = feed
+        self._vectors = vectors
+        self._recall = recall
+        self._archival = archival
 
     def find_lost(self) -> int:
         """List texts as pending whose vectors a crash has lost, and return how many."""
-        lost = self.vectors.lost()
-        with self.lock:
-            return self.vectors.list_lost(lost) if lost else 0
+        lost = self._vectors.lost()
+        with self._feed.lock:
+            return self._vectors.list_lost(lost) if lost else 0
 
     def find_windows(self) -> None:
         """Note the messages that have no window vectors."""
-        missing = self.vectors.without_window()
-        with self.lock:
-            known = set(self.recall.without_window)
-            self.recall.without_window.extend(item for item in missing if item not in known)
+        missing = self._vectors.without_window()
+        with self._feed.lock:
+            known = set(self._recall.without_window)
+            self._recall.without_window.extend(item for item in missing if item not in known)
 
     def fill_windows(self, embedder: Embedder) -> int:
         """Embed some messages together with those before them; return how many.
 
         Newest first: what was said just now is asked for first.
         """
-        with self.lock:
-            queue = self.recall.without_window
+        with self._feed.lock:
+            queue = self._recall.without_window
             wanted = [queue.pop() for _ in range(min(_WINDOWS_AT_ONCE, len(queue)))]
-            groups = [group for item in wanted if (group := self.recall.window(*item))]
+            groups = [group for item in wanted if (group := self._recall.window(*item))]
         texts = [
             render_window(group[-count:], _WINDOW_CHARS)
             for group in groups
@@ -106,30 +168,31 @@ class Backlog:
         if not texts:
             return len(wanted)
         vectors = embedder.embed_passages(texts)
-        with self.lock:
+        with self._feed.lock:
             for place, ((agent, _, _), group) in enumerate(zip(wanted, groups, strict=True)):
-                both = vectors[2 * place : 2 * place + 2]
                 item = Pending(agent, "window", group[-1].id, 1)
-                self.vectors.hold(item, [(0, 0), (0, 0)], both)
-                self.recall.add_windows(agent, group[-1], both)
+                text = TextVectors(item, [(0, 0), (0, 0)], vectors[2 * place : 2 * place + 2])
+                self._vectors.batch(text)
+                self._recall.indexes.add_vectors(text)
         return len(wanted)
 
-    def take(self, texts: Sequence[tuple[Pending, Sequence[Range], Vectors]]) -> None:
-        """Let vectors be used that were computed while their texts were written.
+    def take(self, texts: Sequence[TextVectors]) -> None:
+        """Let searches use vectors that were computed while their texts were written.
 
         A text that has gone since, or has another version, is left out.
         """
-        with self.lock:
-            present = self._texts_of([item for item, _, _ in texts])
-            there = [text for text in texts if text[0] in present]
-            self.vectors.keep(there)
-            for text in there:
-                self._found_later(*text)
+        with self._feed.lock:
+            present = self._texts_of([text.item for text in texts])
+            current = [text for text in texts if text.item in present]
+            self._vectors.add(current)
+            for text in current:
+                tier = self._archival if text.item.source == "memory" else self._recall
+                tier.indexes.add_vectors(text)
 
-    def write_held(self) -> int:
-        """Write vectors that were computed while a caller waited; return of how many texts."""
-        with self.lock:
-            return self.vectors.write_held()
+    def write_batch(self) -> int:
+        """Write vectors that were computed while a call waited; return of how many texts."""
+        with self._feed.lock:
+            return self._vectors.write_batch()
 
     def fill(
         self,
@@ -146,8 +209,8 @@ class Backlog:
         pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="backlog")
         try:
             while not stop.is_set():
-                with self.lock:
-                    items = list(dict.fromkeys(self.vectors.pending(_PENDING_AT_ONCE)))
+                with self._feed.lock:
+                    items = list(dict.fromkeys(self._vectors.pending(_PENDING_AT_ONCE)))
                 if not items:
                     break
                 for done in self._fill(embedder, items, stop, pool):
@@ -157,8 +220,8 @@ class Backlog:
                     if stop.is_set():
                         break
                     # What callers have waited for is not to wait until all of this is done.
-                    if self.vectors.holds:
-                        self.write_held()
+                    if self._vectors.is_waiting:
+                        self.write_batch()
         finally:
             pool.shutdown(cancel_futures=True)
         return total
@@ -214,35 +277,29 @@ class Backlog:
         """Write the vectors of a batch and let them be used; what has changed since is left out."""
         vectors = computed.result()
         parts = np.split(vectors, np.cumsum([len(job.ranges) for job in jobs])[:-1])
-        with self.lock:
+        with self._feed.lock:
             present = self._texts_of([job.item for job in jobs])
             done = [
-                (job.item, job.ranges, part)
+                TextVectors(job.item, job.ranges, part)
                 for job, part in zip(jobs, parts, strict=True)
                 if job.item in present
             ]
-            with self.database.transaction() as tx:
-                # A text of one chunk is never written in parts.
-                self.vectors.drop_parts(tx, [item for item, spans, _ in done if len(spans) > 1])
-                self.vectors.write_all(tx, done)
-                self.vectors.settle(tx, [item for item, _, _ in done])
-            for item, spans, part in done:
-                self._found_later(item, spans, part)
+            with self._feed.transaction() as unit:
+                self._vectors.insert(unit, done)
         return len(jobs)
 
     def _fill_long(self, embedder: Embedder, job: _Job, stop: threading.Event) -> None:
         item = job.item
-        with self.lock:
-            first = self.vectors.saved_count(item)
+        with self._feed.lock:
+            first = self._vectors.count(item)
         while first < len(job.ranges) and not stop.is_set():
             end = min(first + _LONG_CHUNKS, len(job.ranges))
             vectors = embedder.embed_passages(job.pieces(first, end))
-            with self.lock:
+            with self._feed.lock:
                 if not self._texts_of([item]):
                     return
-                spans = job.ranges[first:end]
-                self.vectors.save_part(item, first, spans, vectors, last=end == len(job.ranges))
-                self._found_later(item, spans, vectors)
+                part = TextVectors(item, job.ranges[first:end], vectors, first)
+                self._vectors.insert_part(part, last=end == len(job.ranges))
             first = end
 
     def _texts_of(self, items: Sequence[Pending]) -> dict[Pending, tuple[str, str, int | None]]:
@@ -251,29 +308,26 @@ class Backlog:
         What is gone, or has another version now, is taken off the list and left out.
         """
         found: dict[Pending, tuple[str, str, int | None]] = {}
-        with self.lock:
+        with self._feed.lock:
             for agent, source in {(item.agent, item.source): None for item in items}:
                 group = [item for item in items if (item.agent, item.source) == (agent, source)]
                 ids = [item.id for item in group]
                 if source == "memory":
-                    memories = self.archival.get_many(agent, ids)
+                    memories = self._archival.get_many(agent, ids)
                     for item in group:
                         memory = memories.get(item.id)
                         if memory is not None and memory.version == item.version:
-                            longest = self.archival.kinds[memory.kind].chunk_tokens
+                            longest = self._archival.kinds[memory.kind].chunk_tokens
                             found[item] = memory.content, "", longest
                 else:
-                    messages = self.recall.get_many(agent, ids)
+                    messages = self._recall.get_many(agent, ids)
                     for item in group:
                         if item.id in messages:
                             message = messages[item.id]
-                            found[item] = message.content, speaker_prefix(message), None
+                            prefix = speaker_prefix(message.created_at, message.name)
+                            found[item] = message.content, prefix, None
             gone = [item for item in items if item not in found]
             if gone:
-                with self.database.transaction() as tx:
-                    self.vectors.settle(tx, gone)
+                with self._feed.transaction() as unit:
+                    self._vectors.settle(unit, gone)
         return found
-
-    def _found_later(self, item: Pending, ranges: Sequence[Range], vectors: Vectors) -> None:
-        tier = self.archival if item.source == "memory" else self.recall
-        tier.add_vectors(item.agent, item.id, ranges, vectors)

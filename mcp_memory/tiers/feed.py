@@ -1,0 +1,108 @@
+"""One path from a commit to what is in memory.
+
+Everything that is held in memory of an agent (blocks, queues, row caches, search indexes) is
+a function of that agent's rows up to a change number. It registers here as a follower. A
+transaction of this process hands its changes over as it commits; what another process has
+committed is read from the rows. Both go through `Follower.apply`, in the order of the numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from mcp_memory.store.ports import Change, Store, UnitOfWork
+
+
+class Follower(Protocol):
+    """Something in memory that follows an agent's rows."""
+
+    def apply(self, change: Change) -> None:
+        """Take in the next change of an agent; what isn't loaded of that agent stays so."""
+        ...
+
+    def forget(self) -> None:
+        """Drop everything: the rows are others now."""
+        ...
+
+
+class ChangeFeed:
+    """Hands every agent's changes to all followers, each change once and in order.
+
+    Args:
+        store: Where the rows are.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.lock = threading.RLock()
+        """Held while anything in memory is read or changed, and never while a model works."""
+        self._store = store
+        self._followers: list[Follower] = []
+        self._seqs: dict[str, int] = {}
+        self._generation = store.generation
+
+    def follow(self, follower: Follower) -> None:
+        """Hand all changes to a follower from now on; it has nothing loaded yet."""
+        self._followers.append(follower)
+
+    def seq(self, agent: str) -> int:
+        """Return the change number up to which this process knows an agent's rows.
+
+        What a follower loads, it loads up to this number.
+        """
+        known = self._seqs.get(agent)
+        if known is None:
+            known = self._seqs[agent] = self._store.seq(agent)
+        return known
+
+    @contextlib.contextmanager
+    def view(self, *agents: str) -> Iterator[None]:
+        """Hold the lock, with everything that was committed of some agents in memory."""
+        with self.lock:
+            if self._generation != self._store.generation:
+                self.forget()
+            for agent in agents:
+                newest = self._store.seq(agent)
+                if self._seqs.get(agent, newest) != newest:
+                    self._catch_up(agent, newest)
+            yield
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[UnitOfWork]:
+        """Begin a unit of work; once it is committed, all followers have its changes.
+
+        Raises:
+            StorageFault: It can't be written; nothing is stored and nothing has changed.
+        """
+        with self.lock:
+            with self._store.transaction() as unit:
+                yield unit
+            self._committed(unit.changes)
+
+    def forget(self) -> None:
+        """Drop everything in memory: it is loaded again when it is needed."""
+        self._generation = self._store.generation
+        self._seqs.clear()
+        for follower in self._followers:
+            follower.forget()
+
+    def _committed(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            known = self._seqs.get(change.agent)
+            if known is not None and known < change.seq - 1:
+                # Another process has committed in between.
+                self._catch_up(change.agent, change.seq - 1)
+            self._apply(change)
+
+    def _catch_up(self, agent: str, upto: int) -> None:
+        for change in self._store.changes(agent, self._seqs[agent]):
+            if change.seq <= upto:
+                self._apply(change)
+        self._seqs[agent] = max(self._seqs[agent], upto)
+
+    def _apply(self, change: Change) -> None:
+        self._seqs[change.agent] = change.seq
+        for follower in self._followers:
+            follower.apply(change)

@@ -1,0 +1,321 @@
+"""The search indexes of a tier: loaded on first use, kept in step, persisted when large.
+
+An index holds no text: it is a cache of what the store has. What is persisted of it says up
+to which change number it goes; the changes since are read from the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import sys
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import mcp_memory.search
+from mcp_memory.search.caches import Indexes
+from mcp_memory.search.index import Ageing, SearchIndex
+from mcp_memory.search.kept import KeptIndex
+from mcp_memory.search.packing import Packer, unpack
+from mcp_memory.store.ports import Change, Source, Store, TextVectors
+from mcp_memory.tiers.feed import ChangeFeed
+from mcp_memory.tiers.vectors import BatchedVectors
+from mcp_memory.values.errors import StorageFault
+from mcp_memory.values.requests import Tier
+
+logger = logging.getLogger(__name__)
+
+PERSISTED_DOCUMENTS: Final = 50_000
+"""From this size an index is persisted: 10,000 memories are loaded in 1.2 s without and 0.9 s
+with it, 100,000 in 7.6 s and 1.4 s (`benchmarks/RESULTS.md`, scale)."""
+
+PERSISTED_AGAIN_FRAC: Final = 1 / 4
+"""An index is persisted again once this part of its documents has changed; by judgement."""
+
+QUIET_SECONDS: Final = 1.0
+"""Without a call for this long nobody is taken to be at work; by judgement."""
+
+_PATIENCE_SECONDS: Final = 60.0
+"""After waiting this long for a quiet moment, an index is persisted all the same."""
+
+Document = tuple[str, str, Mapping[str, Any]]
+"""Key, text, and what else `SearchIndex.add` takes."""
+
+
+class Searchable(Protocol):
+    """Gives the records of an agent that a search can find; see the ports."""
+
+    def __call__(self, agent: str, after: int, upto: int) -> Iterator[Any]: ...  # noqa: D102
+
+
+class TierIndexes:
+    """The search indexes of one tier, by agent. The feed's lock is held by all callers.
+
+    Args:
+        tier: Which tier.
+        store: Where the rows are.
+        vectors: Where their vectors are, written or not.
+        feed: What says up to which change number rows are read.
+        cache: The indexes in memory, of all tiers together.
+        searchable: Gives the records of an agent.
+        retired: Gives ids of records that have gone or changed between two numbers.
+        document: Gives what the index takes of a record.
+        ageing: How scores of documents with a label age.
+        sources: Whose vectors the index has.
+        read_ahead: Caches the rows of an agent, step by step, once its index is complete.
+    """
+
+    def __init__(
+        self,
+        tier: Tier,
+        store: Store,
+        vectors: BatchedVectors,
+        feed: ChangeFeed,
+        cache: Indexes,
+        *,
+        searchable: Searchable,
+        retired: Callable[[str, int, int], Sequence[str]],
+        document: Callable[[Any], Document],
+        ageing: Ageing,
+        sources: tuple[Source, ...],
+        read_ahead: Callable[[str], Iterator[None]],
+    ) -> None:
+        self.on_due: Callable[[], None] | None = None
+        """Called when an index was loaded that is to be persisted soon."""
+        self._tier = tier
+        self._store = store
+        self._vectors = vectors
+        self._feed = feed
+        self._cache = cache
+        self._searchable = searchable
+        self._retired = retired
+        self._document = document
+        self._ageing = ageing
+        self._sources = sources
+        self._read_ahead = read_ahead
+        self._persisted_at: dict[str, int | None] = {}
+        """By agent, `changes` of the index when it was persisted; None for never."""
+        self._unreadable: set[str] = set()
+        # Read at once: later the files may be those of an update, and what runs is still this.
+        stamp()
+
+    def get(self, agent: str) -> SearchIndex[str]:
+        """Return the index of an agent, loaded if it isn't in memory."""
+        index: SearchIndex[str] = self._cache.get((self._tier, agent), lambda: self._load(agent))
+        return index
+
+    def peek(self, agent: str) -> SearchIndex[str] | None:
+        """Return the index of an agent if it is in memory."""
+        return self._cache.peek((self._tier, agent))
+
+    def forget(self) -> None:
+        """Drop every index of every tier: each is loaded again when it is needed."""
+        self._cache.clear()
+        self._persisted_at.clear()
+
+    def add(self, agent: str, records: Sequence[Any]) -> None:
+        """Make records findable by their words; a record that was there is replaced."""
+        index = self.peek(agent)
+        if index is not None:
+            for record in records:
+                key, text, about = self._document(record)
+                index.add(key, text, **about)
+
+    def remove(self, agent: str, keys: Sequence[str]) -> None:
+        """Let no search find these any more."""
+        index = self.peek(agent)
+        if index is not None:
+            for key in keys:
+                index.remove(key)
+
+    def apply_vectors(self, change: Change) -> None:
+        """Make texts findable by the vectors that a change brings."""
+        for text in change.vectors:
+            if text.item.source in self._sources:
+                self.add_vectors(text)
+
+    def add_vectors(self, text: TextVectors) -> None:
+        """Make one text findable by vectors."""
+        index = self.peek(text.item.agent)
+        if index is None:
+            return
+        if text.item.source == "window":
+            index.add_windows(text.item.id, text.vectors)
+        else:
+            index.add_vectors(text.item.id, text.ranges, text.vectors)
+
+    def due(self) -> list[str]:
+        """Return the agents whose index is to be persisted."""
+        found = []
+        for agent in tuple(self._persisted_at):
+            index = self.peek(agent)
+            if index is None:
+                del self._persisted_at[agent]
+            elif self._is_due(agent, index):
+                found.append(agent)
+        return found
+
+    def persist(self, agent: str, go_on: Callable[[], bool] = lambda: True) -> bool:
+        """Persist the index of an agent; called without the lock.
+
+        The lock is taken while the index is copied, which takes a moment, and not while it
+        is written.
+
+        Args:
+            go_on: Asked now and then whether to go on.
+
+        Returns:
+            False if `go_on` said no: it is still due.
+        """
+        with self._feed.lock:
+            index = self.peek(agent)
+            if index is None or agent not in self._persisted_at:
+                return True
+            if stamp() is None:
+                self._persisted_at[agent] = index.changes
+                return True
+            copied, changes, seq = index.copy(), index.changes, self._feed.seq(agent)
+        try:
+            words = copied.words()
+            with self._feed.lock:
+                if self.peek(agent) is index:
+                    index.adopt(words)
+            keys = [key for key, alive in zip(copied.keys, copied.alive, strict=True) if alive]
+            packer = Packer(copied.kept(keys, words).arrays())
+            done = self._store.indexes.write(
+                agent,
+                self._tier,
+                packer.blocks(),
+                lambda: {"stamp": stamp(), "seq": seq, "arrays": packer.description},
+                go_on,
+            )
+        except (StorageFault, ValueError, MemoryError) as fault:
+            # Not tried again before it has changed as much once more.
+            logger.warning(
+                "a search index is not persisted and is rebuilt at each start: %s", fault
+            )
+            done = True
+        if done and agent in self._persisted_at:
+            self._persisted_at[agent] = changes
+            self._unreadable.discard(agent)
+        return done
+
+    def _load(self, agent: str) -> SearchIndex[str]:
+        index: SearchIndex[str] = SearchIndex(self._cache.folder)
+        seq = self._feed.seq(agent)
+        persisted = None if agent in self._unreadable else self._read(agent, seq)
+        if persisted is None:
+            index.add_all(map(self._document, self._searchable(agent, 0, seq)))
+            self._persisted_at[agent] = None
+        else:
+            whole, upto = persisted
+            present = whole.without(set(self._retired(agent, upto, seq)))
+            index.restore(present, self._ageing)
+            before = index.changes
+            index.add_all(map(self._document, self._searchable(agent, upto, seq)))
+            self._persisted_at[agent] = before - (len(whole.keys) - len(present.keys))
+        index.complete = False
+        self._cache.fill((self._tier, agent), index, self._fill(agent, index, index.end, seq))
+        if self.on_due is not None and self._is_due(agent, index):
+            self.on_due()
+        return index
+
+    def _fill(self, agent: str, index: SearchIndex[str], below: int, seq: int) -> Iterator[None]:
+        """Add the vectors of what was in the index before, block by block."""
+        for source in self._sources:
+            for block in self._vectors.blocks(agent, source, seq):
+                if source == "window":
+                    index.add_many_windows(block.ids, block.numbers, block.vectors, below)
+                else:
+                    index.add_many_vectors(
+                        block.ids, block.starts, block.ends, block.vectors, below
+                    )
+                yield
+        index.complete = True
+        yield from self._read_ahead(agent)
+
+    def _is_due(self, agent: str, index: SearchIndex[str]) -> bool:
+        at = self._persisted_at[agent]
+        if self._store.path is None or len(index) < PERSISTED_DOCUMENTS:
+            return False
+        return at is None or index.changes - at >= PERSISTED_AGAIN_FRAC * len(index)
+
+    def _read(self, agent: str, seq: int) -> tuple[KeptIndex, int] | None:
+        """Return what is persisted and up to which change number, None if it is of no use."""
+        try:
+            manifest = self._store.indexes.manifest(agent, self._tier)
+            if manifest is None or manifest["stamp"] != stamp() or manifest["seq"] > seq:
+                return None
+            packed = self._store.indexes.read(agent, self._tier, manifest)
+            return KeptIndex.of(unpack(manifest["arrays"], packed)), int(manifest["seq"])
+        except (StorageFault, ValueError, KeyError, TypeError) as fault:
+            # A damaged block, say: it makes the driver open the file again, each time.
+            self._unreadable.add(agent)
+            logger.warning("a persisted search index can't be used and is rebuilt: %s", fault)
+            return None
+
+
+class IndexPersistence:
+    """Persists what is due once nobody is at work.
+
+    Args:
+        tiers: All tiers.
+        used_at: Says when somebody last called, by `time.monotonic`.
+    """
+
+    def __init__(self, tiers: Sequence[TierIndexes], used_at: Callable[[], float]) -> None:
+        self._tiers = tiers
+        self._used_at = used_at
+        self._due_since: float | None = None
+
+    def on_due(self, call: Callable[[], None] | None) -> None:
+        """Call something when an index was loaded that is to be persisted."""
+        for tier in self._tiers:
+            tier.on_due = call
+
+    def run(self, lock: threading.RLock, stop: threading.Event) -> bool:
+        """Persist what is due; return whether that is put off.
+
+        Args:
+            lock: The feed's.
+            stop: Set when the process is about to end.
+        """
+        with lock:
+            due = [(tier, agent) for tier in self._tiers for agent in tier.due()]
+        present = time.monotonic()
+        if not due:
+            self._due_since = None
+            return False
+        if self._due_since is None:
+            self._due_since = present
+        waited = present - self._due_since >= _PATIENCE_SECONDS
+        if waited or present - self._used_at() >= QUIET_SECONDS:
+            due = [item for item in due if not item[0].persist(item[1], lambda: not stop.is_set())]
+        return bool(due)
+
+
+@cache
+def stamp() -> str | None:
+    """Return what changes with any code that makes an index; None if that can't be known."""
+    try:
+        digest = hashlib.sha256()
+        for part in (
+            sys.version.split()[0],
+            sys.byteorder,
+            unicodedata.unidata_version,
+            importlib.metadata.version("py-rust-stemmers"),
+        ):
+            digest.update(f"{part}\0".encode())
+        for folder in map(Path, mcp_memory.search.__path__):
+            for file in (*sorted(folder.rglob("*.py")), Path(__file__)):
+                digest.update(file.read_bytes())
+        return digest.hexdigest()
+    except (ImportError, OSError):
+        # A program in one file, say, that has no sources.
+        return None

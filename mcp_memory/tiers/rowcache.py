@@ -1,0 +1,65 @@
+"""Rows that were read, up to a size."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from typing import Final, Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+MAX_CHARS: Final = 32_000_000
+"""Characters of text that are cached for each tier; by judgement: about 64 MB."""
+
+_ROW_CHARS: Final = 400
+"""What a row costs besides its text, in characters; measured with small messages."""
+
+
+class RowCache(Generic[Key, Value]):
+    """Rows by key; those unused for longest are evicted first. Not thread-safe."""
+
+    def __init__(self, max_chars: int = MAX_CHARS) -> None:
+        self._max_chars = max_chars
+        self._rows: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
+        self._chars = 0
+
+    def get(self, key: Key) -> Value | None:
+        """Return a row, None if it is not cached."""
+        cached = self._rows.get(key)
+        if cached is None:
+            return None
+        self._rows.move_to_end(key)
+        return cached[0]
+
+    def split(self, keys: Sequence[Key]) -> tuple[list[Value], list[Key]]:
+        """Return the cached rows of some keys, and the keys of the others."""
+        cached = {key: self.get(key) for key in keys}
+        found = [row for row in cached.values() if row is not None]
+        return found, [key for key, row in cached.items() if row is None]
+
+    def put(self, key: Key, row: Value, text_chars: int) -> None:
+        """Cache a row in the place of the one with the key."""
+        self.drop(key)
+        cost = text_chars + _ROW_CHARS
+        self._rows[key] = (row, cost)
+        self._chars += cost
+        while self._chars > self._max_chars:
+            _, (_, freed) = self._rows.popitem(last=False)
+            self._chars -= freed
+
+    @property
+    def full(self) -> bool:
+        """Whether there is hardly room for more."""
+        return self._chars > 0.9 * self._max_chars
+
+    def drop(self, key: Key) -> None:
+        """Drop a row; nothing happens if it is not cached."""
+        cached = self._rows.pop(key, None)
+        if cached is not None:
+            self._chars -= cached[1]
+
+    def clear(self) -> None:
+        """Drop every row."""
+        self._rows.clear()
+        self._chars = 0
