@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from mcp_memory.server.arguments import Arguments
 from mcp_memory.server.cursors import Position
 from mcp_memory.server.replies import PAGE_TOKENS, Fitter, Payload, Reply, compact
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import Page, Passage
+from mcp_memory.values.requests import SearchRequest
 from mcp_memory.values.text import sentence_ranges, shorten
 
 _BEFORE_CHARS: Final = 600
@@ -19,6 +21,9 @@ _TOKEN_CHARS: Final = 32
 
 _MAX_DIGITS: Final = 9
 """No text has a character with a longer number: the limit of a text is 32 MB."""
+
+_FIELDS: Final = {"top_k": "limit", "tag_match_mode": "tag_match"}
+"""Arguments of search tools whose field of `SearchRequest` has another name."""
 
 
 def page_reply(
@@ -129,13 +134,29 @@ def parse_around(around: str) -> tuple[str, int | None]:
     return key, int(char)
 
 
-def refuse_filters(*others: object) -> None:
+def search_request(given: Arguments, position: Position) -> SearchRequest:
+    """Return what a search tool was asked: each argument is the field of its name."""
+    values: dict[str, Any] = {}
+    for name, value in given:
+        field = _FIELDS.get(name, name)
+        if value is not None and field in SearchRequest.__dataclass_fields__:
+            values[field] = tuple(value) if isinstance(value, list) else value
+    return SearchRequest(**values, offset=position.offset, as_of=position.as_of)
+
+
+def refuse_filters(request: SearchRequest) -> None:
     """Refuse a query or filters beside `around`.
 
     Raises:
         InvalidInput: One of them is set.
     """
-    if any(other is not None for other in others):
+    plain = SearchRequest(
+        tag_match=request.tag_match,
+        limit=request.limit,
+        offset=request.offset,
+        as_of=request.as_of,
+    )
+    if request != plain:
         raise InvalidInput(
             "around can't be combined with a query or filters",
             field="around",

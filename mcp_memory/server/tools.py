@@ -24,7 +24,13 @@ from mcp_memory.server.arguments import (
     input_schema,
 )
 from mcp_memory.server.cursors import Position, read_cursor, write_cursor
-from mcp_memory.server.hits import page_reply, parse_around, refuse_filters, text_reply
+from mcp_memory.server.hits import (
+    page_reply,
+    parse_around,
+    refuse_filters,
+    search_request,
+    text_reply,
+)
 from mcp_memory.server.replies import (
     ALERT_FRAC,
     PAGE_TOKENS,
@@ -351,25 +357,15 @@ def conversation_search(memory: AgentMemory, fitter: Fitter, given: Conversation
     zone = memory.settings.zone
     extra = _alert(memory, fitter, given.conversation)
     position = read_cursor("conversation_search", given, given.cursor)
+    request = search_request(given, position)
 
     def cursor(position: Position) -> str:
         return write_cursor("conversation_search", given, position)
 
     if given.around is None:
-        page = memory.conversations.search(
-            given.query,
-            roles=given.roles or (),
-            start_date=given.start_date,
-            end_date=given.end_date,
-            conversation=given.conversation,
-            limit=given.limit,
-            offset=position.offset,
-            as_of=position.as_of,
-        )
+        page = memory.conversations.search(request)
     else:
-        refuse_filters(
-            given.query, given.roles, given.start_date, given.end_date, given.conversation
-        )
+        refuse_filters(request)
         message_id, char = parse_around(given.around)
         if char is not None:
             message = memory.conversations.get(message_id)
@@ -524,12 +520,13 @@ def archival_memory_search(memory: AgentMemory, fitter: Fitter, given: ArchivalS
     """
     zone = memory.settings.zone
     position = read_cursor("archival_memory_search", given, given.cursor)
+    request = search_request(given, position)
 
     def cursor(position: Position) -> str:
         return write_cursor("archival_memory_search", given, position)
 
     if given.around is not None:
-        refuse_filters(given.query, given.tags, given.start_date, given.end_date, given.kinds)
+        refuse_filters(request)
         memory_id, char = parse_around(given.around)
         record = memory.archive.get(memory_id, position.as_of)
         # A later part shows the same version, even if it was updated meanwhile.
@@ -543,17 +540,7 @@ def archival_memory_search(memory: AgentMemory, fitter: Fitter, given: ArchivalS
             show=lambda passage: memory_hit_payload(MemoryHit(record, passage, 0.0), zone),
             cursor=cursor,
         )
-    page = memory.archive.search(
-        given.query,
-        tags=given.tags or (),
-        tag_match=given.tag_match_mode,
-        kinds=given.kinds or (),
-        start_date=given.start_date,
-        end_date=given.end_date,
-        limit=given.top_k,
-        offset=position.offset,
-        as_of=position.as_of,
-    )
+    page = memory.archive.search(request)
     items = [memory_hit_payload(hit, zone) for hit in page.items]
     return page_reply(fitter, page, items, query=given.query, extra={}, cursor=cursor)
 
