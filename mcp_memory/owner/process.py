@@ -161,8 +161,11 @@ class Owner:
                 self._news = anyio.Event()
                 patience = self._settings.owner_idle_seconds
             if waiting.cancelled_caught:
-                self._stop.set()
-                return
+                # A client that connects meanwhile is accepted, and waits for its first call.
+                await anyio.to_thread.run_sync(self.servers.compact, abandon_on_cancel=True)
+                if not self._open:
+                    self._stop.set()
+                    return
 
     async def _serve(self, stream: ClientStream) -> None:
         """Answer a client's hand-shake and serve it; no client can end the owner."""

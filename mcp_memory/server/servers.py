@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,13 +13,15 @@ from mcp_memory.server.app import MemoryServer
 from mcp_memory.server.sampling import Sampler
 from mcp_memory.server.tools import TOOLS, ToolSpec
 from mcp_memory.settings import EXTRACTIVE
-from mcp_memory.values.errors import StorageFault
+from mcp_memory.values.errors import MemoryFault, StorageFault
 
 if TYPE_CHECKING:
     from mcp_memory.agent import AgentMemory, Memories
     from mcp_memory.agent.rewriter import Rewriter
     from mcp_memory.settings import Settings
     from mcp_memory.values.records import Surface
+
+logger = logging.getLogger(__name__)
 
 READ_ONLY_TOOLS: Final[dict[str, ToolSpec]] = {
     name: spec for name, spec in TOOLS.items() if spec.annotations.read_only_hint
@@ -131,6 +134,16 @@ class Servers:
                     memories.start(warm_agent)
                 self._memories = memories
             return self._memories
+
+    def compact(self) -> None:
+        """Rewrite the database file if it is open and a third of it is dead rows."""
+        memories = self.opened
+        if memories is None:
+            return
+        try:
+            memories.compact(only_if_wasteful=True)
+        except MemoryFault as fault:
+            logger.warning("%s", fault)
 
     def close(self) -> None:
         """Close the database if it is open; acknowledged writes are in it."""
