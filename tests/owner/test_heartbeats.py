@@ -6,13 +6,16 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psutil
 import pytest
+from fakes import memory_of
 from processes import command, environment, listening_url, raw_server
 from talker import Household, until
 
 from mcp_memory.owner.client import ask_owner
 from mcp_memory.settings import Settings, settings_of
+from mcp_memory.tiers.engine import Engine
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +79,29 @@ def test_one_process_without_an_owner_has_heartbeats(tmp_path: Path):
         server.initialize()
         server.tool("archival_memory_insert", {"content": "The kettle is blue."})
         until(lambda: log_bytes(tmp_path) == 0, "a log that is written back")
+
+
+def test_an_owner_rewrites_a_file_that_is_mostly_dead_once_its_last_client_has_left(
+    house: Household, settings: Settings
+):
+    database = house.home / "memory.duckdb"
+    opened = settings.model_copy(update={"db": database})
+    memory_of(Engine(opened, check_model=False)).close()
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("CREATE TABLE waste AS SELECT random() AS x FROM range(4000000)")
+        connection.execute("CHECKPOINT")
+    memory = memory_of(Engine(opened, check_model=False))
+    memory.archive.insert("what stays")
+    memory.close()
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("DROP TABLE waste")
+    before = database.stat().st_size
+    client = house.client(owner_idle_seconds=1, heartbeat_seconds=0)
+    assert client.call("archival_memory_search", top_k=1)["total"] == 1
+    client.end()
+    until(lambda: not house.owners(), "the end of the idle owner")
+    assert database.stat().st_size < before / 3
+    assert house.client().call("archival_memory_search", top_k=1)["total"] == 1
 
 
 def test_a_server_over_http_has_heartbeats(tmp_path: Path):
