@@ -132,7 +132,7 @@ def test_filters_of_both_tiers_at_once_are_refused(run):
     assert run(search, "heron", "--tag", "birds", "--role", "user").exit_code == 2
     assert run(search, "heron", "--tier", "archival", "--role", "user").exit_code == 2
     refused = run(search, "heron", "--from", "soon")
-    assert "'soon' is no date" in str(refused.exception)
+    assert "'soon' is not a date" in str(refused.exception)
 
 
 def test_an_explanation_names_terms_speakers_times_and_ranks(run):
