@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 from fakes import HashEmbedder, memory_of
+from stores import database_of
 
 from mcp_memory.cli.compact import compact
 from mcp_memory.settings import Settings
@@ -19,13 +20,14 @@ def _environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_tells_the_size_before_and_after(settings: Settings) -> None:
     memory = memory_of(Engine(settings, embedder=HashEmbedder()))
     memory.core.append("human", "Drinks tea.")
-    with memory._engine.store.database.transaction() as tx:
+    database = database_of(memory._engine.store)
+    with database.transaction() as tx:
         tx.run(
-            "INSERT INTO settings SELECT 'k' || i, repeat(md5(i::text), 90)"
+            "INSERT INTO settings (key, value) SELECT 'k' || i, repeat(md5(i::text), 90)"
             " FROM range(9000) AS t(i)"
         )
-    memory._engine.store.database.checkpoint()
-    with memory._engine.store.database.transaction() as tx:
+    database.checkpoint()
+    with database.transaction() as tx:
         tx.run("DELETE FROM settings WHERE key LIKE 'k%'")
     memory.close()
     before = settings.db.stat().st_size

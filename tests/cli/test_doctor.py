@@ -250,7 +250,9 @@ def test_a_file_that_is_no_database_is_a_problem(run: Run, settings: Settings) -
 
 def test_a_database_of_a_newer_schema_is_a_problem(run: Run, filled: Settings) -> None:
     with duckdb.connect(str(filled.db)) as connection:
-        connection.execute("INSERT INTO migrations VALUES (999, 'later', now())")
+        connection.execute(
+            "INSERT INTO migrations (version, name, applied_at) VALUES (999, 'later', now())"
+        )
     (check,) = run("database", status=1)
     assert check["text"].startswith("schema 999")
     assert check["hint"].startswith("Update mcp-memory")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from processes import COMMAND, command, environment
+from stores import database_of
 from talker import Household, until
 
 from mcp_memory.cli.load import load
@@ -187,7 +188,7 @@ def test_more_than_a_batch_is_loaded_and_found(
     page = memory.archive.search("number 417 of the bees")
     assert (page.items[0].memory.content, page.search) == ("number 417 of the bees", "hybrid")
     assert memory._engine.vectors.pending_count() == 0
-    assert memory._engine.store.database.read("SELECT count(*) FROM vectors") == [(600,)]
+    assert database_of(memory._engine.store).read("SELECT count(*) FROM vectors") == [(600,)]
 
 
 @pytest.mark.slow

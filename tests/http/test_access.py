@@ -14,7 +14,7 @@ from sites import ERAS, INITIALIZE, call, found, insert, listening, session
 from mcp_memory.http.listen import listen
 from mcp_memory.http.options import HttpOptions
 from mcp_memory.owner.admin import OPERATIONS
-from mcp_memory.tiers.access import Scope
+from mcp_memory.values.access import Scope
 from mcp_memory.values.dates import now
 from mcp_memory.values.errors import SettingsFault
 

@@ -12,6 +12,7 @@ from fakes import HashEmbedder, memory_of
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from stores import database_of
 
 from mcp_memory.agent import Memories
 from mcp_memory.models.tokenizer import Tokenizer
@@ -276,14 +277,17 @@ def test_counts_cost_the_same_however_long_the_conversation_is(memories, monkeyp
 
     monkeypatch.setattr(Database, "read", counting)
     with connected(memories, context_window=2_000) as memory:
-        with memories.engine.store.database.transaction() as tx:
+        with database_of(memories.engine.store).transaction() as tx:
             tx.run(
-                "INSERT INTO messages SELECT 'ana', 'long', n, printf('%010d', n), 'user', NULL,"
-                " 'said ' || n, 6, false, now(), now() FROM range(100000) AS r(n)"
+                "INSERT INTO messages (agent, conversation, position, id, role, content, tokens,"
+                " searchable, created_at, recorded_at, seq)"
+                " SELECT 'ana', 'long', n, printf('%010d', n), 'user',"
+                " 'said ' || n, 6, false, now(), now(), 1 FROM range(100000) AS r(n)"
             )
             tx.run(
-                "INSERT INTO summaries VALUES"
-                " ('ana', 'long', '000000000s', NULL, 0, 99995, 'Talk.', 2, 'client', now())"
+                "INSERT INTO summaries (agent, conversation, id, first_position, last_position,"
+                " content, tokens, author, created_at, seq) VALUES"
+                " ('ana', 'long', '000000000s', 0, 99995, 'Talk.', 2, 'client', now(), 1)"
             )
         costs = []
         for conversation in ("short", "long"):

@@ -11,11 +11,11 @@ from pathlib import Path
 import duckdb
 import pytest
 from fakes import HashEmbedder, memory_of
+from stores import database_of
 
 from mcp_memory.agent import AgentMemory
 from mcp_memory.settings import Settings
 from mcp_memory.store.duckdb.checks import (
-    Finding,
     agent_count,
     check,
     inspect,
@@ -23,6 +23,7 @@ from mcp_memory.store.duckdb.checks import (
     schema_version,
 )
 from mcp_memory.store.duckdb.migrations import SCHEMA_VERSION
+from mcp_memory.store.ports import Finding
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.errors import DatabaseCorrupt, DatabaseLocked
 from mcp_memory.values.records import NewMessage
@@ -66,7 +67,7 @@ def test_it_can_be_looked_through_while_it_is_open(
 ) -> None:
     memory = open_memory()
     memory.archive.insert("Ana likes tea")
-    read = memory._engine.store.database.read
+    read = database_of(memory._engine.store).read
     assert trouble(check(read)) == []
     assert (schema_version(read), agent_count(read)) == (SCHEMA_VERSION, 1)
     counts = row_counts(read)
@@ -115,15 +116,15 @@ DAMAGES = {
         "1 text without vectors and not listed as pending",
     ),
     "a pending text that is gone": (
-        ["INSERT INTO pending_vectors VALUES ('default', 'memory', 'nothing', 1)"],
+        [
+            "INSERT INTO pending_vectors (agent, source, id, version)"
+            " VALUES ('default', 'memory', 'nothing', 1)"
+        ],
         "warning",
         "pending entries of 1 text not there",
     ),
     "vectors of a text that is gone": (
-        [
-            "INSERT INTO vectors SELECT agent, source, 'nothing', version, number, first_char,"
-            " last_char, embedding FROM vectors LIMIT 1"
-        ],
+        ["INSERT INTO vectors BY NAME SELECT * REPLACE ('nothing' AS id) FROM vectors LIMIT 1"],
         "warning",
         "vectors of 1 text not there",
     ),
@@ -135,7 +136,7 @@ DAMAGES = {
     "vectors without a table": (
         [
             "DROP TABLE vectors",
-            "INSERT INTO pending_vectors"
+            "INSERT INTO pending_vectors (agent, source, id, version)"
             " SELECT agent, 'memory', id, version FROM memories WHERE retired_at IS NULL"
             " UNION ALL SELECT agent, 'message', id, 1 FROM messages WHERE searchable",
         ],
@@ -143,7 +144,7 @@ DAMAGES = {
         "no vectors at all",
     ),
     "a newer schema": (
-        ["INSERT INTO migrations VALUES (999, 'later', now())"],
+        ["INSERT INTO migrations (version, name, applied_at) VALUES (999, 'later', now())"],
         "problem",
         f"schema 999, and this version knows up to {SCHEMA_VERSION}",
     ),
@@ -156,7 +157,8 @@ def test_a_file_of_which_much_is_dead_is_told_with_what_makes_it_smaller(
     monkeypatch.setattr("mcp_memory.store.duckdb.space.MIN_FILE_BYTES", 1_000_000)
     damage(
         filled,
-        "INSERT INTO settings SELECT 'k' || i, repeat(md5(i::text), 90) FROM range(9000) AS t(i)",
+        "INSERT INTO settings (key, value)"
+        " SELECT 'k' || i, repeat(md5(i::text), 90) FROM range(9000) AS t(i)",
         "CHECKPOINT",
         "DELETE FROM settings WHERE key LIKE 'k%'",
     )
@@ -208,7 +210,8 @@ def test_a_file_that_is_no_database_is_refused(settings: Settings) -> None:
 def test_a_damaged_block_of_the_file_is_met(filled: Settings) -> None:
     damage(
         filled,
-        "INSERT INTO events SELECT 'default', 'e' || range, 'flushed', NULL, 'x',"
+        "INSERT INTO events (agent, id, kind, text, data, created_at)"
+        " SELECT 'default', 'e' || range, 'flushed', 'x',"
         " md5(range::text) || md5((range + 7)::text), now() FROM range(20000)",
         "CHECKPOINT",
     )

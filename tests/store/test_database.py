@@ -31,7 +31,7 @@ def run(script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def keep(database, key, value="v"):
     with database.transaction() as tx:
-        tx.run("INSERT INTO settings VALUES ($1, $2)", key, value)
+        tx.run("INSERT INTO settings (key, value) VALUES ($1, $2)", key, value)
 
 
 def keys(database):
@@ -66,7 +66,7 @@ def test_a_transaction_rolls_back_on_any_exception(database, error):
 
     def fail():
         with database.transaction() as tx:
-            tx.run("INSERT INTO settings VALUES ('lost', 'v')")
+            tx.run("INSERT INTO settings (key, value) VALUES ('lost', 'v')")
             tx.run("UPDATE settings SET key = 'changed' WHERE key = 'before'")
             raise error
 
@@ -82,8 +82,8 @@ def test_a_statement_that_fails_rolls_all_of_the_transaction_back(database):
 
     def fail():
         with database.transaction() as tx:
-            tx.run("INSERT INTO settings VALUES ('b', 'v')")
-            tx.run("INSERT INTO settings VALUES ('a', 'again')")
+            tx.run("INSERT INTO settings (key, value) VALUES ('b', 'v')")
+            tx.run("INSERT INTO settings (key, value) VALUES ('a', 'again')")
 
     with pytest.raises(StorageFault):
         fail()
@@ -93,7 +93,7 @@ def test_a_statement_that_fails_rolls_all_of_the_transaction_back(database):
 
 def test_what_is_not_committed_is_read_by_nobody(database):
     with database.transaction() as tx:
-        tx.run("INSERT INTO settings VALUES ('a', 'v')")
+        tx.run("INSERT INTO settings (key, value) VALUES ('a', 'v')")
         assert keys(database) == []
         assert tx.run("SELECT key FROM settings") == [("a",)]
     assert keys(database) == ["a"]
@@ -101,11 +101,11 @@ def test_what_is_not_committed_is_read_by_nobody(database):
 
 def test_many_rows_are_written_by_one_statement_or_none_of_them(database):
     with database.transaction() as tx:
-        tx.insert("INSERT INTO settings VALUES ($1, $2)", ("a", "1"), ("b", "2"))
-        tx.insert("INSERT INTO settings VALUES ($1, $2)")
+        tx.insert("settings", "key, value", [("a", "1"), ("b", "2")])
+        tx.insert("settings", "key, value", [])
     assert keys(database) == ["a", "b"]
     with pytest.raises(StorageFault), database.transaction() as tx:
-        tx.insert("INSERT INTO settings VALUES ($1, $2)", ("c", "3"), ("a", "4"))
+        tx.insert("settings", "key, value", [("c", "3"), ("a", "4")])
     assert keys(database) == ["a", "b"]
 
 
@@ -308,7 +308,7 @@ def test_after_the_holder_was_killed_all_it_acknowledged_is_there(path):
                 database = Database(Path(sys.argv[1]))
                 for number in range(1_000_000):
                     with database.transaction() as tx:
-                        tx.run("INSERT INTO settings VALUES ($1, 'v')", f"{number:07}")
+                        tx.run("INSERT INTO settings (key, value) VALUES ($1, 'v')", f"{number:07}")
                     print(number, flush=True)
                 """
             ),
@@ -347,7 +347,7 @@ FULL = """
         global acknowledged
         with database.transaction() as tx:
             value = os.urandom(2000).hex()
-            tx.run("INSERT INTO settings VALUES ($1, $2)", str(acknowledged), value)
+            tx.run("INSERT INTO settings (key, value) VALUES ($1, $2)", str(acknowledged), value)
         acknowledged += 1
 
     def limit(size):

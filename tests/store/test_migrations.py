@@ -9,6 +9,7 @@ import make_fixture
 import pytest
 from fakes import HashEmbedder, memory_of
 
+from mcp_memory.store.duckdb import DuckDBStore
 from mcp_memory.store.duckdb.database import Database
 from mcp_memory.store.duckdb.migrations import MIGRATIONS, SCHEMA_VERSION, Migration, migrate
 from mcp_memory.tiers.engine import Engine
@@ -77,7 +78,7 @@ def test_a_later_schema_is_refused_and_the_file_left_untouched(path):
     build(path, SCHEMA_VERSION)
     connection = duckdb.connect(str(path))
     connection.execute(
-        "INSERT INTO migrations VALUES ($1, 'to come', $2)",
+        "INSERT INTO migrations (version, name, applied_at) VALUES ($1, 'to come', $2)",
         (SCHEMA_VERSION + 7, datetime(2027, 1, 1, tzinfo=UTC)),
     )
     connection.close()
@@ -93,13 +94,13 @@ def test_a_later_schema_is_refused_and_the_file_left_untouched(path):
     "statements",
     [
         ("CREATE TABLE half_done (a integer)", "DROP TABLE events", "NONSENSE"),
-        ("DELETE FROM settings", "INSERT INTO nowhere VALUES (1)"),
+        ("DELETE FROM settings", "INSERT INTO nowhere (a) VALUES (1)"),
     ],
 )
 def test_a_step_that_fails_leaves_the_version_and_the_data_of_before(path, monkeypatch, statements):
     database = Database(path)
     with database.transaction() as tx:
-        tx.run("INSERT INTO settings VALUES ('a', 'v')")
+        tx.run("INSERT INTO settings (key, value) VALUES ('a', 'v')")
     before = tables(database)
     database.close()
     failing = Migration(SCHEMA_VERSION + 1, "fails", statements)
@@ -140,6 +141,53 @@ def test_a_record_of_migrations_that_cannot_be_read_is_a_storage_fault(path):
         Database(path)
 
 
+NUMBERED = ("blocks", "messages", "memories", "summaries", "events", "consolidations", "tokens")
+
+
+def test_what_was_there_before_change_numbers_is_the_first_change_of_its_agent(old):
+    database = Database(old)
+    for table in (*NUMBERED, "vectors"):
+        assert database.read(f"SELECT DISTINCT seq FROM {table}") in ([(1,)], []), table
+    retired = "SELECT DISTINCT retired_at IS NULL, retired_seq FROM memories ORDER BY ALL"
+    assert database.read(retired) == [(False, 1), (True, None)]
+    database.close()
+    store = DuckDBStore(old)
+    assert [store.seq(agent) for agent in ("default", "other", "new")] == [1, 1, 0]
+    with store.transaction() as unit:
+        assert unit.seq("default") == 2
+    store.close()
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_rows_of_any_earlier_schema_are_loaded_in_the_order_of_recording(path, version):
+    build(path, version)
+    connection = duckdb.connect(str(path))
+    connection.execute("SET TimeZone = 'UTC'")
+    # The rows lie in the opposite order, and their ids say nothing about it.
+    connection.execute(
+        "INSERT INTO messages (agent, conversation, position, id, role, content, tokens,"
+        " searchable, created_at, recorded_at) SELECT 'ana', 'main', i, md5(i::text), 'user',"
+        " 'said', 1, true, now(), TIMESTAMPTZ '2026-01-05 09:00:00+00' + to_seconds(i)"
+        " FROM range(50) AS t(i) ORDER BY i DESC"
+    )
+    connection.execute(
+        "INSERT INTO memories (agent, id, version, content, content_hash, kind, tags, tokens,"
+        " happened_at, recorded_at) SELECT 'ana', md5(i::text), 1, 'known', md5(i::text), 'fact',"
+        " [], 1, now(), TIMESTAMPTZ '2026-01-05 09:00:00+00' + to_seconds(i)"
+        " FROM range(50) AS t(i) ORDER BY i DESC"
+    )
+    connection.close()
+    store = DuckDBStore(path)
+    upto = store.seq("ana")
+    assert upto == 1
+    messages = [message.index for message in store.messages.searchable("ana", 0, upto)]
+    moments = [memory.recorded_at for memory in store.memories.searchable("ana", 0, upto)]
+    assert messages == list(range(50))
+    assert moments == sorted(moments)
+    assert len(moments) == 50
+    store.close()
+
+
 @pytest.fixture
 def old(tmp_path):
     """Give a copy of the database that schema 1 left."""
@@ -160,18 +208,17 @@ def test_every_row_of_a_database_of_schema_1_is_there_today(old):
     database = Database(old)
     assert versions(database) == [step.version for step in MIGRATIONS]
 
-    def rows(table, columns="*"):
+    def rows(table, columns):
         return database.read(f"SELECT {columns} FROM {table} ORDER BY ALL")
 
-    # Who edited a block is known since schema 4.
-    assert sorted(rows("blocks")) == sorted((*row, None) for row in make_fixture.BLOCKS)
-
-    assert rows("messages", "* EXCLUDE recorded_at") == sorted(make_fixture.MESSAGES)
-    assert rows("summaries") == sorted(make_fixture.SUMMARIES)
-    assert rows("memories", "* EXCLUDE (content_hash, recorded_at)") == sorted(
-        make_fixture.MEMORIES
-    )
-    assert rows("pending_vectors") == sorted(make_fixture.PENDING)
+    for table, columns, expected in (
+        ("blocks", make_fixture.BLOCK_COLUMNS, make_fixture.BLOCKS),
+        ("messages", make_fixture.MESSAGE_COLUMNS, make_fixture.MESSAGES),
+        ("summaries", make_fixture.SUMMARY_COLUMNS, make_fixture.SUMMARIES),
+        ("memories", make_fixture.MEMORY_COLUMNS, make_fixture.MEMORIES),
+        ("pending_vectors", make_fixture.PENDING_COLUMNS, make_fixture.PENDING),
+    ):
+        assert rows(table, columns) == sorted(expected), table
     assert database.read("SELECT count(*) FROM vectors") == [(7,)]
     database.close()
 

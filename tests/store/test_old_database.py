@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from fakes import HashEmbedder
+from stores import database_of
 
 from mcp_memory.agent import AgentMemory, Memories
 from mcp_memory.settings import load_settings
@@ -43,7 +44,7 @@ class Opened:
         return self.memories.engine.access
 
     def usage(self):
-        return self.memories.engine.store.database.read(
+        return database_of(self.memories.engine.store).read(
             "SELECT agent, day, requests, input_tokens, output_tokens FROM endpoint_usage"
             " ORDER BY agent, day"
         )

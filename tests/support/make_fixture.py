@@ -21,12 +21,19 @@ _SMALLEST_BLOCK_BYTES: Final = 16_384
 _NINE: Final = datetime(2026, 1, 5, 9, tzinfo=UTC)
 _TEN: Final = datetime(2026, 1, 5, 10, tzinfo=UTC)
 
+BLOCK_COLUMNS: Final = (
+    "agent, conversation, label, version, value, tokens, limit_tokens, description, read_only,"
+    " changed_at"
+)
 BLOCKS: Final = (
     ("default", "", "human", 1, "Name: Ana", 4, 2_000, "The person.", False, _NINE),
     ("default", "", "human", 2, "Name: Ana\nLives in Porto", 9, 2_000, "The person.", False, _TEN),
     ("default", "", "rules", 1, "Answer in Portuguese.", 4, 500, "House rules.", True, _NINE),
     ("default", "main", "working", 1, "Plan the trip.", 4, 2_000, "The task.", False, _NINE),
     ("other", "", "human", 1, "Name: Ben", 4, 2_000, "The person.", False, _NINE),
+)
+MESSAGE_COLUMNS: Final = (
+    "agent, conversation, position, id, role, name, content, tokens, searchable, created_at"
 )
 MESSAGES: Final = (
     ("default", "main", 0, "0000000001", "user", None, "My flight is TP-532.", 9, True, _NINE),
@@ -36,9 +43,14 @@ MESSAGES: Final = (
     ("default", "work", 0, "0000000005", "system", None, "Be short.", 5, True, _TEN),
     ("other", "main", 0, "0000000006", "user", None, "Ben's own words", 6, True, _NINE),
 )
+SUMMARY_COLUMNS: Final = (
+    "agent, conversation, id, parent, first_position, last_position, content, tokens, author,"
+    " created_at"
+)
 SUMMARIES: Final = (
     ("default", "main", "000000000s", None, 0, 1, "Ana flies TP-532.", 7, "client", _TEN),
 )
+MEMORY_COLUMNS: Final = "agent, id, version, content, kind, tags, tokens, happened_at, retired_at"
 MEMORIES: Final[tuple[tuple[Any, ...], ...]] = (
     ("default", "00000000m1", 1, "Ana drinks coffee.", "preference", ["food"], 4, _NINE, _TEN),
     ("default", "00000000m1", 2, "Ana drinks green tea.", "preference", ["food"], 5, _NINE, None),
@@ -56,6 +68,7 @@ MEMORIES: Final[tuple[tuple[Any, ...], ...]] = (
     ("default", "00000000m3", 1, "What was deleted.", "fact", [], 4, _NINE, _TEN),
     ("other", "00000000m4", 1, "Ben likes chess.", "preference", [], 4, _NINE, None),
 )
+PENDING_COLUMNS: Final = "agent, source, id, version"
 PENDING: Final = (("default", "message", "0000000004", 1),)
 
 
@@ -77,14 +90,20 @@ def main() -> None:
 
 def _fill(connection: duckdb.DuckDBPyConnection) -> None:
     for block in BLOCKS:
-        connection.execute(f"INSERT INTO blocks VALUES ({_places(10)})", block)
+        connection.execute(_insert("blocks", BLOCK_COLUMNS), block)
     for message in MESSAGES:
-        connection.execute(f"INSERT INTO messages VALUES ({_places(11)})", (*message, message[-1]))
+        connection.execute(
+            _insert("messages", f"{MESSAGE_COLUMNS}, recorded_at"), (*message, message[-1])
+        )
     for summary in SUMMARIES:
-        connection.execute(f"INSERT INTO summaries VALUES ({_places(10)})", summary)
+        connection.execute(_insert("summaries", SUMMARY_COLUMNS), summary)
     for agent, key, version, content, kind, tags, tokens, moment, retired_at in MEMORIES:
         connection.execute(
-            f"INSERT INTO memories VALUES ({_places(11)})",
+            _insert(
+                "memories",
+                "agent, id, version, content, content_hash, kind, tags, tokens, happened_at,"
+                " recorded_at, retired_at",
+            ),
             (
                 agent,
                 key,
@@ -100,7 +119,7 @@ def _fill(connection: duckdb.DuckDBPyConnection) -> None:
             ),
         )
     for pending in PENDING:
-        connection.execute(f"INSERT INTO pending_vectors VALUES ({_places(4)})", pending)
+        connection.execute(_insert("pending_vectors", PENDING_COLUMNS), pending)
     _embed(connection)
 
 
@@ -117,7 +136,7 @@ def _embed(connection: duckdb.DuckDBPyConnection) -> None:
         ("embedding_sha256", embedder.fingerprint),
         ("embedding_dimension", str(embedder.dimension)),
     ):
-        connection.execute("INSERT INTO settings VALUES ($1, $2)", setting)
+        connection.execute(_insert("settings", "key, value"), setting)
     pending = {text_id for _, _, text_id, _ in PENDING}
     texts = [
         *((m[0], "message", m[3], 1, m[6]) for m in MESSAGES if m[8] and m[3] not in pending),
@@ -126,13 +145,17 @@ def _embed(connection: duckdb.DuckDBPyConnection) -> None:
     for agent, source, text_id, version, text in texts:
         vector = embedder.embed_passages([text])[0]
         connection.execute(
-            f"INSERT INTO vectors VALUES ({_places(8)})",
+            _insert(
+                "vectors",
+                "agent, source, id, version, number, first_char, last_char, embedding",
+            ),
             (agent, source, text_id, version, 0, 0, len(text), vector),
         )
 
 
-def _places(count: int) -> str:
-    return ", ".join(f"${number}" for number in range(1, count + 1))
+def _insert(table: str, columns: str) -> str:
+    places = ", ".join(f"${number}" for number in range(1, columns.count(",") + 2))
+    return f"INSERT INTO {table} ({columns}) VALUES ({places})"
 
 
 if __name__ == "__main__":

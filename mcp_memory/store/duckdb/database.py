@@ -173,12 +173,17 @@ class Database:
         Nobody who has read it before need read it again: it must hold the same afterwards.
 
         Raises:
-            StorageFault: It can't be opened again.
+            StorageFault: Somebody reads for too long, or it can't be opened again.
         """
         with self._write:
             self._revive()
-            self._readers.exclude(_READS_END_SECONDS)
             try:
+                if not self._readers.exclude(_READS_END_SECONDS):
+                    raise StorageFault(
+                        f"the database {self.path} has been read for more than"
+                        f" {_READS_END_SECONDS:g} s, so it was not closed",
+                        hint="Nothing was changed; try again later",
+                    )
                 self._close_all()
                 self._broken = True  # Until it is open again.
                 try:
@@ -297,9 +302,9 @@ class Database:
 
     def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
         try:
-            connection.rollback()
-        except duckdb.TransactionException:
-            pass  # The driver has rolled back by itself.
+            with contextlib.suppress(duckdb.TransactionException):
+                connection.rollback()  # Unless the driver has rolled back by itself.
+            connection.execute("PRAGMA disable_optimizer")
         except duckdb.Error:
             self._broken = True
 
@@ -365,11 +370,11 @@ class _Readers:
             if self._excluded:
                 self._changed.notify_all()
 
-    def exclude(self, seconds: float) -> None:
-        """Let no new read begin, and wait at most `seconds` for those that run."""
+    def exclude(self, seconds: float) -> bool:
+        """Let no new read begin, and wait for those that run; return whether they have ended."""
         with self._changed:
             self._excluded = True
-            self._changed.wait_for(lambda: not self._running, seconds)
+            return self._changed.wait_for(lambda: not self._running, seconds)
 
     def admit(self) -> None:
         with self._changed:

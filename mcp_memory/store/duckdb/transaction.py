@@ -96,10 +96,10 @@ class Transaction:
     def run(self, sql: str, *values: object) -> list[Row]:
         """Execute one statement and return its rows, if it has any."""
         self._connection.execute("PRAGMA enable_optimizer")
-        try:
-            return self._connection.execute(sql, values).fetchall()
-        finally:
-            self._connection.execute("PRAGMA disable_optimizer")
+        rows = self._connection.execute(sql, values).fetchall()
+        # Not after an error: it would fail too, and hide it. Rolling back does it then.
+        self._connection.execute("PRAGMA disable_optimizer")
+        return rows
 
     def insert(
         self,
