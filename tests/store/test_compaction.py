@@ -9,52 +9,69 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from stores import database_of
 
+from mcp_memory.store import open_store
 from mcp_memory.store.duckdb import compaction as module
 from mcp_memory.store.duckdb.compaction import STEPS, compact
 from mcp_memory.store.duckdb.database import Database
+from mcp_memory.store.duckdb.files import copy_folder
 from mcp_memory.store.duckdb.space import space
-from mcp_memory.store.duckdb.vectors import ModelRecord, VectorStore
+from mcp_memory.store.ports import ModelRecord, Store
 from mcp_memory.values.errors import StorageFault
 
 ROWS = 3_000
 DIMENSION = 64
+LAST = "before 咖啡"
 
 
 def fill(path: Path) -> None:
     """Make a database of which two thirds are deleted."""
-    database = Database(path)
-    VectorStore(database).adopt(ModelRecord("fake/hash", "f", DIMENSION))
+    store = open_store(path)
+    with store.transaction() as unit:
+        store.vectors.set_model(unit, ModelRecord("fake/hash", "f", DIMENSION))
+    database = database_of(store)
     with database.transaction() as tx:
         tx.run(
-            "INSERT INTO vectors SELECT 'a', 'memory', 'm' || i, 1, 0, 0, 9, list_transform("
+            "INSERT INTO vectors (agent, source, id, version, number, first_char, last_char, seq,"
+            " embedding) SELECT 'a', 'memory', 'm' || i, 1, 0, 0, 9, 1, list_transform("
             f"range({DIMENSION}), lambda x: hash(x * 1000003 + i) % 1000000 / 7)::float[64]"
             f" FROM range({ROWS}) AS t(i)"
         )
         tx.run(
-            "INSERT INTO settings SELECT 'key' || i, repeat(md5(i::text), 40)"
+            "INSERT INTO settings (key, value) SELECT 'key' || i, repeat(md5(i::text), 40)"
             f" FROM range({ROWS}) AS t(i)"
         )
     database.checkpoint()
     with database.transaction() as tx:
         tx.run("DELETE FROM vectors WHERE hash(id) % 3 > 0")
         tx.run("DELETE FROM settings WHERE key LIKE 'key%' AND hash(key) % 3 > 0")
-    keep(database, "last", "before 咖啡")
-    database.close()
+    put(store, "last", LAST)
+    store.close()
 
 
-def keep(database: Database, key: str, value: str = "v") -> None:
-    with database.transaction() as tx:
-        tx.run("INSERT INTO settings VALUES ($1, $2)", key, value)
+def put(store: Store, key: str, value: str = "v") -> None:
+    with store.transaction() as unit:
+        store.values.put(unit, key, value)
 
 
-def contents(database: Database) -> list[tuple[object, ...]]:
-    return database.read("SELECT * FROM settings ORDER BY key") + database.read(
+def contents(store: Store) -> list[tuple[object, ...]]:
+    read = database_of(store).read
+    return read("SELECT key, value FROM settings ORDER BY key") + read(
         "SELECT id, hash(embedding) FROM vectors ORDER BY id"
     )
+
+
+def contents_of(path: Path) -> list[tuple[object, ...]]:
+    store = open_store(path)
+    try:
+        return contents(store)
+    finally:
+        store.close()
 
 
 @pytest.fixture(scope="module")
@@ -73,129 +90,114 @@ def path(tmp_path: Path, filled: Path) -> Path:
 
 
 @pytest.fixture
-def database(path: Path):
-    database = Database(path)
-    yield database
-    database.close()
+def store(path: Path):
+    store = open_store(path)
+    yield store
+    store.close()
 
 
 def left_over(path: Path) -> list[str]:
     return sorted(found.name for found in path.parent.iterdir() if found != path)
 
 
-def test_a_compacted_file_is_smaller_and_holds_the_same(database: Database, path: Path):
-    before, size = contents(database), path.stat().st_size
+def test_a_compacted_file_is_smaller_and_holds_the_same(path: Path):
+    before, size = contents_of(path), path.stat().st_size
     steps: list[str] = []
-    done = compact(database, on_step=steps.append)
-    assert done is not None
+    done = compact(path, on_step=steps.append)
     assert (done.before_bytes, done.after_bytes) == (size, path.stat().st_size)
     assert done.after_bytes < size * 2 / 3
-    assert contents(database) == before
     assert tuple(steps) == STEPS
     assert left_over(path) == []
-    found = space(database.read)
-    assert found.dead_frac < 0.1
+    store = open_store(path)
+    assert contents(store) == before
+    assert space(database_of(store).read).dead_frac < 0.1
+    store.close()
 
 
-def test_keys_and_types_are_kept(database: Database):
+def test_keys_and_types_stay_as_they_were(store: Store):
     def schema() -> list[tuple[object, ...]]:
-        return database.read(
+        read = database_of(store).read
+        return read(
             "SELECT table_name, constraint_type, constraint_text FROM duckdb_constraints()"
             " ORDER BY ALL"
-        ) + database.read("SELECT table_name, sql FROM duckdb_tables() ORDER BY ALL")
+        ) + read("SELECT table_name, sql FROM duckdb_tables() ORDER BY ALL")
 
     before = schema()
     assert any(row[1] == "PRIMARY KEY" for row in before if len(row) == 3)
-    assert compact(database) is not None
+    assert store.compact() is not None
     assert schema() == before
-    with pytest.raises(StorageFault):
-        keep(database, "last")
+    with pytest.raises(StorageFault), database_of(store).transaction() as tx:
+        tx.run("INSERT INTO settings (key, value) VALUES ('last', 'again')")
 
 
-def test_what_is_written_afterwards_is_in_the_new_file(database: Database, path: Path):
-    assert compact(database) is not None
-    keep(database, "after")
-    database.close()
-    again = Database(path)
-    assert again.read("SELECT value FROM settings WHERE key = 'after'") == [("v",)]
-    assert again.read("SELECT value FROM settings WHERE key = 'last'") == [("before 咖啡",)]
+def test_what_is_written_afterwards_is_in_the_new_file(store: Store, path: Path):
+    assert store.compact() is not None
+    put(store, "after")
+    store.close()
+    again = open_store(path)
+    assert [again.values.get(key) for key in ("last", "after")] == [LAST, "v"]
     again.close()
 
 
-def test_no_cache_becomes_void_by_compaction(database: Database):
+def test_readers_and_writers_wait_for_a_compaction_and_lose_nothing(store: Store):
     reopened: list[None] = []
-    database.on_reopened = lambda: reopened.append(None)
-    generation = database.generation
-    assert compact(database) is not None
-    assert (database.generation, reopened) == (generation, [])
-
-
-def test_whoever_reads_meanwhile_is_never_refused(database: Database):
-    stop, failures, reads = threading.Event(), [], [0]
-    expected = database.read("SELECT count(*) FROM settings")
+    store.on_reopened = lambda: reopened.append(None)
+    generation, stop = store.generation, threading.Event()
+    started = threading.Barrier(5)
+    failures: list[BaseException] = []
+    written: list[str] = []
 
     def read() -> None:
-        while not stop.is_set():
-            try:
-                assert database.read("SELECT count(*) FROM settings") == expected
-                reads[0] += 1
-            except Exception as error:
-                failures.append(error)
+        assert store.values.get("last") == LAST
 
-    threads = [threading.Thread(target=read) for _ in range(3)]
+    def write() -> None:
+        put(store, f"new {len(written)}")
+        written.append(f"new {len(written)}")
+
+    def repeat(work: Callable[[], None]) -> None:
+        started.wait(30)
+        try:
+            while not stop.is_set():
+                work()
+            work()  # Once more after the last compaction.
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=repeat, args=(work,)) for work in (read, read, read, write)]
     for thread in threads:
         thread.start()
+    started.wait(30)
     try:
-        done = [compact(database) is not None for _ in range(2)]
+        done = [store.compact() for _ in range(2)]
     finally:
         stop.set()
         for thread in threads:
-            thread.join()
+            thread.join(60)
     assert failures == []
-    assert reads[0] > 0
-    assert any(done)
+    assert all(done)
+    assert all(store.values.get(key) == "v" for key in written)
+    # What was read before is still valid.
+    assert (store.generation, reopened) == (generation, [])
 
 
-@pytest.mark.parametrize("step", STEPS[1:6])
-def test_what_is_committed_meanwhile_makes_the_copy_worthless_and_is_kept(
-    database: Database, path: Path, step: str
-):
-    file = path.stat().st_ino
-
-    def write(reached: str) -> None:
-        if reached == step:
-            thread = threading.Thread(target=keep, args=(database, "meanwhile"))
-            thread.start()
-            thread.join()
-
-    assert compact(database, on_step=write) is None
-    assert path.stat().st_ino == file
-    assert left_over(path) in ([], ["memory.duckdb.wal"])
-    assert database.read("SELECT value FROM settings WHERE key = 'meanwhile'") == [("v",)]
+def test_a_writer_waits_until_the_file_is_open_again(store: Store):
+    with database_of(store).closed() as closed:
+        thread = threading.Thread(target=put, args=(store, "meanwhile"))
+        thread.start()
+        compact(closed)
+    thread.join(60)
+    assert store.values.get("meanwhile") == "v"
 
 
-def test_a_writer_waits_for_a_compaction_that_holds_the_place(database: Database):
-    threads: list[threading.Thread] = []
-
-    def write(reached: str) -> None:
-        if reached == "begun":
-            threads.append(threading.Thread(target=keep, args=(database, "meanwhile")))
-            threads[0].start()
-
-    assert compact(database, hold=True, on_step=write) is not None
-    threads[0].join()
-    assert database.read("SELECT value FROM settings WHERE key = 'meanwhile'") == [("v",)]
-
-
-def test_a_read_that_does_not_end_puts_the_swap_off(
-    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_read_that_does_not_end_prevents_the_compaction(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("mcp_memory.store.duckdb.database._READS_END_SECONDS", 0.05)
-    file, before = path.stat().st_ino, contents(database)
+    file, before = path.stat().st_ino, contents(store)
     inside, out = threading.Event(), threading.Event()
 
     def read_on() -> None:
-        with database._reading():
+        with database_of(store)._reading():
             inside.set()
             out.wait(30)
 
@@ -203,90 +205,122 @@ def test_a_read_that_does_not_end_puts_the_swap_off(
     thread.start()
     inside.wait(30)
     try:
-        assert compact(database) is None
-        assert contents(database) == before
+        with pytest.raises(StorageFault, match="read for more than"):
+            store.compact()
+        assert contents(store) == before
     finally:
         out.set()
         thread.join()
     assert path.stat().st_ino == file
-    assert compact(database) is not None
-    assert contents(database) == before
+    assert store.compact() is not None
+    assert contents(store) == before
 
 
-def test_a_copy_that_differs_is_not_put_to_use(
-    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_with_few_deleted_rows_is_left_alone_if_that_is_asked(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    file, before = path.stat().st_ino, contents(database)
+    assert store.compact(only_if_wasteful=True) is None  # It is small.
+    monkeypatch.setattr("mcp_memory.store.duckdb.space.MIN_FILE_BYTES", 1)
+    assert store.compact(only_if_wasteful=True) is not None
+    file = path.stat().st_ino
+    assert store.compact(only_if_wasteful=True) is None
+    assert path.stat().st_ino == file
+
+
+def test_a_copy_that_differs_is_not_used(path: Path, monkeypatch: pytest.MonkeyPatch):
+    file, before = path.stat().st_ino, contents_of(path)
     compare = module._compare
 
-    def damaged(connection) -> None:
+    def damaged(connection, source) -> None:
         connection.execute("DETACH compacted_copy")
-        copy = database.copy_folder / path.name
-        connection.execute(f"ATTACH '{str(copy).replace(chr(39), chr(39) * 2)}' AS compacted_copy")
+        copy = str(copy_folder(path) / path.name).replace("'", "''")
+        connection.execute(f"ATTACH '{copy}' AS compacted_copy")
         connection.execute("DELETE FROM compacted_copy.settings WHERE key = 'last'")
-        compare(connection)
+        compare(connection, source)
 
     monkeypatch.setattr(module, "_compare", damaged)
     with pytest.raises(StorageFault, match="settings"):
-        compact(database)
+        compact(path)
     assert path.stat().st_ino == file
-    assert contents(database) == before
     assert left_over(path) == []
+    assert contents_of(path) == before
 
 
-def test_without_room_for_a_copy_nothing_is_begun(
-    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_without_room_for_a_copy_nothing_is_begun(path: Path, monkeypatch: pytest.MonkeyPatch):
     usage = shutil.disk_usage(path)._replace(free=9)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     steps: list[str] = []
     with pytest.raises(StorageFault, match="free"):
-        compact(database, on_step=steps.append)
+        compact(path, on_step=steps.append)
     assert steps == []
     assert left_over(path) == []
 
 
-@pytest.mark.parametrize("step", ["begun", "checked", "synced", "closed", "renamed"])
-def test_a_system_that_refuses_leaves_a_whole_database(database: Database, path: Path, step: str):
-    before = contents(database)
+def test_after_a_compaction_that_failed_the_store_is_read_and_written(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    usage = shutil.disk_usage(path)._replace(free=9)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(StorageFault, match="free"):
+            store.compact()
+    put(store, "after")
+    assert [store.values.get(key) for key in ("last", "after")] == [LAST, "v"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="owners of files are of POSIX")
+def test_a_file_of_another_user_is_left_alone(path: Path, monkeypatch: pytest.MonkeyPatch):
+    file, before = path.stat().st_ino, contents_of(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+        with pytest.raises(StorageFault, match="another user"):
+            compact(path)
+    assert path.stat().st_ino == file
+    assert left_over(path) == []
+    assert contents_of(path) == before
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_system_that_refuses_leaves_a_whole_database(path: Path, step: str):
+    before = contents_of(path)
 
     def refuse(reached: str) -> None:
         if reached == step:
             raise OSError(28, "No space left on device")
 
     with pytest.raises(StorageFault, match="No space left"):
-        compact(database, on_step=refuse)
-    assert contents(database) == before
-    keep(database, "after")
-    assert left_over(path) in ([], ["memory.duckdb.wal"])
+        compact(path, on_step=refuse)
+    assert left_over(path) == []
+    assert contents_of(path) == before
 
 
-def test_a_database_in_memory_cannot_be_compacted():
-    database = Database(None)
+def test_a_store_in_memory_cannot_be_compacted():
+    store = open_store(None)
     with pytest.raises(StorageFault):
-        compact(database)
-    database.close()
+        store.compact()
+    store.close()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes and links are of POSIX")
-def test_the_file_keeps_its_mode_and_a_link_to_it_stays_a_link(path: Path, tmp_path: Path):
+def test_the_file_has_its_mode_as_before_and_a_link_to_it_stays_a_link(path: Path, tmp_path: Path):
     link = tmp_path / "link.duckdb"
     link.symlink_to(path)
-    database = Database(link)
+    open_store(link).close()  # It makes the file private.
     seen: list[int] = []
 
     def look(step: str) -> None:
         if step == "copied":
-            seen.append(stat.S_IMODE(database.copy_folder.stat().st_mode))
+            seen.append(stat.S_IMODE(copy_folder(link).stat().st_mode))
 
-    assert compact(database, on_step=look) is not None
-    keep(database, "after")
-    database.close()
+    compact(link, on_step=look)
+    store = open_store(link)
+    put(store, "after")
+    store.close()
     assert link.is_symlink()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert seen == [0o700]
-    again = Database(path)
-    assert again.read("SELECT value FROM settings WHERE key = 'after'") == [("v",)]
+    again = open_store(path)
+    assert again.values.get("after") == "v"
     again.close()
 
 
@@ -314,16 +348,15 @@ WITHOUT_ROOM = """
     import resource, signal, sys
     from pathlib import Path
     from mcp_memory.values.errors import DiskFull
-    from mcp_memory.store.duckdb.database import Database
-    from mcp_memory.store.duckdb.compaction import compact
+    from mcp_memory.store import open_store
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
-    database = Database(Path(sys.argv[1]))
+    store = open_store(Path(sys.argv[1]))
     try:
-        compact(database)
+        store.compact()
     except DiskFull:
-        print(database.read("SELECT value FROM settings WHERE key = 'last'"))
-        database.close()
+        assert store.values.get("last")
+        store.close()
         sys.exit()
     sys.exit("it went through")
 """
@@ -338,21 +371,11 @@ def test_a_disk_that_fills_up_meanwhile_leaves_everything_as_it_was(path: Path):
     assert left_over(path) == []
 
 
-def check_whole(path: Path, expected: list[tuple[object, ...]]) -> None:
-    database = Database(path)
-    assert contents(database) == expected
-    keep(database, "after the kill")
-    assert left_over(path) == ["memory.duckdb.wal"]
-    # And it can be done after all.
-    assert compact(database) is not None
-    database.close()
-
-
 KILLED_AT_STEPS = """
     import os, shutil, signal, sys
     from pathlib import Path
-    from mcp_memory.store.duckdb.database import Database
     from mcp_memory.store.duckdb.compaction import STEPS, compact
+    from mcp_memory.store.duckdb.store import DuckDBStore
     path, folder = map(Path, sys.argv[1:])
     for step in STEPS:
         copy = folder / step / path.name
@@ -363,10 +386,11 @@ KILLED_AT_STEPS = """
             def die(reached):
                 if reached == step:
                     os.kill(os.getpid(), signal.SIGKILL)
-            database = Database(copy)
-            with database.transaction() as tx:
-                tx.run("INSERT INTO settings VALUES ('acknowledged', 'v')")
-            compact(database, on_step=die)
+            store = DuckDBStore(copy)
+            with store.transaction() as unit:
+                store.values.put(unit, "acknowledged", "v")
+            with store.database.closed() as closed:
+                compact(closed, on_step=die)
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 """
@@ -375,58 +399,18 @@ KILLED_AT_STEPS = """
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the process that dies is a fork")
 def test_a_kill_at_any_step_leaves_a_whole_database(filled: Path, tmp_path: Path):
-    database = Database(filled)
-    expected = contents(database)
-    database.close()
-    at = next(number for number, row in enumerate(expected) if str(row[0]) > "acknowledged")
-    expected.insert(at, ("acknowledged", "v"))
+    copy = tmp_path / filled.name
+    shutil.copy(filled, copy)
+    store = open_store(copy)
+    put(store, "acknowledged")
+    expected = contents(store)
+    store.close()
     run(KILLED_AT_STEPS, str(filled), str(tmp_path))
     for step in STEPS:
-        check_whole(tmp_path / step / filled.name, expected)
-
-
-KILLED_IN_CHECKPOINTS = """
-    import os, shutil, signal, sys, threading, time
-    from pathlib import Path
-    from mcp_memory.store.duckdb.database import Database
-    path, folder, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-
-    def fork(copy, dies_after):
-        shutil.copy(path, copy)
-        child = os.fork()
-        if child == 0:
-            database = Database(copy)
-            with database.transaction() as tx:
-                tx.run("INSERT INTO settings SELECT 'new' || lpad(i::text, 6, '0'),"
-                       " repeat(md5(i::text), 60) FROM range(4000) AS t(i)")
-            def die():
-                threading.Event().wait(dies_after)
-                os.kill(os.getpid(), signal.SIGKILL)
-            if dies_after is not None:
-                threading.Thread(target=die).start()
-            began = time.monotonic()
-            database.checkpoint()
-            took = time.monotonic() - began
-            (folder / "took").write_text(str(took))
-            os._exit(0)
-        os.waitpid(child, 0)
-
-    fork(folder / "timed", None)
-    took = float((folder / "took").read_text())
-    for number in range(count):
-        (folder / str(number)).mkdir()
-        fork(folder / str(number) / path.name, took * number / count)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the process that dies is a fork")
-def test_a_kill_within_a_checkpoint_loses_nothing(filled: Path, tmp_path: Path):
-    count = 5
-    run(KILLED_IN_CHECKPOINTS, str(filled), str(tmp_path), str(count))
-    for number in range(count):
-        database = Database(tmp_path / str(number) / filled.name)
-        found = database.read("SELECT count(*) FROM settings WHERE key LIKE 'new%'")
-        last = database.read("SELECT value FROM settings WHERE key = 'last'")
-        database.close()
-        assert (found, last) == ([(4_000,)], [("before 咖啡",)])
+        path = tmp_path / step / filled.name
+        store = open_store(path)
+        assert contents(store) == expected, step
+        put(store, "after the kill")
+        assert left_over(path) == ["memory.duckdb.wal"]
+        assert store.compact() is not None
+        store.close()
