@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mcp_types import CallToolResult
+from stores import database_of
 
 from mcp_memory.server.replies import Fitter, compact
 
@@ -140,13 +141,16 @@ async def test_with_100_000_messages_replies_stay_short(connect, open_server, co
 
     server = open_server(rethink_every=0)
     memory = server.memory()
-    database = memory._engine.database  # filled below the façade: 100,000 turns take minutes
+    # Filled below the façade: 100,000 turns take minutes.
+    database = database_of(memory._engine.store)
     start = datetime(2026, 1, 1, tzinfo=UTC)
     with database.transaction() as tx:
         tx.run(
-            "INSERT INTO messages SELECT 'default', 'main', i, lpad(i::text, 10, '0'), 'user',"
-            " NULL, 'Day ' || i || ': we saw ' || (i % 97) || ' swallows over the barn', 16, true,"
-            " $1 + to_seconds(i * 60), $1 + to_seconds(i * 60) FROM range(100000) AS t(i)",
+            "INSERT INTO messages (agent, conversation, position, id, role, content, tokens,"
+            " searchable, created_at, recorded_at, seq)"
+            " SELECT 'default', 'main', i, lpad(i::text, 10, '0'), 'user',"
+            " 'Day ' || i || ': we saw ' || (i % 97) || ' swallows over the barn', 16, true,"
+            " $1 + to_seconds(i * 60), $1 + to_seconds(i * 60), 1 FROM range(100000) AS t(i)",
             start,
         )
     async with Client(server) as client:
