@@ -1,4 +1,4 @@
-"""The façade's archival memory: keep, search, correct, delete."""
+"""The façade's archival memory: insert, search, update, delete."""
 
 from __future__ import annotations
 
@@ -27,19 +27,23 @@ from mcp_memory.values.requests import SearchRequest
 from mcp_memory.values.text import check_tags, content_hash, shorten
 
 _NEAR_DUPLICATES: Final = 3
+"""Near-duplicates that an insert returns at most; by judgement."""
+
 _NEAR_CANDIDATES: Final = 20
+"""Nearest memories whose words are compared with those of a new one; by judgement."""
+
 _MIN_SHARED_FRAC: Final = 1 / 3
-"""So many words two texts must share to be near-duplicates. A model that was not made for a
-language puts all its texts close together: with the default one, two Chinese sentences about
+"""The part of their words that two near-duplicates share at least. A model that was not trained
+on a language puts all its texts close together: with the default one, two Chinese sentences about
 different things have a cosine of 0.97. Measured in docs/kinds.md."""
 
 
 class Archive(Part):
-    """The memories that one agent chose to keep."""
+    """The archival memories of one agent."""
 
     @property
     def kinds(self) -> Policies:
-        """How a memory of each kind is kept; the same for all clients of the database."""
+        """How a memory of each kind is stored; the same for all clients of the database."""
         return self._engine.archival.kinds
 
     def insert(
@@ -50,10 +54,10 @@ class Archive(Part):
         kind: Kind = Kind.FACT,
         happened_at: str | None = None,
     ) -> Inserted:
-        """Keep a text; the same text again is the same memory, with any new tags added.
+        """Store a text; storing the same text again only adds its new tags to that memory.
 
         Raises:
-            InvalidInput: An argument can't be taken; nothing is kept.
+            InvalidInput: An argument is not valid; nothing is stored.
         """
         self._engine.check()
         checked = check_tags(tags)
@@ -72,18 +76,18 @@ class Archive(Part):
             filters: The other fields of `SearchRequest`.
 
         Raises:
-            InvalidInput: The request can't be answered.
+            InvalidInput: The request is not valid.
         """
         return self._search(self._engine.archival, request_of(query, filters))
 
     def get(self, memory_id: str, as_of: datetime | None = None) -> Memory:
-        """Return a memory as a whole.
+        """Return a whole memory.
 
         Args:
-            as_of: For the text that it had then.
+            as_of: Return the version of this moment; None for the current one.
 
         Raises:
-            NotFound: There is none of this id, or it was deleted.
+            NotFound: No memory has this id, or it was deleted.
         """
         with self._view():
             if as_of is not None:
@@ -98,10 +102,10 @@ class Archive(Part):
         tags: Iterable[str] | None = None,
         kind: Kind | None = None,
     ) -> Memory:
-        """Supersede a memory; the text of before stays in the history, out of search.
+        """Write a new version of a memory; the old one stays in the history, out of search.
 
         Raises:
-            NotFound, InvalidInput: Nothing is changed.
+            NotFound, InvalidInput: Nothing was changed.
         """
         self._engine.check()
         checked = None if tags is None else check_tags(tags)
@@ -109,7 +113,7 @@ class Archive(Part):
         planned = archival.revise(self.get(memory_id), content=content, tags=checked, kind=kind)
         job = self._embed([planned])
         with self._view():
-            # Another call may have come between: what it did is the base then.
+            # Another call may have changed it meanwhile: its version is then the base.
             present = archival.get(self._agent, memory_id)
             revised = archival.revise(present, content=content, tags=checked, kind=kind)
             twin = archival.same(self._agent, revised)
@@ -127,10 +131,10 @@ class Archive(Part):
         return revised
 
     def delete(self, memory_id: str) -> Memory:
-        """Take a memory out of search and view, and return what it was.
+        """Delete a memory, and return its last version; the history keeps it.
 
         Raises:
-            NotFound: There is none of this id.
+            NotFound: No memory has this id.
         """
         with self._view():
             archival = self._engine.archival
@@ -145,7 +149,7 @@ class Archive(Part):
             return self._engine.archival.count(self._agent)
 
     def tags(self) -> list[str]:
-        """Return the tags in use, those of the most memories first."""
+        """Return the tags in use, the most frequent first."""
         with self._view():
             return self._engine.archival.tags(self._agent)
 
@@ -155,9 +159,9 @@ class Archive(Part):
             return self._engine.archival.recent_ids(self._agent, prefix, limit)
 
     def insert_all(self, memories: Sequence[Memory]) -> list[Inserted]:
-        """Store new memories, all or none; a text that is there already is stored once.
+        """Store new memories, all or none; a text that is already stored is not stored twice.
 
-        They are written while the model works.
+        The rows are written while the model computes the vectors.
         """
         job = self._embed(memories)
         archival = self._engine.archival
@@ -175,7 +179,7 @@ class Archive(Part):
                 seen[digest] = new
                 stored.append((new, twin))
                 items.append(pending_of(self._agent, new) if coming and new != twin else None)
-        # No call waits for the vectors of a text that was there already.
+        # No call waits for the vectors of a text that was already stored.
         waiting = job if any(items) else None
         vectors = None if waiting is None else self._engine.embedded(waiting, items)
         done: list[Inserted] = []
@@ -198,7 +202,7 @@ class Archive(Part):
         return done
 
     def _merged(self, twin: Memory, memory: Memory) -> Memory:
-        """Return the memory that has the text already, with the tags it does not have yet."""
+        """Return the memory that already has this text, with the new tags added."""
         tags = tuple(dict.fromkeys((*twin.tags, *memory.tags)))
         return twin if tags == twin.tags else self._engine.archival.revise(twin, tags=tags)
 
@@ -209,12 +213,12 @@ class Archive(Part):
         )
 
     def _same_chunks(self, one: Memory, other: Memory) -> bool:
-        """Return whether the ranges of one are those of the other, to the space around it."""
+        """Return whether both are cut into the same chunks."""
         lengths = {self.kinds[memory.kind].chunk_tokens for memory in (one, other)}
         return one.content == other.content and len(lengths) == 1
 
     def _nearest(self, memory: Memory, embedded: Embedded) -> tuple[NearDuplicate, ...]:
-        """Return memories that say nearly the same as a new one: near, and in words it has too."""
+        """Return memories that say nearly the same as a new one: close in meaning and in words."""
         of_model = self._engine.near_duplicate_at()
         if of_model is None:
             return ()
@@ -240,6 +244,6 @@ class Archive(Part):
 
 
 def _shared_frac(some: set[str], others: set[str]) -> float:
-    """Return how many of the words of the shorter text are in the other too; 1 without words."""
+    """Return the part of the shorter text's words that the other has too; 1 without words."""
     fewer = min(len(some), len(others))
     return len(some & others) / fewer if fewer else 1.0

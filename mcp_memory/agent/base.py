@@ -1,4 +1,4 @@
-"""What the parts of the façade share: the engine, the agent, and whom to tell of a change."""
+"""What the parts of the façade share: the engine, the agent and the listeners."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ from mcp_memory.values.text import check_name, check_query, check_tags, shorten
 Listener = Callable[[frozenset[str]], None]
 
 MAX_RESULTS: Final = 50
+"""Results of one page of a search; by judgement."""
+
 _LEXICAL_NOTE: Final = "searched by words alone: the embedding model is {state}"
 _UNFILLED_NOTE: Final = "some texts are searched by words alone: their vectors are being loaded"
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A connection of `agent` that is shown the shared blocks of these labels."""
+    """A connection of `agent` that sees the shared blocks with these labels."""
 
     agent: str
     labels: tuple[str, ...]
@@ -44,13 +46,13 @@ class Access:
     Args:
         engine: The open database.
         agent: Whose memory it is.
-        settings: Those of the connection; what belongs to the process is the engine's.
+        settings: The settings of the connection; what belongs to the process is the engine's.
         pager: The connection's window.
-        listeners: Called with the topics of every change; those of all the agent's connections.
+        listeners: Called with the topics of every change; all connections of the agent share them.
         readers: The connection's clients.
         all_readers: The clients of every connection of every agent.
-        grants: Whom to tell of a change to a shared block, on every connection.
-        consolidations: Those of every agent.
+        grants: Who sees which shared blocks, over all connections.
+        consolidations: The consolidations of every agent.
     """
 
     engine: Engine
@@ -82,7 +84,7 @@ class SearchedTier(Protocol[R, H]):
     def tier(self) -> Tier: ...  # noqa: D102  see the tiers
     @property
     def of_facts(self) -> bool:
-        """Whether the tier holds facts rather than a conversation: questions are embedded so."""
+        """Whether the tier has facts, not a conversation: a query is embedded accordingly."""
         ...
 
     def newest(self, agent: str) -> datetime: ...  # noqa: D102  see the tiers
@@ -97,7 +99,7 @@ class SearchedTier(Protocol[R, H]):
 
 
 class Part:
-    """A part of one agent's memory."""
+    """Base class of the parts of one agent's memory."""
 
     def __init__(self, access: Access) -> None:
         self._engine = access.engine
@@ -112,7 +114,7 @@ class Part:
             listener(frozenset(topics))
 
     def _view(self) -> AbstractContextManager[None]:
-        """Hold the engine's lock, with all that was committed of the agent in memory."""
+        """Hold the engine's lock, with everything committed for the agent loaded."""
         if self._settings.shared_blocks:
             return self._engine.view(self._agent, SHARED)
         return self._engine.view(self._agent)
@@ -121,7 +123,7 @@ class Part:
         """Search a tier, or list it by date where the request has no query.
 
         Raises:
-            InvalidInput: The request can't be answered.
+            InvalidInput: The request is not valid.
         """
         engine, agent = self._engine, self._agent
         engine.check()
@@ -130,7 +132,7 @@ class Part:
         as_of = request.as_of
         if as_of is None:
             with self._view():
-                # What was recorded before the clock was set back is there as well.
+                # Rows recorded before the clock was set back are later than now, and count too.
                 as_of = max(engine.clock(), tier.newest(agent))
         where = Where(request.groups(tier.tier), start, end, as_of)
         if request.query is None:
@@ -176,7 +178,7 @@ class Part:
             present = [(at, item) for at, item in enumerate(listed, offset + 1) if item is not None]
             if present or not listed:
                 break
-            # All of these have gone since the first page.
+            # All of these were deleted since the first page was read.
             offset += len(listed)
         return Page(
             items=tuple(tier.hit(item, whole(item.content), 0.0, ()) for _, item in present),
@@ -189,7 +191,7 @@ class Part:
 
 
 def request_of(query: SearchRequest | str | None, filters: Mapping[str, Any]) -> SearchRequest:
-    """Return a request as it is, or made of a query and the other fields by name."""
+    """Return a request unchanged, or build one from a query and the other fields by name."""
     if isinstance(query, SearchRequest):
         return replace(query, **filters)
     lists = {name: tuple(value) for name, value in filters.items() if isinstance(value, list)}
@@ -200,7 +202,7 @@ def check_request(request: SearchRequest, tier: Tier) -> SearchRequest:
     """Return a search request with its query, filters and limit checked and normalized.
 
     Raises:
-        InvalidInput: One of them can't be used.
+        InvalidInput: One of them is not valid.
     """
     for role in request.roles:
         if role not in ROLES:
@@ -220,7 +222,7 @@ def check_request(request: SearchRequest, tier: Tier) -> SearchRequest:
 
 
 def check_conversation(name: str) -> str:
-    """Return the handle of a conversation.
+    """Return the name of a conversation, checked and normalized.
 
     Raises:
         InvalidInput: It is empty, too long or has control characters.
@@ -229,10 +231,10 @@ def check_conversation(name: str) -> str:
 
 
 def check_size(max_tokens: int | None, *, least: int, default: int, window_tokens: int) -> int:
-    """Return how many tokens a text may have, `default` if nobody says.
+    """Return how many tokens a text may have, `default` without `max_tokens`.
 
     Raises:
-        InvalidInput: It is not `least` to the whole window.
+        InvalidInput: It is not between `least` and the whole window.
     """
     if max_tokens is None:
         return default
@@ -246,7 +248,7 @@ def check_size(max_tokens: int | None, *, least: int, default: int, window_token
 
 
 def check_limit(value: int, field: str) -> int:
-    """Return the number of results that is asked for.
+    """Return a limit on the number of results, checked.
 
     Raises:
         InvalidInput: It is not 1 to `MAX_RESULTS`.
@@ -261,7 +263,7 @@ def check_limit(value: int, field: str) -> int:
 
 
 def whole(content: str) -> Passage:
-    """Return a text as a passage of itself."""
+    """Return a whole text as a passage."""
     return Passage(content, 0, len(content), len(content))
 
 

@@ -17,15 +17,15 @@ from mcp_memory.values.records import SHARED, Block, Consolidation, Rethought, R
 from mcp_memory.values.render import compile_block, compile_blocks
 
 UNNAMED: Final = "unnamed"
-"""The editor where a connection has no name, such as one over HTTP."""
+"""The editor of a connection without a name, such as one over HTTP."""
 
 
 class Blocks(Part):
     """The blocks of one agent that are always in view.
 
     Args:
-        call: The call of a client that must not undo what it has not seen; None
-            for one that may. What is returned counts as seen once `saw` is told.
+        call: The call of a client that must not undo edits it has not seen; None
+            for a caller that may. What is returned counts as seen after `saw`.
     """
 
     def __init__(self, access: Access, call: Call | None = None) -> None:
@@ -47,7 +47,7 @@ class Blocks(Part):
         """Return one block.
 
         Raises:
-            NotFound: There is none of that label.
+            NotFound: No block has this label.
         """
         with self._view():
             return self._engine.core.block(
@@ -58,7 +58,7 @@ class Blocks(Part):
         """Add a line to a block and return it.
 
         Raises:
-            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
+            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing was changed.
         """
         conversation = check_conversation(conversation)
         with self._view():
@@ -70,12 +70,12 @@ class Blocks(Part):
     def replace(
         self, label: str, old: str, new: str, conversation: str = DEFAULT_CONVERSATION
     ) -> Block:
-        """Replace the one place of `old` in a block and return it; an empty `new` deletes.
+        """Replace the only occurrence of `old` in a block and return it; an empty `new` deletes it.
 
         Raises:
-            MatchFault: `old` is not there, or more than once.
-            Conflict: It is gone from a block that another client has changed unseen.
-            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
+            MatchFault: `old` is missing, or occurs more than once.
+            Conflict: It is missing because another client has changed the block unseen.
+            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing was changed.
         """
         conversation = check_conversation(conversation)
         with self._view():
@@ -96,9 +96,9 @@ class Blocks(Part):
         description: str | None = None,
         conversation: str = DEFAULT_CONVERSATION,
     ) -> Block:
-        """Rewrite a block as a whole, or make it, and return it.
+        """Rewrite a whole block, or create it, and return it.
 
-        One that is already as it should be stays as it is.
+        Nothing is written if the block already has this value.
 
         Raises:
             Conflict: Another client has changed it unseen.
@@ -125,7 +125,7 @@ class Blocks(Part):
         limit: int | None = None,
         read_only: bool | None = None,
     ) -> Block:
-        """Set a block as its owner wants it, read-only ones too; None leaves a property as it is.
+        """Set a block for its owner, even a read-only one; None leaves a property unchanged.
 
         Raises:
             InvalidInput, OverLimit: Nothing is changed.
@@ -144,15 +144,15 @@ class Blocks(Part):
             return self._store(DEFAULT_CONVERSATION, block, by_user=True)
 
     def finish_rethinking(self, reason: str | None = None) -> Rethought:
-        """End a consolidation, and return it with what has changed since it began.
+        """Finish a consolidation, and return it with what has changed since it began.
 
-        If no rewrite has begun one, it covers everything since the last.
+        If no rewrite has begun one, it covers everything since the last consolidation.
 
         Args:
             reason: Why the blocks were changed, for the history.
 
         Raises:
-            InvalidInput, OverLimit: The reason can't be kept; nothing is finished.
+            InvalidInput, OverLimit: The reason is not valid; nothing is finished.
         """
         reason = check_reason(reason)
         with self._view():
@@ -177,13 +177,13 @@ class Blocks(Part):
     def history(
         self, label: str, conversation: str = DEFAULT_CONVERSATION, limit: int | None = 20
     ) -> tuple[Revision, ...]:
-        """Return the versions of a block, newest first, each with the consolidation it came of.
+        """Return the versions of a block, newest first, each with the consolidation that made it.
 
         Args:
-            limit: So many of the newest; None for all.
+            limit: The number of versions; None for all.
 
         Raises:
-            NotFound: There is none of that label.
+            NotFound: No block has this label.
         """
         block = self.get(label, conversation)
         keeper = SHARED if block.scope == "shared" else self._agent
@@ -198,7 +198,7 @@ class Blocks(Part):
         return compile_blocks(self.all(conversation))
 
     def show(self, conversation: str = DEFAULT_CONVERSATION) -> str:
-        """Return the blocks as they stand in context, to be shown to the client as a whole."""
+        """Return the blocks as they stand in context, and note that the client sees all of them."""
         blocks = self.all(conversation)
         for block in blocks:
             self.saw(block, conversation)
@@ -214,7 +214,7 @@ class Blocks(Part):
     ) -> None:
         """Note that the client is shown a block, or characters `start` to `end` of its value.
 
-        Of parts, the last completes the first if nobody has changed the block between them.
+        A value shown in parts counts as seen if nobody has changed it between the parts.
         """
         if self._call is None:
             return
@@ -230,7 +230,7 @@ class Blocks(Part):
                 self._call.saw_part(key, first=start == 0, last=last)
 
     def saw_text(self, text: str) -> None:
-        """Note that the client was given a text with compiled blocks before this call."""
+        """Note that the client had read a text with compiled blocks before this call."""
         if self._call is None:
             return
         for block in self.all():
@@ -238,13 +238,13 @@ class Blocks(Part):
                 self._call.had_seen(block_key(block, DEFAULT_CONVERSATION))
 
     def unseen(self, shown: str | None) -> set[BlockKey]:
-        """Return the blocks that a client which is new here has not seen.
+        """Return the blocks that a new client has not seen.
 
-        Those that others have changed since it connected; without that moment and without
-        a text, all.
+        These are the blocks that others have changed since it connected. If neither that
+        moment nor a text is known, it has seen none.
 
         Args:
-            shown: The text with compiled blocks that it was given; None if it was given none.
+            shown: The text with compiled blocks that it has read; None if it has read none.
         """
         since, unseen = self._readers.since, set[BlockKey]()
         with self._view():
@@ -271,7 +271,7 @@ class Blocks(Part):
     def _check_seen(self, conversation: str, present: Block, field: str) -> None:
         key = block_key(present, conversation)
         if self._call is not None and not self._call.knows(key):
-            self._call.saw(key)  # The refusal shows it, to this reader's later calls.
+            self._call.saw(key)  # The error shows it, to this reader's later calls.
             raise Conflict(present.label, value=present.value, field=field)
 
     def _editor(self) -> str | None:
@@ -294,7 +294,7 @@ class Blocks(Part):
         return block
 
     def announce(self, conversation: str, before: Block | None, block: Block) -> None:
-        """Tell whoever has to know of a version that was committed."""
+        """Notify the listeners of a version that was committed."""
         if before is None or before.value != block.value:
             self._tell_readers(block_key(block, conversation), block)
         self.write_snapshot()
@@ -306,7 +306,7 @@ class Blocks(Part):
     def _notify_granted(self, label: str, conversation: str) -> None:
         for grant in tuple(self._grants):
             if label in grant.labels:
-                # What another agent calls its conversations is its own affair.
+                # Other agents must not learn the names of this agent's conversations.
                 own = conversation if grant.agent == self._agent else DEFAULT_CONVERSATION
                 grant.listener(frozenset({"core", f"budget/{own}"}))
 
@@ -317,7 +317,7 @@ class Blocks(Part):
                 readers.changed(key, by)
 
     def write_snapshot(self) -> None:
-        """Write the copy of the blocks that `initialize` is answered from."""
+        """Write the snapshot of the blocks that `initialize` reads."""
         path = self._engine.path
         if path is not None:
             with self._view():

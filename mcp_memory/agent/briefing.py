@@ -1,8 +1,8 @@
-"""A text for a model from several sections, together never over a number of tokens.
+"""A text for a model, built from sections, that never exceeds a number of tokens.
 
-Every section has a share that nobody takes from it; what the others leave over
-goes to the first ones. What is left out is counted, and named with the call
-that shows it. Pure: no clock, no database, no model.
+Every section has a guaranteed share; tokens that others don't need go to the first
+sections. The text says how many items were left out, and which call shows them.
+Pure: no clock, no database, no model.
 """
 
 from __future__ import annotations
@@ -15,22 +15,27 @@ from typing import Final, Literal
 Count = Callable[[str], int]
 Clip = Callable[[str, int], str]
 Shrink = Callable[[int], str | None]
-"""Gives an item in at most so many tokens, None if nothing of it is worth showing in them."""
+"""Shortens an item to a number of tokens; None if too little would be left of it."""
 
 Order = Literal["fair", "first", "last"]
-"""Whose turn it is: every item's alike, the first ones', or the last ones'."""
+"""Which items get room first: all the same, the first ones, or the last ones."""
 
 MIN_ITEM_TOKENS: Final = 24
+"""With less room than this an item is left out; by judgement."""
+
 _CHARS_PER_TOKEN: Final = 16
-"""A text of more characters than this for each token that there is room for is cut unread."""
+"""Of a text, this many characters for each token of room are counted; by judgement: hardly
+any token is longer."""
 
 _TRIES: Final = 6
+"""Attempts to fit the sections into the text's tokens; by judgement."""
+
 _FENCE: Final = re.compile("^-----", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to show; without `shrink` it is cut at its end."""
+    """One thing to show; without `shrink` it is cut at the end."""
 
     text: str
     shrink: Shrink | None = None
@@ -43,11 +48,11 @@ class Section:
     Attributes:
         title: The line above it.
         items: What it shows, in the order in which it is shown.
-        share_frac: The part of the room that no other section takes from it.
+        share_frac: The part of the room that is reserved for it.
         order: Which items come first when not all fit.
-        where: What shows the items that were left out.
-        empty: What stands there if there are no items.
-        more: How many items there are beside those that are given.
+        where: The call that shows the items that were left out.
+        empty: The text shown if there are no items.
+        more: How many items there are besides `items`.
     """
 
     title: str
@@ -60,11 +65,11 @@ class Section:
 
 
 class Writer:
-    """Writes such texts with one tokenizer.
+    """Writes texts from sections, counted with one tokenizer.
 
     Args:
         count: Counts the tokens of a text.
-        clip: Cuts a text to at most so many tokens.
+        clip: Cuts a text to at most a number of tokens.
     """
 
     def __init__(self, count: Count, clip: Clip) -> None:
@@ -82,7 +87,7 @@ class Writer:
     def write(self, head: str, sections: Sequence[Section], end: str, max_tokens: int) -> str:
         """Return the head, the sections, most valuable first, and the end.
 
-        It counts `max_tokens` at most, whatever the sections hold.
+        It has `max_tokens` at most, whatever the sections contain.
         """
         sections = [_fenced(section) for section in sections]
         frame = self.count(_join(head, [(section.title, "") for section in sections], end))
@@ -93,7 +98,7 @@ class Writer:
             over = self.count(text) - max_tokens
             if over <= 0:
                 return text
-            room -= over + 4  # Parts count a little less apart than together.
+            room -= over + 4  # Joined parts may have a few more tokens than the parts alone.
         return self.clip(text, max_tokens)
 
     def _filled(self, sections: Sequence[Section], room: int) -> list[tuple[str, str]]:
@@ -108,16 +113,16 @@ class Writer:
         ]
         left = room - sum(grants)
         for at, need in enumerate(needs):
-            given = min(need - grants[at], left)
-            grants[at] += given
-            left -= given
+            extra = min(need - grants[at], left)
+            grants[at] += extra
+            left -= extra
         return [
             (section.title, self._body(section, cost, grant))
             for section, cost, grant in zip(sections, costs, grants, strict=True)
         ]
 
     def _costs(self, section: Section, room: int) -> list[int]:
-        """Return what each item costs with its line break; past the room it needs no counting."""
+        """Return the tokens of each item with its line break; far too long ones are not counted."""
         most = room * _CHARS_PER_TOKEN
         return [
             room + 1 if len(item.text) > most else self.count(item.text) + 1
@@ -148,7 +153,7 @@ class Writer:
         return "\n".join(lines)
 
     def _fair(self, section: Section, costs: list[int], grant: int) -> dict[int, str]:
-        """Show as many items as their shares allow; rather one less than an earlier one not."""
+        """Show as many items as fit, in their order: no later item in place of an earlier one."""
         tried: list[dict[int, str]] = []
         for served in range(len(costs), 0, -1):
             shown: dict[int, str] = {}
@@ -160,7 +165,7 @@ class Writer:
         return max(tried, key=lambda one: [at in one for at in range(len(costs))], default={})
 
     def _take(self, section: Section, shown: dict[int, str], at: int, cost: int, room: int) -> int:
-        """Show an item if there is room for it or its beginning; return what it took."""
+        """Show an item, or its beginning, if there is room; return the tokens it used."""
         item = section.items[at]
         if cost <= room:
             shown[at] = item.text
@@ -175,9 +180,9 @@ class Writer:
 
 
 def fair_shares(costs: Sequence[int], room: int) -> list[int]:
-    """Return what each may cost so that all fit: the small ones whole, the others alike.
+    """Return the tokens of each item so that all fit: small ones whole, large ones equal parts.
 
-    Rather than give nobody enough to say anything, the last ones get nothing.
+    If the equal part is too small to be useful, the last items get nothing.
     """
     for served in range(len(costs), 0, -1):
         shares = [0] * len(costs)
@@ -207,7 +212,7 @@ def _fenced(section: Section) -> Section:
 
 
 def indented(text: str) -> str:
-    """Return a text none of whose lines looks like the beginning of a section."""
+    """Return a text in which no line looks like the title of a section."""
     return _FENCE.sub(" -----", text)
 
 

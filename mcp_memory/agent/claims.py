@@ -1,7 +1,7 @@
-"""What makes two statements contradict each other, and a line lose its sense: by their words alone.
+"""Rules that find contradicting statements and dates that shift, by the words alone.
 
-Rules of thumb, for a model or a person to check: they see that two near texts
-have another number, name, negation or word in the same place, not what is true.
+A model or a person must check what they find: they see that two similar texts differ
+in a number, a name, a negation or a word, but not which one is true.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _WEIGHT: Final[dict[Difference, float]] = {
     "name": 0.02,
     "word": 0.0,
 }
+"""By judgement: enough to order pairs of about the same cosine."""
+
 _MONTHS: Final = (
     "january|february|march|april|may|june|july|august|september|october|november|december"
 )
@@ -31,7 +33,7 @@ _NUMBER: Final = re.compile(
     r"|[一二三四五六七八九十两]+(?=[个個只点點月号號岁歳年天日次位人])",
     re.IGNORECASE,
 )
-# "may" and "march" are months only where they are written as names.
+# "may" and "march" are months only if they are capitalized.
 _MONTH_NAME: Final = re.compile(r"\b(?:May|March)\b")
 _NEGATION: Final = re.compile(
     r"\b(?:not|no longer|never|no|none|without|stopped|quit|cancell?ed|isn|aren|wasn|doesn|don|"
@@ -43,10 +45,14 @@ _NAME: Final = re.compile(r"(?<![.!?。:\n]\s)(?<!^)(?<![A-Za-z])[A-Z][\w'’-]+
 _EMPTY_WORDS: Final = frozenset(
     {"all", "also", "ani", "each", "everi", "just", "more", "now", "still", "too", "user", "veri"}
 )
-"""Stems that say nothing of what a statement claims."""
+"""Stems that say nothing about what a statement claims."""
 
 _MAX_OTHER_WORDS: Final = 2
+"""Words by which each of two statements may differ; docs/decisions/paging.md."""
+
 _MIN_SHARED_FRAC: Final = 0.5
+"""The part of the words that both share at least; by judgement."""
+
 
 _FEW: Final = r"\d+|an?|one|two|three|four|five|six|seven|ten|a few|several"
 _UNITS: Final = "minutes?|hours?|days?|weeks?|months?|years?"
@@ -65,7 +71,7 @@ _RELATIVE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """How two near statements differ; `weight` says how telling that is beside their nearness."""
+    """How two similar statements differ; `weight` says how strong a sign of contradiction it is."""
 
     kind: Difference
     ours: tuple[str, ...]
@@ -78,10 +84,10 @@ class Clash:
 
 
 def clash(ours: str, theirs: str) -> Clash | None:
-    """Return in what two statements about the same thing differ as contradictions do.
+    """Return how two statements about the same thing contradict each other, None if they don't.
 
-    Both have to have a number, or a name, that the other lacks; or one denies; or
-    they share most words and have one or two others in their place.
+    Each has a number or a name that the other lacks; or one is negated; or they share
+    most words and differ in one or two.
     """
     if not _share_words(ours, theirs):
         return None
@@ -100,7 +106,7 @@ def clash(ours: str, theirs: str) -> Clash | None:
 
 
 def relative_dates(text: str) -> tuple[str, ...]:
-    """Return the words of a text that mean another day when another day reads them."""
+    """Return the words that name a day relative to the day of writing, such as `yesterday`."""
     return tuple(dict.fromkeys(match[0] for match in _RELATIVE.finditer(text)))
 
 
@@ -110,12 +116,12 @@ def is_claim(text: str) -> bool:
 
 
 def _share_words(ours: str, theirs: str) -> bool:
-    """Return whether the other has half of the words that tell what the smaller one is about."""
+    """Return whether the two share half of the meaningful words of the shorter one."""
     one, other = _words(ours), _words(theirs)
     if not one or not other:
         return False
     shared = len(one & other)
-    # Two words aside: what is claimed, and the verb.
+    # Two words may differ: what is claimed, and the verb.
     return shared >= 1 and shared >= _MIN_SHARED_FRAC * (min(len(one), len(other)) - 2)
 
 
@@ -133,7 +139,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 def _missing(names: frozenset[str], text: str) -> tuple[str, ...]:
-    """Return the names that a text does not have; a sentence that begins with one has it too."""
+    """Return the names that a text has nowhere, not even at the beginning of a sentence."""
     folded = text.lower()
     return tuple(sorted(name for name in names if name not in folded))
 

@@ -1,8 +1,8 @@
-"""Consolidation without a client: a model behind an endpoint is asked, and its edits are checked.
+"""Consolidation without a client: an endpoint's model proposes edits, which are checked.
 
-It is shown what the reflect prompt shows, and answers with the blocks to rewrite.
-All of its edits are taken, as one consolidation, or none. It may not touch what
-is read-only, what other agents see, and the working block of a conversation.
+The model reads what the reflect prompt shows, and answers with the blocks to rewrite.
+Either all of its edits are applied, as one consolidation, or none. It may not edit
+read-only blocks, shared blocks, or the working block of a conversation.
 """
 
 from __future__ import annotations
@@ -36,10 +36,14 @@ Complete = Callable[[str, int], str]
 
 EDITOR: Final = "endpoint"
 _ANSWER_TOKENS: Final = 8_000
+"""The longest answer that the model may give; by judgement."""
+
 _SLACK_TOKENS: Final = 500
-"""The model counts its tokens otherwise."""
+"""Room for the difference between the model's tokenizer and ours; by judgement."""
 
 _MAX_EDITS: Final = 32
+"""Edits in one answer at most; by judgement."""
+
 
 _HEAD: Final = """\
 You keep the core memory of an agent: blocks of text that are always in its context. Think them \
@@ -71,7 +75,7 @@ class _Answer(BaseModel):
 
 
 class Consolidator(Part):
-    """Thinks the core memory of one agent over with a model that is asked for it."""
+    """Consolidates the core memory of one agent with a model."""
 
     def __init__(self, access: Access, core: Blocks, reflections: Reflections) -> None:
         super().__init__(access)
@@ -79,16 +83,15 @@ class Consolidator(Part):
         self._reflections = reflections
 
     def run(self, complete: Complete) -> Rethought:
-        """Ask the model once, and take its edits as one consolidation.
+        """Ask the model once, and apply its edits as one consolidation.
 
-        What it cost is in the event, whether its answer could be taken or not.
-
-        What it costs is counted with the tokenizer that is set.
+        The event has the cost, whether the answer was valid or not. It is counted with
+        the tokenizer of the settings.
 
         Raises:
-            Conflict: A block was changed while it was asked; nothing is changed.
-            InvalidInput, ReadOnly, OverLimit: Its answer can't be taken; nothing is changed.
-            MemoryFault: It could not be asked.
+            Conflict: A block changed before the answer came; nothing was changed.
+            InvalidInput, ReadOnly, OverLimit: The answer is not valid; nothing was changed.
+            MemoryFault: The model could not be asked.
         """
         prompt, shown, answer_tokens = self._prompt()
         answer = complete(prompt, answer_tokens)
@@ -101,9 +104,9 @@ class Consolidator(Part):
             raise
 
     def _prompt(self) -> tuple[str, list[Block], int]:
-        """Return what to ask, the blocks that may be rewritten, and the most tokens to answer in.
+        """Return the prompt, the blocks that may be rewritten, and the most tokens of the answer.
 
-        Who sees a part of a block can't rewrite it as a whole.
+        Blocks that are shown only in part may not be rewritten.
         """
         window = self._engine.settings.summarizer_window
         limit = min(self._reflections.default_tokens(), window // 2)
@@ -164,7 +167,7 @@ class Consolidator(Part):
         return Rethought(done, changes)
 
     def _checked(self, edits: Sequence[_Edit], shown: Sequence[Block]) -> list[tuple[Block, Block]]:
-        """Return each block that is to change as it is and as it will be."""
+        """Return each block that changes, as it is and as it will be."""
         known = {block.label: block for block in shown if _is_open(block)}
         checked: list[tuple[Block, Block]] = []
         for number, edit in enumerate(edits):
@@ -193,14 +196,14 @@ class Consolidator(Part):
         return checked
 
     def _log_refusal(self, reason: str, tokens: int) -> None:
-        told = shorten(reason, MAX_REASON_CHARS)
+        short_reason = shorten(reason, MAX_REASON_CHARS)
         moment = self._engine.clock()
         refused = Consolidation(
             id=new_id(),
             author="endpoint",
             began_at=moment,
             began_by=EDITOR,
-            reason=told,
+            reason=short_reason,
             tokens=tokens,
         )
         with self._engine.transaction() as unit:
@@ -209,17 +212,17 @@ class Consolidator(Part):
                 unit,
                 self._agent,
                 events.REFUSED,
-                f"The endpoint's consolidation was not taken: {told}",
+                f"The endpoint's consolidation was not applied: {short_reason}",
                 data={"consolidation": refused.id, "author": "endpoint", "tokens": tokens},
             )
         self._notify("events")
 
 
 def read_answer(text: str) -> _Answer:
-    """Return what a model has answered; what it writes around the JSON is passed over.
+    """Parse the answer of a model; text around the JSON is ignored.
 
     Raises:
-        InvalidInput: There is no JSON of this form in it.
+        InvalidInput: It has no JSON of this form.
     """
     start, end = text.find("{"), text.rfind("}")
     try:
@@ -239,5 +242,5 @@ def _is_open(block: Block) -> bool:
 
 def _reason(answer: _Answer) -> str | None:
     reasons = [answer.reason, *(f"{edit.label}: {edit.reason}" for edit in answer.edits)]
-    told = "; ".join(reason for reason in reasons if reason.strip(": "))
-    return shorten(told.replace("\x00", ""), MAX_REASON_CHARS) or None
+    joined = "; ".join(reason for reason in reasons if reason.strip(": "))
+    return shorten(joined.replace("\x00", ""), MAX_REASON_CHARS) or None

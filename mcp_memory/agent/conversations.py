@@ -41,10 +41,11 @@ from mcp_memory.values.requests import SearchRequest
 from mcp_memory.values.text import check_text, shorten
 
 MAX_CHUNKS: Final = 100
+"""Ranges of messages that one call stores at most; by judgement."""
 
 
 class Conversations(Part):
-    """All that was ever said to one agent, and the part of it that is in the window."""
+    """All messages of one agent, and those that are in the window."""
 
     def __init__(self, access: Access, archive: Archive) -> None:
         super().__init__(access)
@@ -59,11 +60,11 @@ class Conversations(Part):
         """Record turns in recall memory and the queue; a full window is flushed at once.
 
         Args:
-            context_tokens: What is in the client's window now, these messages included,
-                if it knows.
+            context_tokens: The tokens in the client's window now, these messages included;
+                None if it doesn't know.
 
         Raises:
-            InvalidInput: One of them can't be taken, or the figure; none is recorded.
+            InvalidInput: A message or the number of tokens is not valid; none is recorded.
         """
         self._engine.check()
         conversation = check_conversation(conversation)
@@ -90,10 +91,10 @@ class Conversations(Part):
         """Return how the context window is used.
 
         Args:
-            context_tokens: What is in the client's window now, if it knows.
+            context_tokens: The tokens in the client's window now; None if it doesn't know.
 
         Raises:
-            InvalidInput: The figure can't be.
+            InvalidInput: The number of tokens is not valid.
         """
         conversation = check_conversation(conversation)
         with self._view():
@@ -103,12 +104,12 @@ class Conversations(Part):
         return budget
 
     def window(self, conversation: str = DEFAULT_CONVERSATION) -> Window:
-        """Return the texts of the context window, each as its budget counts it."""
+        """Return the texts of the context window, with the tokens that the budget counts."""
         with self._view():
             return self._pager.window(check_conversation(conversation))
 
     def alert(self, conversation: str = DEFAULT_CONVERSATION) -> str | None:
-        """Return, once, an alert of a conversation that this connection uses; None for none."""
+        """Return an alert, once, of a conversation that this connection uses; None without one."""
         with self._view():
             return self._pager.alert(conversation)
 
@@ -126,7 +127,7 @@ class Conversations(Part):
         """Evict the oldest messages into the summary, the client's or the server's own.
 
         Raises:
-            InvalidInput, OverLimit: The summary can't be taken; nothing is evicted.
+            InvalidInput, OverLimit: The summary is not valid; nothing is evicted.
         """
         conversation = check_conversation(conversation)
         with self._view():
@@ -142,13 +143,13 @@ class Conversations(Part):
         of: str,
         limit: int | None = None,
     ) -> Summary | None:
-        """Put another text in the place of the newest summary; see `Pager.rewrite`.
+        """Replace the text of the newest summary; see `Pager.rewrite`.
 
         Returns:
-            The new version; None if `of` is no longer the newest, and nothing was done.
+            The new version; None if `of` is no longer the newest, and nothing was written.
 
         Raises:
-            InvalidInput, OverLimit: The text can't be taken.
+            InvalidInput, OverLimit: The text is not valid.
         """
         conversation = check_conversation(conversation)
         with self._view():
@@ -160,19 +161,18 @@ class Conversations(Part):
     def store(
         self, chunks: Sequence[StoreChunk], conversation: str = DEFAULT_CONVERSATION
     ) -> list[Inserted]:
-        """Keep ranges of a conversation in archival memory, each under its context.
+        """Store ranges of a conversation in archival memory, each below its context.
 
-        How much of the messages stands under it is a matter of the kind; a tag
-        names the range.
+        The kind decides how much of the messages is stored; a tag names the range.
 
         Raises:
-            InvalidInput, NotFound: A range or context can't be taken; nothing is kept.
+            InvalidInput, NotFound: A range or context is not valid; nothing is stored.
         """
         self._engine.check()
         conversation = check_conversation(conversation)
         if not 1 <= len(chunks) <= MAX_CHUNKS:
             raise InvalidInput(
-                f"chunks has {len(chunks)} entries; 1 to {MAX_CHUNKS} are taken",
+                f"chunks has {len(chunks)} entries; it must have 1 to {MAX_CHUNKS}",
                 field="chunks",
                 hint="Give at least one range of messages",
             )
@@ -198,7 +198,7 @@ class Conversations(Part):
             filters: The other fields of `SearchRequest`.
 
         Raises:
-            InvalidInput: The request can't be answered.
+            InvalidInput: The request is not valid.
         """
         return self._search(self._engine.recall, request_of(query, filters))
 
@@ -206,7 +206,7 @@ class Conversations(Part):
         """Return a message.
 
         Raises:
-            NotFound: There is none of this id.
+            NotFound: No message has this id.
         """
         key = read_id(message_id)
         with self._view():
@@ -215,7 +215,7 @@ class Conversations(Part):
             raise NotFound(
                 f"there is no message {shorten(message_id, 40)!r}",
                 key=message_id,
-                hint="Ids are those that conversation_search shows",
+                hint="conversation_search shows the ids",
             )
         return next(iter(found.values()))
 
@@ -224,14 +224,14 @@ class Conversations(Part):
     ) -> Page[MessageHit]:
         """Return a message with what came before and after it, oldest first.
 
-        The page's numbers are the indexes of its conversation.
+        The page counts by the indexes of the conversation.
 
         Args:
-            offset: The index to begin with, for what comes after an earlier page.
+            offset: The index to begin with, to continue after an earlier page.
 
         Raises:
-            NotFound: There is none of this id.
-            InvalidInput: The limit can't be taken.
+            NotFound: No message has this id.
+            InvalidInput: The limit is not valid.
         """
         limit = check_limit(limit, "limit")
         message = self.get(message_id)
@@ -250,9 +250,9 @@ class Conversations(Part):
     def recent(
         self, conversation: str = DEFAULT_CONVERSATION, count: int | None = None
     ) -> tuple[Message, ...]:
-        """Return the messages in the window, oldest first; of them the newest `count`.
+        """Return the newest `count` messages in the window, oldest first; None for all.
 
-        One that is larger than the window is shown by its beginning, with a note.
+        Of a message larger than the window only the beginning is shown, with a note.
         """
         with self._view():
             return self._pager.recent(check_conversation(conversation), count)

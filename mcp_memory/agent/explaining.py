@@ -1,4 +1,4 @@
-"""The façade's account of a search: what the question says, and how each hit came to its rank."""
+"""Explains a search: how the question was read, and why each hit has its rank."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mcp_memory.values.text import check_query
 Tier = Literal["conversation", "archival"]
 
 DEEP: Final = 1_000
-"""So far down it is looked what rank a hit has by one half alone."""
+"""Down to this rank a hit is looked for by words alone and by meaning alone; by judgement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A part of a hit's standing; what it adds is `standing` times `weight`.
+    """One part of a hit's score; it adds `standing` times `weight`.
 
-    Where the hit has no vector for it yet, not `own`, another part stands in.
+    If the hit has no vector for it yet, `own` is False and another part is used instead.
     """
 
     name: str
@@ -49,11 +49,11 @@ class NamedTime:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedHit:
-    """One hit and what it is made of.
+    """One hit and the parts of its score.
 
-    `by_words` and `by_meaning` are the ranks, from 1, that it has by one half alone,
-    None if it is not among the first `DEEP`. `faded` and `crowded` are what age, and
-    others that say the same, have left of its score, 0 to 1.
+    `by_words` and `by_meaning` are its ranks, from 1, by words alone and by meaning alone;
+    None if it is not among the first `DEEP`. `faded` and `crowded` are the parts, 0 to 1,
+    of its score that are left after its age, and after hits that say the same.
     """
 
     id: str
@@ -71,8 +71,8 @@ class ExplainedHit:
 class Explanation:
     """How a question was read, and its first hits of `total`.
 
-    `terms` are the pieces that the question was cut into, with their idf; None for
-    one that no text has, or that is the name of a speaker.
+    `terms` are the terms of the question with their idf; None for a term that no text
+    has, or that is the name of a speaker.
     """
 
     terms: dict[str, float | None]
@@ -87,16 +87,16 @@ class Explanations(Part):
     """Explains the searches of one agent's memory."""
 
     def explain(self, query: str, tier: Tier, *, limit: int = 5) -> Explanation:
-        """Return how the first hits of a question came to their ranks, without any filter.
+        """Explain the ranks of the first hits of a question; no filter applies.
 
         Raises:
-            InvalidInput: The query is empty or too long, or the limit can't be taken.
+            InvalidInput: The query is empty or too long, or the limit is not valid.
         """
         engine = self._engine
         engine.check()
         text = check_query(query)
         if text is None:
-            raise InvalidInput("query is empty", field="query", hint="Say what is looked for")
+            raise InvalidInput("query is empty", field="query", hint="Say what to look for")
         limit = check_limit(limit, "limit")
         vector = engine.questions.vector(text, of_facts=tier == "archival")
         with self._view():

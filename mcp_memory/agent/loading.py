@@ -1,8 +1,7 @@
-"""The façade's way in for many texts at once: stored now, embedded in the background.
+"""Bulk loading: many texts at once are stored now and embedded in the background.
 
-Nothing is stored twice: a memory is known by its text, a message by its id, which
-whoever loads it makes from its content and place. So a load that was cut short
-is simply run again.
+Nothing is stored twice: a memory is recognized by its text, a message by its id, which
+the caller derives from its content and place. So an interrupted load can be repeated.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Loaded:
-    """What became of a batch; `refused` has the place of an entry in it and why."""
+    """The result of a batch; `refused` has the position of each invalid entry, and why."""
 
     added: int = 0
     known: int = 0
@@ -35,17 +34,17 @@ class Loaded:
 
 
 class Loader(Part):
-    """Takes batches of texts from outside, each entry a JSON object.
+    """Loads batches of texts, each entry a JSON object.
 
-    With `skip_bad` an entry that can't be taken is passed over; without, what stands
-    before the first such entry is taken and nothing behind it.
+    With `skip_bad` an invalid entry is skipped; without it, the entries before the first
+    invalid one are loaded, and none after it.
     """
 
     def memories(self, entries: Sequence[LoadEntry], *, skip_bad: bool = False) -> Loaded:
-        """Keep memories `{content, tags?, kind?, happened_at?}`, in one transaction.
+        """Store memories `{content, tags?, kind?, happened_at?}`, in one transaction.
 
         Raises:
-            StorageFault: Nothing of the batch is kept.
+            StorageFault: Nothing of the batch is stored.
         """
         self._engine.check()
         loaded = Loaded()
@@ -66,7 +65,7 @@ class Loader(Part):
                 if tags != known.tags and digest in new:
                     new[digest] = replace(known, tags=tags)
                 elif tags != known.tags:
-                    # Twice in one batch, it is one version all the same.
+                    # A text that comes twice in one batch still gets only one version.
                     base = archival.get(self._agent, known.id)
                     merged[digest] = archival.revise(base, tags=tags)
             if new or merged:
@@ -78,11 +77,11 @@ class Loader(Part):
     def messages(self, entries: Sequence[LoadEntry], *, skip_bad: bool = False) -> Loaded:
         """Record messages `{id, role, content, name?, created_at?, conversation?}` as if just said.
 
-        Those of a conversation that follow each other are one transaction. A message
-        is known by its `id`.
+        Consecutive messages of one conversation are one transaction. A message is
+        recognized by its `id`.
 
         Raises:
-            StorageFault: What stands before in the batch is kept.
+            StorageFault: What comes earlier in the batch is stored.
         """
         self._engine.check()
         loaded = Loaded()
@@ -117,7 +116,7 @@ class Loader(Part):
             try:
                 made.append(make(entry))
             except InvalidInput as fault:
-                # The number in a list that only this module makes says nothing to the reader.
+                # Only this module makes that list: its index would mean nothing to the reader.
                 loaded.refused.append((place, str(fault).replace("messages[0].", "")))
                 if not skip_bad:
                     break
@@ -161,5 +160,5 @@ class Loader(Part):
 def _text(entry: LoadEntry, field_name: str) -> str:
     value = entry.get(field_name)
     if not isinstance(value, str):
-        raise InvalidInput(f"{field_name} is no text", field=field_name)
+        raise InvalidInput(f"{field_name} is not a text", field=field_name)
     return value

@@ -1,7 +1,7 @@
-"""The memories of all agents in one database: opening them, and what concerns the database.
+"""The memories of all agents in one database, and the operations on the whole database.
 
-An observer is not a user: `probe`, `figures`, `status` and `check` write nothing,
-cause no fsync and don't count as activity, which would put maintenance off.
+`probe`, `figures`, `status` and `check` only observe: they write nothing, cause no
+fsync and don't count as activity, which would postpone maintenance.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Figures", "Memories", "Status", "inspect_file", "load_model"]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a metrics page shows; nothing of it names an agent."""
+    """The numbers of a metrics page; none of them names an agent."""
 
     pending_vectors: int
     """Texts whose vectors are not computed yet."""
@@ -56,7 +56,7 @@ class Status:
     """The part of the file, 0 to 1, that compacting would free."""
 
     embedding: EmbeddingState
-    """The model, with the pending texts of all agents."""
+    """The state of the model, with the number of pending texts of all agents."""
 
 
 class Memories:
@@ -103,14 +103,14 @@ class Memories:
         since: datetime | None = None,
         connection: str | None = None,
     ) -> AgentMemory:
-        """Return one connection's way to the memory of an agent.
+        """Return the memory of an agent, as one connection sees it.
 
         Args:
-            settings: Those of the connection; the engine's without.
+            settings: The settings of the connection; None for the engine's.
             surface: What the server itself puts into the window.
-            since: When the client connected, be it to a process before this one: it has
+            since: When the client connected, to this process or to an earlier one: it has
                 not seen what others have changed in core memory since.
-            connection: What names the connection, also to the process after this one.
+            connection: The name of the connection, which outlives this process.
         """
         with self._opening:
             shared = self._shared.setdefault(agent, Shared())
@@ -145,7 +145,7 @@ class Memories:
 
     @property
     def heartbeats(self) -> int:
-        """How often maintenance has run."""
+        """The number of times that maintenance has run."""
         return 0 if self._heart is None else self._heart.beats
 
     @property
@@ -162,12 +162,12 @@ class Memories:
         """Check that the database can be read and written; commits nothing.
 
         Raises:
-            StorageFault: It can't.
+            StorageFault: It can't be read or written.
         """
         self.engine.store.probe()
 
     def figures(self) -> Figures:
-        """Return what a metrics page shows."""
+        """Return the numbers of a metrics page."""
         with self.engine.lock:
             return Figures(self.engine.vectors.pending_count(), self.engine.embedding)
 
@@ -187,7 +187,7 @@ class Memories:
         return self.engine.state(None)
 
     def summarizer_status(self) -> dict[str, object] | None:
-        """Return who writes summaries and what that has cost today, as JSON."""
+        """Return what writes the summaries and its cost today, as JSON."""
         return None if self.rewriter is None else self.rewriter.status()
 
     def check(self) -> list[Finding]:
@@ -195,16 +195,16 @@ class Memories:
         return self.engine.store.check()
 
     def compact(self, *, only_if_wasteful: bool = False) -> Compacted | None:
-        """Rewrite the file without deleted rows; everybody else waits meanwhile.
+        """Rewrite the file without deleted rows; all other calls wait meanwhile.
 
         Args:
-            only_if_wasteful: Whether to leave a file alone of which little is dead.
+            only_if_wasteful: Whether to leave the file alone if little of it is dead.
 
         Returns:
             None if the file was left alone.
 
         Raises:
-            StorageFault: It can't be done; nothing was changed.
+            StorageFault: It failed; nothing was changed.
         """
         return self.engine.store.compact(only_if_wasteful=only_if_wasteful)
 
@@ -214,7 +214,7 @@ class Memories:
         on_start: Callable[[int], None] = lambda texts: None,
         on_done: Callable[[int], None] = lambda texts: None,
     ) -> int:
-        """Compute the vectors of all texts with another model; what is done is kept.
+        """Compute the vectors of all texts with another model; finished ones are stored as it goes.
 
         Args:
             embedder: The model.
@@ -222,13 +222,13 @@ class Memories:
             on_done: Called with the number of texts done since the last call.
 
         Returns:
-            How many texts were embedded.
+            The number of texts that were embedded.
         """
         on_start(self.engine.reembed(embedder))
         return self.engine.fill_pending(on_done)
 
     def close(self) -> None:
-        """Stop the background work and close the database; acknowledged writes are in it."""
+        """Stop the background work and close the database; every acknowledged write is stored."""
         # A heartbeat may be waiting for an answer that the rewriter has asked for.
         if self.rewriter is not None:
             self.rewriter.close()
@@ -238,7 +238,7 @@ class Memories:
 
 
 def load_model(settings: Settings) -> Embedder:
-    """Load the embedding model of the settings; its files are fetched if they are missing.
+    """Load the embedding model of the settings; files that are missing are fetched.
 
     Raises:
         ModelUnavailable: The files are missing and can't be fetched.

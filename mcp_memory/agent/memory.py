@@ -23,7 +23,7 @@ from mcp_memory.values.records import EmbeddingState, Event, Surface
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Figures beside the blocks: what lies outside the window."""
+    """How much is stored outside the window."""
 
     messages: int
     memories: int
@@ -32,7 +32,7 @@ class Overview:
 
 @dataclass(slots=True)
 class Shared:
-    """What all connections of one agent have in common."""
+    """State that all connections of one agent share."""
 
     listeners: list[Listener] = field(default_factory=list)
 
@@ -67,27 +67,27 @@ class AgentMemory:
 
     @property
     def tick(self) -> int:
-        """The moment, for `as_reader`, at which a call came in; needs no lock."""
+        """The moment at which a call came in, for `as_reader`; needs no lock."""
         return self._access.readers.tick
 
     def as_reader(
         self, key: Hashable, *, shown: str | None = None, arrived: int | None = None
     ) -> AgentMemory:
-        """Return this memory for one call of one client, held to what that client has seen.
+        """Return this memory for one call of one client, which may not undo unseen edits.
 
-        An edit through it that would undo what another client has changed unseen
-        is a `Conflict`. Without it, as for whoever has the memory alone, none is.
+        An edit through it is a `Conflict` if it would undo a change by another client
+        that this one has not seen. Edits through this memory itself are never one.
 
         Args:
-            key: Which client.
-            shown: The text with core memory that the client has been given before.
-                One that is new has seen nothing else, unless it is known since when.
-            arrived: The `tick` at which the call came in; the present one without.
+            key: The client.
+            shown: The text with core memory that the client has read before. A new
+                client has seen nothing else, unless it is known when it connected.
+            arrived: The `tick` at which the call came in; None for the present one.
         """
         readers = self._access.readers
         self._engine.touch()
         with self._engine.view(self.agent):
-            # The handshake of one that connected earlier may be repeated, and not shown to it.
+            # A client that connected earlier may repeat the handshake without reading the answer.
             repeated = key not in readers and readers.since is not None
             reader = readers.get(key, lambda: self.core.unseen(shown))
             call = Call(readers, reader, readers.tick if arrived is None else arrived)
@@ -99,12 +99,12 @@ class AgentMemory:
 
     @property
     def resume(self) -> Resume:
-        """What a new window needs to go on."""
+        """Writes what a new window needs to continue a conversation."""
         return Resume(self._access, self.core, self.archive, self.conversations)
 
     @property
     def reflections(self) -> Reflections:
-        """What a consolidation has to look at."""
+        """Gathers what a consolidation should look at."""
         return Reflections(self._access, self.core)
 
     @property
@@ -113,7 +113,7 @@ class AgentMemory:
         return Consolidator(self._access, self.core, self.reflections)
 
     def shows(self, surface: Surface) -> None:
-        """Take what the server itself puts into this connection's window from now on."""
+        """Set what the server itself puts into this connection's window from now on."""
         self._access.pager.shows(surface)
 
     def listen(self, listener: Listener) -> None:
@@ -143,7 +143,7 @@ class AgentMemory:
             self._grant = None
 
     def overview(self) -> Overview:
-        """Return what lies outside the window: numbers and tags in use."""
+        """Return how much is stored outside the window, and the tags in use."""
         with self._engine.view(self.agent):
             return Overview(
                 self._engine.recall.count(self.agent),
@@ -157,25 +157,25 @@ class AgentMemory:
             return self._engine.events.recent(self.agent, limit)
 
     def consolidated(self) -> tuple[datetime | None, int]:
-        """Return when core memory was last thought over, and what the endpoint's cost in tokens."""
+        """Return when core memory was last consolidated, and what the endpoint's cost in tokens."""
         units = self._access.consolidations
         with self._engine.view(self.agent):
             return units.last_at(self.agent), units.tokens(self.agent)
 
     def summarizer_status(self) -> dict[str, object]:
-        """Return who writes summaries, and what the endpoint has cost today, as JSON."""
+        """Return what writes the summaries, and what the endpoint has cost today, as JSON."""
         status = self._engine.summarizer_status
         return {"kind": EXTRACTIVE} if status is None else status()
 
     def embedding_state(self) -> EmbeddingState:
-        """Return whether search has its semantic half."""
+        """Return whether search works by meaning too, not by words alone."""
         with self._engine.view(self.agent):
             return self._engine.state(self.agent)
 
     def count_tokens(self, text: str) -> int:
-        """Return the tokens of a text by the tokenizer that is set."""
+        """Return the number of tokens of a text, by the tokenizer of the settings."""
         return self._engine.tokenizer.count(text)
 
     def clip_tokens(self, text: str, max_tokens: int) -> str:
-        """Return the longest beginning of a text that has at most so many tokens."""
+        """Return the longest beginning of a text that has at most `max_tokens`."""
         return self._engine.tokenizer.clip(text, max_tokens)

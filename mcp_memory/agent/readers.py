@@ -1,9 +1,8 @@
-"""Who has seen what of core memory, so that nobody undoes an edit unseen.
+"""Which client has seen which blocks, so that no client undoes an edit it has not seen.
 
-A reader is one client of a connection. What it has *not* seen is noted, when
-somebody else changes it: so a reader that nobody disturbs costs nothing, and
-its own edits never stand in its way. Kept in memory alone. The caller holds
-the engine's lock.
+A reader is one client of a connection. What it has *not* seen is recorded when
+another client changes it: so a client that works alone costs nothing, and its own
+edits never conflict. Nothing of this is persisted. The caller holds the engine's lock.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from typing import Final
 from mcp_memory.values.records import Block
 
 BlockKey = tuple[str, str, str]
-"""Scope, conversation (empty unless that is the scope) and label."""
+"""Scope, conversation (empty for other scopes) and label."""
 
 MAX_READERS: Final = 1_000
-"""Of one connection; over HTTP every client of a server is one."""
+"""Readers of one connection, by judgement; over HTTP every client of a server is a reader."""
 
 
 def block_key(block: Block, conversation: str) -> BlockKey:
-    """Return what names a block among those that one agent can see."""
+    """Return the key of a block among the blocks that one agent can see."""
     return (block.scope, conversation if block.scope == "conversation" else "", block.label)
 
 
@@ -36,18 +35,18 @@ class Reader:
 
     def __init__(self, unseen: Iterable[BlockKey] = ()) -> None:
         self.unseen: dict[BlockKey, bool] = dict.fromkeys(unseen, False)
-        """Whether the beginning of the present value was shown, the end not yet."""
+        """By unseen block, whether the beginning of its value was shown, but not yet the end."""
         self.seen_at: dict[BlockKey, int] = {}
-        """The tick at which what had been unseen was shown."""
+        """By block, the tick at which its unseen value was shown."""
 
 
 class Readers:
-    """The clients of one connection, the longest unheard forgotten first.
+    """The clients of one connection; of too many, the least recently active is forgotten.
 
     Args:
         agent: Whose memory they see.
-        since: When the client connected, if it is one and has said so.
-        connection: What names the connection, also to the owner after this one.
+        since: When the client connected; None if it is not known, or if they are several.
+        connection: The name of the connection, which outlives this process.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Readers:
         return reader
 
     def changed(self, key: BlockKey, by: Reader | None) -> None:
-        """Note that a block has a new value, which only the one who made it knows."""
+        """Note that a block has a new value, which only the reader that wrote it has seen."""
         for reader in self._readers.values():
             if reader is not by:
                 reader.unseen[key] = False
@@ -84,8 +83,8 @@ class Call:
     """One call of a reader: it knows only what was shown before the call was made.
 
     Args:
-        readers: Those of the connection.
-        reader: Who calls.
+        readers: The readers of the connection.
+        reader: The client that calls.
         arrived: The tick at which the call came in.
     """
 
@@ -95,12 +94,12 @@ class Call:
         self._arrived = arrived
 
     def knows(self, key: BlockKey) -> bool:
-        """Return whether who made this call had seen the present value of a block."""
+        """Return whether the caller had seen the present value of a block before this call."""
         reader = self.reader
         return key not in reader.unseen and reader.seen_at.get(key, 0) <= self._arrived
 
     def saw(self, key: BlockKey) -> None:
-        """Note that the present value was shown as a whole; it counts for later calls."""
+        """Note that the whole present value was shown; later calls have seen it."""
         if self.reader.unseen.pop(key, None) is not None:
             self._readers.tick += 1
             self.reader.seen_at[key] = self._readers.tick

@@ -1,4 +1,4 @@
-"""Rewriting a summary from recall memory, where every message still is."""
+"""Rewriting a summary from recall memory, which still has every message."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mcp_memory.values.records import Author
 
 MAX_STEP_MESSAGES: Final = 500
-"""How many messages one step reads at most, by judgement: it bounds the memory it takes."""
+"""Messages that one step reads at most, to bound the memory it uses; by judgement."""
 
 
 def rebuild_summary(
@@ -22,15 +22,15 @@ def rebuild_summary(
 ) -> Summary | None:
     """Rewrite the newest summary of a conversation from every message it covers.
 
-    It is built in the steps in which messages have left the window, each from the text
-    of the step before; earlier versions stay in the history.
+    It repeats the flushes one by one, each from the text of the one before; earlier
+    versions of the summary stay in the history.
 
     Args:
         memories: The memories of the database.
         agent: Whose conversation it is.
         conversation: Its name.
         window_tokens: The context window that the summary is for.
-        by_endpoint: Whether the endpoint writes it; without, it is extracted.
+        by_endpoint: Whether the endpoint writes it, or else the extractive summarizer.
 
     Returns:
         The new version; None if nothing has left the window yet.

@@ -1,4 +1,4 @@
-"""What a consolidation has to look at, already gathered: new, near alike, contradicting, stale."""
+"""Gathers what a consolidation should look at: news, duplicates, contradictions, stale lines."""
 
 from __future__ import annotations
 
@@ -29,32 +29,43 @@ from mcp_memory.values.render import compile_block
 from mcp_memory.values.text import shorten
 
 MIN_REFLECT_TOKENS: Final = 1_000
-"""Below this there is no room for something of every part."""
+"""With less there is no room for something of every part; by judgement."""
 
 MAX_DEFAULT_TOKENS: Final = 8_000
 _DEFAULT_WINDOW_FRAC: Final = 0.125
+"""The text has an eighth of the window, and at most 8,000 tokens; by judgement."""
+
 
 RELATED_BELOW_DUPLICATE: Final = 0.13
-"""How much lower than a near-duplicate's the cosine of two texts about the same thing may be.
+"""How much lower than that of near-duplicates the cosine of texts about the same thing may be.
 
 With the default model that is 0.82: paraphrases have 0.80-0.93, another value in the same
-statement 0.87-0.99, something else below 0.82.
+statement 0.87-0.99, something else below 0.82 (docs/decisions/paging.md).
 """
 
 FULL_FRAC: Final = 0.85
+"""A block that is this full is listed as nearly full; by judgement."""
+
+# What is read at most of messages, memories and blocks' lines; by judgement.
 _MESSAGES: Final = 400
 _MEMORIES: Final = 60
 _LINES: Final = 60
 _VERSIONS: Final = 100
+"""Versions of a block in which the age of a line is looked up; by judgement."""
+
 _SHOWN_CHARS: Final = 300
+"""Characters that are shown of one text; by judgement."""
+
 _NEIGHBOURS: Final = 4
+"""Nearest memories that a new statement is compared with; by judgement."""
+
 _AT_ONCE: Final = 30
-"""So many short texts are embedded while the caller waits, even if each makes two chunks."""
+"""Short texts embedded in one call: even at two chunks each they are within `INLINE_CHUNKS`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reflection:
-    """What there is to think over; `contradictions` and `duplicates` are None without a model."""
+    """What was gathered; `contradictions` and `duplicates` are None without a model."""
 
     since: datetime | None
     blocks: tuple[Block, ...]
@@ -65,7 +76,7 @@ class Reflection:
 
 
 class Reflections(Part):
-    """Gathers what a consolidation has to look at, and writes it down for a model."""
+    """Gathers what a consolidation should look at, and writes it as a text for a model."""
 
     def __init__(self, access: Access, core: Blocks) -> None:
         super().__init__(access)
@@ -73,7 +84,7 @@ class Reflections(Part):
         self._shared = access.settings.shared_blocks
 
     def default_tokens(self) -> int:
-        """Return how long the text may be if nobody says: an eighth of the window, in bounds."""
+        """Return the default length of the text: an eighth of the window, within bounds."""
         part = int(self._pager.window_tokens * _DEFAULT_WINDOW_FRAC)
         return max(MIN_REFLECT_TOKENS, min(part, MAX_DEFAULT_TOKENS))
 
@@ -83,16 +94,16 @@ class Reflections(Part):
         conversation: str = DEFAULT_CONVERSATION,
         max_tokens: int | None = None,
     ) -> str:
-        """Return `head` and what there is to think over, `max_tokens` at most, exactly counted.
+        """Return `head` and what was gathered, in at most `max_tokens`, exactly counted.
 
-        What is edited from now on is part of a consolidation. Blocks that are shown
-        whole count as seen by the client.
+        Edits from now on are part of a consolidation. Blocks that are shown whole count
+        as seen by the client.
 
         Args:
             max_tokens: `MIN_REFLECT_TOKENS` at least; None for an eighth of the window.
 
         Raises:
-            InvalidInput: The conversation has no proper name, or `max_tokens` can't be used.
+            InvalidInput: The conversation's name or `max_tokens` is not valid.
         """
         found = self.gather(conversation)
         with self._view():
@@ -104,10 +115,10 @@ class Reflections(Part):
         return text
 
     def gather(self, conversation: str = DEFAULT_CONVERSATION) -> Reflection:
-        """Return what there is to think over since the last consolidation.
+        """Gather what has come since the last consolidation.
 
         Raises:
-            InvalidInput: The conversation has no proper name.
+            InvalidInput: The conversation's name is not valid.
         """
         blocks = self._core.all(check_conversation(conversation))
         units, agent = self._consolidations, self._agent
@@ -126,7 +137,7 @@ class Reflections(Part):
         )
 
     def render(self, found: Reflection, head: str, max_tokens: int | None = None) -> str:
-        """Return `head` and what was gathered, `max_tokens` at most, exactly counted."""
+        """Return `head` and what was gathered, in at most `max_tokens`, exactly counted."""
         limit = check_size(
             max_tokens,
             least=MIN_REFLECT_TOKENS,
@@ -204,7 +215,7 @@ class Reflections(Part):
         ]
 
     def _telling(self, news: News, lines: Sequence[str], room: int) -> list[str]:
-        """Return the sentences that tell most of messages that don't all fit, else none."""
+        """Return the most informative sentences of the messages, none if all messages fit."""
         count = self._engine.tokenizer.count
         if len(lines) == news.message_count and sum(map(count, lines)) <= room:
             return []
@@ -235,7 +246,7 @@ class Reflections(Part):
             for other, similarity in self._near(embedded, at_least):
                 key = frozenset((memory.id, other.id))
                 known = pairs.get(key, (memory, other, -1.0))
-                # One of two that were cut differently may have come out nearer.
+                # Texts cut into different chunks may be nearer in one direction: the higher counts.
                 if other.id != memory.id and similarity > known[2]:
                     older, newer = sorted((memory, other), key=lambda m: m.recorded_at)
                     pairs[key] = (newer, older, similarity)
@@ -259,19 +270,19 @@ class Reflections(Part):
         if new is None or duplicate is None:
             return None
         at_least = duplicate - RELATED_BELOW_DUPLICATE
-        said = claims(news.messages)
+        from_messages = claims(news.messages)
         lines = list(block_lines(blocks))[:_LINES]
-        claim_vectors = self._embedded([claim.text for claim in said])
+        claim_vectors = self._embedded([claim.text for claim in from_messages])
         line_vectors = self._embedded([line.text for line in lines])
         if claim_vectors is None or line_vectors is None:
             return None
-        kept = [
+        from_memories = [
             Statement(m.content[:CLAIM_CHARS], f"memory {m.id}", m.happened_at, m.id)
             for m in news.memories
         ]
         found: dict[tuple[str, str], Contradiction] = {}
-        told = zip([*said, *kept], [*claim_vectors, *new], strict=True)
-        for statement, embedded in told:
+        statements = zip([*from_messages, *from_memories], [*claim_vectors, *new], strict=True)
+        for statement, embedded in statements:
             against = [*near_lines(embedded, lines, line_vectors, at_least)]
             against += self._older_memories(statement, embedded, at_least)
             for old, similarity in against:
@@ -318,7 +329,7 @@ class Reflections(Part):
 
 
 def _written(line: str, versions: Sequence[Block]) -> datetime:
-    """Return when a line first stood in a block: the oldest version in a row that has it."""
+    """Return when a line was written: in the oldest of the versions since which it has stood."""
     at = versions[0].changed_at
     for version in versions:
         if line not in version.value.splitlines():

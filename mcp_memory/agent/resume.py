@@ -1,4 +1,4 @@
-"""What a new window needs to go on with a conversation, within a number of tokens."""
+"""What a new window needs to continue a conversation, within a number of tokens."""
 
 from __future__ import annotations
 
@@ -23,22 +23,28 @@ from mcp_memory.values.render import compile_block, render_message, render_summa
 from mcp_memory.values.text import MAX_QUERY_CHARS, shorten
 
 MIN_RESUME_TOKENS: Final = 600
-"""Below this there is no room for something of every part."""
+"""With less there is no room for something of every part; by judgement."""
 
 MAX_DEFAULT_TOKENS: Final = 16_000
 _DEFAULT_WINDOW_FRAC: Final = 0.25
+"""The text has a quarter of the window, and at most 16,000 tokens; by judgement."""
+
 _MEMORIES: Final = 10
 _EVENTS: Final = 50
+"""The memories and the newest events that are looked at; by judgement."""
+
 _QUESTION_MESSAGES: Final = 3
+"""Messages whose text is the query for those memories; by judgement."""
+
 _MESSAGE_CHARS: Final = 100_000
-"""So much of a message is looked at; what is longer is cut in any case."""
+"""Of a message only this much is read: a longer one is always cut. By judgement."""
 
 _HALF_ENTITY: Final = re.compile(r"&[a-z]{0,4}$")
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What is put together, of one moment."""
+    """The contents of the text, all of one moment."""
 
     blocks: tuple[Block, ...]
     summary: str | None
@@ -48,7 +54,7 @@ class _Parts:
 
 
 class Resume(Part):
-    """Writes the text that a window begins with which takes over a conversation."""
+    """Writes the text with which a new window continues a conversation."""
 
     def __init__(
         self, access: Access, core: Blocks, archive: Archive, conversations: Conversations
@@ -59,22 +65,22 @@ class Resume(Part):
         self._conversations = conversations
 
     def default_tokens(self) -> int:
-        """Return how long it may be if nobody says: a quarter of the window, within bounds."""
+        """Return the default length of the text: a quarter of the window, within bounds."""
         quarter = int(self._pager.window_tokens * _DEFAULT_WINDOW_FRAC)
         return max(MIN_RESUME_TOKENS, min(quarter, MAX_DEFAULT_TOKENS))
 
     def write(self, conversation: str = DEFAULT_CONVERSATION, max_tokens: int | None = None) -> str:
         """Return core memory, the working block, the summary and the newest messages, and more.
 
-        It never counts more than `max_tokens`, exactly counted. What is left out is
-        counted and named with the call that shows it. Blocks that are shown whole
-        count as seen by the client.
+        It never has more than `max_tokens`, exactly counted. It says how much was left
+        out, and which call shows it. Blocks that are shown whole count as seen by the
+        client.
 
         Args:
             max_tokens: `MIN_RESUME_TOKENS` at least; None for a quarter of the window.
 
         Raises:
-            InvalidInput: The conversation has no proper name, or `max_tokens` can't be used.
+            InvalidInput: The conversation's name or `max_tokens` is not valid.
         """
         conversation = check_conversation(conversation)
         limit = check_size(
@@ -97,7 +103,7 @@ class Resume(Part):
         blocks = self._core.all(conversation)
         messages: list[Message] = []
         tokens = 0
-        # Of the newest those that could fit, and one more that is cut.
+        # The newest messages that could fit, and one more that is cut.
         for message in reversed(self._conversations.recent(conversation)):
             content = message.content
             if len(content) > _MESSAGE_CHARS:
@@ -118,17 +124,17 @@ class Resume(Part):
         )
 
     def _related(self, working: str, messages: Sequence[Message]) -> tuple[MemoryHit, ...]:
-        """Return the memories that have most to do with the task and with what was said last."""
+        """Return the memories most related to the task and to the last messages."""
         said = [message.content for message in messages if message.role in {"user", "assistant"}]
         question = " ".join([working, *said[-_QUESTION_MESSAGES:]])[-MAX_QUERY_CHARS:].strip()
         try:
             return self._archive.search(question, limit=_MEMORIES).items if question else ()
         except MemoryFault:
-            # The rest of the text is worth having, whatever keeps the search from working.
+            # The rest of the text is useful even if the search fails.
             return ()
 
     def _open_events(self, conversation: str) -> tuple[Event, ...]:
-        """Return the reminder and the alert that nothing has answered yet."""
+        """Return the reminder and the alert that no later event has settled."""
         with self._view():
             recent = self._engine.events.recent(self._agent, _EVENTS)
         answered: set[str] = set()

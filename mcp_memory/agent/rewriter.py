@@ -1,7 +1,7 @@
-"""Better summaries afterwards: what a flush wrote without a model is written again by one.
+"""Better summaries afterwards: a model rewrites what a flush extracted without one.
 
-A flush waits for nobody: the extractive summary is stored, and this asks a model
-in a thread of its own. If the model fails, what is there stays.
+A flush does not wait for a model: the extractive summary is stored, and this asks a
+model in its own thread. If the model fails, the extractive summary stays.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_WAITING: Final = 64
-"""So many conversations can wait; of more, the one that has waited longest stays as it is."""
+"""Conversations that can wait, by judgement; of more, the oldest keeps its summary."""
 
 _MILLION: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """A summary that was written without a model, and how long a better one may be."""
+    """A summary that was written without a model, and the most tokens of a better one."""
 
     agent: str
     summary: Summary
@@ -48,7 +48,7 @@ _noted: ContextVar[list[Flushed] | None] = ContextVar("flushed", default=None)
 
 @contextmanager
 def noting_flushes() -> Iterator[list[Flushed]]:
-    """Collect the flushes that this thread makes and that no endpoint takes up."""
+    """Collect the flushes of this thread that no endpoint will rewrite."""
     flushed: list[Flushed] = []
     token = _noted.set(flushed)
     try:
@@ -58,11 +58,11 @@ def noting_flushes() -> Iterator[list[Flushed]]:
 
 
 class Rewriter:
-    """Asks the endpoint that is set, if one is, for each summary that needs no waiting.
+    """Asks the configured endpoint, if there is one, to rewrite each extractive summary.
 
     Args:
-        memories: Whose summaries; flushes are heard of from now on.
-        endpoint: The model; None where none is set.
+        memories: Whose summaries; every flush from now on is rewritten.
+        endpoint: The model; None if none is configured.
     """
 
     def __init__(self, memories: Memories, endpoint: Endpoint | None) -> None:
@@ -82,20 +82,20 @@ class Rewriter:
 
     @classmethod
     def of(cls, memories: Memories) -> Rewriter:
-        """Return that of an open database, with the endpoint of its settings."""
+        """Return the rewriter of an open database, with the endpoint of its settings."""
         if memories.engine.settings.summarizer == EXTRACTIVE:
             return cls(memories, None)
         from mcp_memory.summarizers.endpoint import Endpoint
 
         rewriter = cls(memories, Endpoint(memories.engine.settings))
-        # No agent asks for a consolidation: it is nobody's cost in particular.
+        # A consolidation runs for the whole database, so its cost is no agent's.
         memories.schedule.complete = lambda prompt, tokens: rewriter.complete(
             SHARED, "", prompt, tokens
         )
         return rewriter
 
     def close(self) -> None:
-        """End the work; what waits stays as it is."""
+        """Stop; summaries that wait stay as they are."""
         with self._news:
             self._stopped = True
             self._waiting.clear()
@@ -106,7 +106,7 @@ class Rewriter:
             self._thread.join(timeout=5)
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait until nothing waits to be written; return whether that is so."""
+        """Wait until no summary waits to be rewritten; return False after the timeout."""
         with self._news:
             return self._news.wait_for(
                 lambda: not self._waiting and not self._busy, timeout_seconds
@@ -117,21 +117,21 @@ class Rewriter:
 
         Raises:
             EndpointFault: There is no endpoint, the cap is reached, or it gave no answer.
-            StorageFault: What it costs can't be noted; it was not asked, or its answer
-                is lost.
+            StorageFault: The cost can't be stored; the endpoint was not asked, or its
+                answer is lost.
         """
         if self.endpoint is None:
             raise EndpointFault("none is set")
         count = self._engine.tokenizer.count
         expected = count(system) + count(user)
-        # Noted before it is asked: what a request costs whose answer never came is not known.
+        # Stored before the request: it costs something even if its answer never comes.
         with self._engine.lock:
             cap = self._settings.summarizer_tokens_per_day
             day = self._engine.clock().date()
             if self._usage.on(day).tokens + expected + max_tokens > cap:
                 raise EndpointFault(
                     f"the cap of {cap} tokens a day is reached",
-                    hint="MCP_MEMORY_SUMMARIZER_TOKENS_PER_DAY sets it",
+                    hint="Raise MCP_MEMORY_SUMMARIZER_TOKENS_PER_DAY, or wait until tomorrow",
                 )
             with self._engine.transaction() as unit:
                 self._usage.add(unit, agent, day, Spent(1, expected, 0))
@@ -143,7 +143,7 @@ class Rewriter:
         return answer.text
 
     def status(self) -> dict[str, object]:
-        """Return who writes summaries and what that has cost today, as JSON."""
+        """Return what writes the summaries and its cost today, as JSON."""
         if self.endpoint is None:
             return {"kind": EXTRACTIVE}
         with self._engine.lock:
@@ -160,7 +160,7 @@ class Rewriter:
         }
 
     def request(self, flushed: Flushed, window_tokens: int) -> SummaryRequest:
-        """Return what to ask a model with such a window; reads the messages from recall."""
+        """Return the prompt for a model with such a window; reads the messages from recall."""
         parent, messages = self._sources(flushed)
         return write_request(
             parent,
@@ -171,10 +171,10 @@ class Rewriter:
         )
 
     def take(self, flushed: Flushed, text: object, author: Author) -> Summary | None:
-        """Put a model's text in the place of the summary, if that is still the newest.
+        """Replace the text of the summary with a model's, if it is still the newest.
 
         Raises:
-            EndpointFault, InvalidInput: The text can't be a summary.
+            EndpointFault, InvalidInput: The text is not a valid summary.
             StorageFault: It can't be stored.
         """
         limit = flushed.limit_tokens

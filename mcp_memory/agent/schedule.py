@@ -1,4 +1,4 @@
-"""What is done for connected agents without a call of theirs: reminders and consolidation."""
+"""What runs for connected agents without a call: reminders and consolidation."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from mcp_memory.values.records import Event, Reminder, Rethought
 logger = logging.getLogger(__name__)
 
 _IDLE_SECONDS: Final = 30.0
-"""After so long without a request nobody is at work; with shorter heartbeats, after one."""
+"""A database is idle this long after the last request, or a heartbeat if that is shorter; by
+judgement."""
 
 
 class Scheduler:
-    """Reminds connected agents, and consolidates their core memory while nobody is at work.
+    """Reminds connected agents, and consolidates their core memory while the database is idle.
 
     Args:
         engine: The open database.
         paging: What the windows of each agent remember.
-        shared: What the connections of each agent have in common.
+        shared: The state that the connections of each agent share.
         readers: The clients of every connection.
         open_memory: Opens the memory of an agent.
     """
@@ -50,13 +51,13 @@ class Scheduler:
         self._readers = readers
         self._open = open_memory
         self.complete: Complete | None = None
-        """Asks the model that consolidates core memory; None where none is set."""
+        """Asks the model that consolidates core memory; None if none is configured."""
 
     def consolidation_due(self, agent: str) -> Reminder | None:
-        """Return the reminder to think core memory over, if there is news that it has not told.
+        """Return the reminder to consolidate core memory, None without unreported news.
 
-        News is what was said or kept since the last consolidation. After `remind` there is
-        no other reminder until something newer has come.
+        News are the messages and memories since the last consolidation. After `remind`
+        there is no other reminder until something newer has come.
         """
         engine, units = self._engine, self._consolidations
         if not engine.settings.rethink_every:
@@ -64,9 +65,9 @@ class Scheduler:
         with engine.view(agent):
             newest, since = self._newest(agent), units.last_at(agent)
             reminded = engine.events.last_at(agent, (events.REMINDER,))
-            # What was recorded before the clock was set back is not news for ever.
-            told = [at for at in (since, reminded, units.reminded_of(agent)) if at is not None]
-            if any(newest <= at for at in told):
+            # Rows dated later than now, because the clock was set back, must not stay news.
+            covered = [at for at in (since, reminded, units.reminded_of(agent)) if at is not None]
+            if any(newest <= at for at in covered):
                 return None
             messages, memories = units.count_news(agent, since)
         if not messages and not memories:
@@ -74,7 +75,7 @@ class Scheduler:
         return Reminder(agent, messages, memories, since, news_reminder(messages, memories))
 
     def remind(self, agent: str) -> Event | None:
-        """Write the event of `consolidation_due` and tell the agent's connections, if it is due."""
+        """Write the event of `consolidation_due`, if due, and notify the agent's connections."""
         engine = self._engine
         with engine.view(agent):
             reminder = self.consolidation_due(agent)
@@ -90,12 +91,12 @@ class Scheduler:
         return event
 
     def beat(self) -> bool:
-        """Tell the agents that are connected what no call of theirs has: news, and pressure.
+        """Notify the connected agents of news, and of pressure that no call has reported.
 
-        While nobody is at work, the endpoint thinks their core memory over, if it is set to.
+        While the database is idle, the endpoint consolidates their core memory, if configured.
 
         Returns:
-            Whether that was put off, as somebody is at work.
+            Whether the consolidation was postponed because a client is active.
 
         Raises:
             StorageFault: An event can't be written.
@@ -123,10 +124,10 @@ class Scheduler:
         return False
 
     def consolidate(self, agent: str) -> Rethought | None:
-        """Let the endpoint think an agent's core memory over, if it is set to and there is news.
+        """Let the endpoint consolidate an agent's core memory, if configured and there is news.
 
-        It waits for the answer, and is for a thread that may. After a failure it is not
-        asked again before something newer has come.
+        Blocks until the answer comes. After a failure the endpoint is not asked again
+        before something newer has come.
         """
         complete = self.complete
         if complete is None or not self._is_endpoint_due(agent):
@@ -137,7 +138,7 @@ class Scheduler:
         try:
             return memory.consolidator.run(complete)
         except MemoryFault as fault:
-            logger.warning("the endpoint's consolidation was not taken: %s", fault)
+            logger.warning("the endpoint's consolidation was not applied: %s", fault)
             return None
         finally:
             memory.close()

@@ -3,7 +3,7 @@
 `initialize` must answer, with core memory in its instructions, before the
 database driver is even imported. So every change of core memory writes this
 copy before it is acknowledged. It is a cache: the database is the truth, and
-opening it writes the copy anew.
+opening it rewrites the copy.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from mcp_memory.values.records import SHARED
 logger = logging.getLogger(__name__)
 
 _BLOCK: Final = re.compile(r'^<block label="([^"]*)" .*?^</block>$', re.DOTALL | re.MULTILINE)
-"""One compiled block with its label; values are escaped, so that none looks like the end."""
+"""One compiled block with its label; values are escaped, so none can look like the end."""
 
 
 def read_core(database: Path, agent: str, shared: Sequence[str] = ()) -> str | None:
-    """Return what an agent has in view, None if there is no copy of this database.
+    """Return the compiled blocks in an agent's view, None if this database has no copy.
 
     Args:
-        shared: The labels of the shared blocks it is granted; they hide its own of the same.
+        shared: The labels of its shared blocks, which hide its own blocks with these labels.
     """
     own = read_snapshot(database, agent)
     if own is None or not shared:
@@ -43,7 +43,7 @@ def read_core(database: Path, agent: str, shared: Sequence[str] = ()) -> str | N
 
 
 def read_snapshot(database: Path, agent: str) -> str | None:
-    """Return the compiled blocks of an agent, None if there is no copy of this database."""
+    """Return the compiled blocks of an agent, None if this database has no copy."""
     try:
         content = json.loads(_path(database, agent).read_text("utf-8"))
         inode = database.stat().st_ino
@@ -56,7 +56,7 @@ def read_snapshot(database: Path, agent: str) -> str | None:
 
 
 def write_snapshot(database: Path, agent: str, core: str) -> None:
-    """Replace the copy in one step; if that fails, leave none rather than a stale one."""
+    """Replace the copy in one step; if that fails, delete it so that it is never stale."""
     path = _path(database, agent)
     temporary = None
     try:

@@ -1,4 +1,4 @@
-"""Statements that are held against each other: where they come from, and which are near."""
+"""Statements that are compared with each other: their sources, and which are similar."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from mcp_memory.values.records import Block, Message
 from mcp_memory.values.text import sentences, shorten
 
 CLAIM_CHARS: Final = 400
+"""Characters of a statement that are compared; by judgement."""
+
 _CLAIMS: Final = 48
+"""New statements that are compared at most; by judgement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """A new statement, an older one that it may contradict, and in what they differ."""
+    """A new statement, an older one that it may contradict, and how they differ."""
 
     new: Statement
     old: Statement
@@ -67,7 +70,7 @@ def near_lines(
     vectors: Sequence[Embedded | None],
     at_least: float,
 ) -> Iterable[tuple[Statement, float]]:
-    """Yield the lines whose cosine with a text is `at_least` that, with their cosine."""
+    """Yield the lines whose cosine with a text is `at_least` or more, with that cosine."""
     if embedded is None:
         return
     for line, known in zip(lines, vectors, strict=True):

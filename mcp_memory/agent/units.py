@@ -1,4 +1,4 @@
-"""A consolidation as a record: which versions it covers, its event, and what a version came of."""
+"""Consolidations as records: the versions they cover, their event, and which made a version."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mcp_memory.values.records import Block, BlockChange, Consolidation, Version
 
 
 def version_ranges(changes: Sequence[BlockChange]) -> tuple[VersionRange, ...]:
-    """Return what a consolidation has made of which block."""
+    """Return the versions that a consolidation has made, by block."""
     return tuple(
         VersionRange(c.label, c.conversation, c.from_version, c.to_version, c.shared)
         for c in changes
@@ -37,7 +37,7 @@ def log_consolidation(unit: UnitOfWork, log: EventLog, agent: str, done: Consoli
 def unit_of(
     block: Block, conversation: str, units: Sequence[Consolidation]
 ) -> Consolidation | None:
-    """Return the consolidation that a version of a block came of."""
+    """Return the consolidation that made a version of a block."""
     key = (block.label, conversation, block.scope == "shared")
     for unit in units:
         for change in unit.changed:
