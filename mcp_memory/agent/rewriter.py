@@ -88,7 +88,7 @@ class Rewriter:
         from mcp_memory.summarizers.endpoint import Endpoint
 
         rewriter = cls(memories, Endpoint(memories.engine.settings))
-        # A consolidation runs for the whole database, so its cost is no agent's.
+        # No agent asks for a consolidation, so its cost is recorded for none of them.
         memories.schedule.complete = lambda prompt, tokens: rewriter.complete(
             SHARED, "", prompt, tokens
         )

@@ -149,8 +149,8 @@ def flush_target(
     """
     target = int(window_tokens * thresholds.keep_after_flush)
     if asked and parts.total <= target:
-        kept = int(parts.queue * thresholds.keep_after_flush)
-        target = parts.total - parts.queue + kept
+        queue_target = int(parts.queue * thresholds.keep_after_flush)
+        target = parts.total - parts.queue + queue_target
     return target
 
 

@@ -1,8 +1,7 @@
-"""One client's window at work: messages come in, pressure rises, a flush relieves it.
+"""One client's window: records messages, measures pressure, warns and flushes.
 
-The queue of a conversation is one for all who use it. So its flush goes by the
-window that is fullest: the smallest one, usually, of the connections that have used
-the conversation and are still open.
+All connections share the queue of a conversation. So a flush is decided by the fullest
+window, usually the smallest one, of the open connections that have used the conversation.
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ class Pager:
         engine: The open store.
         agent: Whose conversations.
         settings: Those of the connection.
-        surface: What the server itself puts into the window.
-        state: What all windows of the agent remember together.
+        surface: What the server itself adds to the window.
+        state: The state that all windows of the agent share.
     """
 
     def __init__(
@@ -85,9 +84,9 @@ class Pager:
             settings.warn_at, settings.flush_at, settings.keep_after_flush
         )
         self._unseen: dict[str, int] = {}
-        """By conversation, what the client reported more (or less) than was counted then."""
+        """By conversation, how many tokens more (or less) the client reported than were counted."""
         self._heard: dict[str, int] = {}
-        """By conversation that was used, the last notice that the client was told."""
+        """By conversation that was used, the last notice that the client has received."""
         self._looked = 0
         self._born = state.last_notice
         self._rethink_every = settings.rethink_every
@@ -100,17 +99,17 @@ class Pager:
         return max(MIN_SUMMARY_TOKENS, min(self.window_tokens // 10, MAX_SUMMARY_TOKENS))
 
     def shows(self, surface: Surface) -> None:
-        """Take what the server itself puts into this window from now on; needs no lock."""
+        """Set what the server itself adds to this window from now on; needs no lock."""
         self._surface = surface
 
     def budget(self, conversation: str, context_tokens: int | None = None) -> Budget:
         """Return how the window of a conversation is used now.
 
         Args:
-            context_tokens: What is in the client's window now, if it knows.
+            context_tokens: The tokens in the client's window now; None if it doesn't know.
 
         Raises:
-            InvalidInput: The figure can't be.
+            InvalidInput: The number of tokens is not valid.
         """
         self._join(conversation)
         if context_tokens is not None:
@@ -119,7 +118,7 @@ class Pager:
         return self._budget(conversation)
 
     def window(self, conversation: str) -> Window:
-        """Return the texts of a conversation's window, each as its budget counts it."""
+        """Return the texts of a conversation's window, with the tokens that the budget counts."""
         blocks = self._engine.core.blocks(self._agent, conversation, self._shared_blocks)
         summary = self._queues.summary(self._agent, conversation)
         return Window(
@@ -139,7 +138,7 @@ class Pager:
         return self._messages(conversation, first, queue.end)
 
     def leave(self) -> None:
-        """End this window: it no longer counts among those of its conversations."""
+        """Close this window: it no longer affects its conversations."""
         for conversation in self._heard:
             self._state.users.get(conversation, WeakSet()).discard(self)
         self._heard.clear()
@@ -152,11 +151,11 @@ class Pager:
         *,
         coming: bool = False,
     ) -> Appended:
-        """Record messages, and flush if they made the window overflow: one transaction each.
+        """Record messages, and flush if the window overflows: one transaction each.
 
         Args:
-            context_tokens: What is in the client's window now, these messages included.
-            coming: Whether their vectors are being computed.
+            context_tokens: The tokens in the client's window now, these messages included.
+            coming: Whether their vectors are being computed; else they are listed as pending.
         """
         engine, agent, state = self._engine, self._agent, self._state
         self._join(conversation)
@@ -170,7 +169,7 @@ class Pager:
             flush = self._relieve(conversation)
             reminded = self._remind()
         except StorageFault as fault:
-            # The messages are kept, and that is what was asked for; the next call tries again.
+            # The messages are stored, as the caller asked; the next call tries the rest again.
             logger.warning("no flush, warning or reminder: %s", fault)
         return Appended(
             ids=tuple(message.id for message in messages),
@@ -182,10 +181,10 @@ class Pager:
         )
 
     def alert(self, conversation: str | None = None) -> str | None:
-        """Return a notice that this client was not told yet, of a conversation that it uses.
+        """Return a notice that this client has not received yet, of a conversation that it uses.
 
         Args:
-            conversation: Whose comes first.
+            conversation: The conversation whose notice comes first.
         """
         state = self._state
         if self._looked == state.last_notice:
@@ -216,11 +215,11 @@ class Pager:
     def flush(self, conversation: str, summary: str | None) -> Flush:
         """Evict the oldest messages into the summary, as the client asks.
 
-        With its own `summary`, exactly those messages leave that the overflow
-        prompt showed last, if it showed any.
+        With the client's `summary`, exactly the messages that the overflow prompt
+        showed last are evicted, if it showed any.
 
         Raises:
-            InvalidInput, OverLimit: The summary can't be taken; nothing is evicted.
+            InvalidInput, OverLimit: The summary is not valid; nothing is evicted.
         """
         self._join(conversation)
         if summary is not None:
@@ -249,17 +248,17 @@ class Pager:
         of: str,
         limit: int | None = None,
     ) -> Summary | None:
-        """Put another text in the place of the newest summary: same messages, same parent.
+        """Replace the text of the newest summary, with the same messages and parent.
 
         Args:
-            of: Which summary was the newest when the text was begun.
-            limit: The most tokens it may have; `summary_limit` without.
+            of: The id of the summary that was the newest when the text was begun.
+            limit: The most tokens it may have; None for `summary_limit`.
 
         Returns:
-            The new version; None if `of` is no longer the newest, and nothing was done.
+            The new version; None if `of` is no longer the newest, and nothing was written.
 
         Raises:
-            InvalidInput, OverLimit: The text can't be taken.
+            InvalidInput, OverLimit: The text is not valid.
         """
         newest = self._queues.summary(self._agent, conversation)
         if newest is None or newest.id != of:
@@ -268,7 +267,7 @@ class Pager:
         return self._put_in_place(newest, content, author)
 
     def refresh(self, conversation: str) -> bool:
-        """Warn of a pressure that has risen without a message, as by a block that has grown.
+        """Warn if the pressure has risen without a message, for example by a larger block.
 
         Nothing leaves the window before the next message.
 
@@ -276,19 +275,19 @@ class Pager:
             Whether an event was written.
 
         Raises:
-            StorageFault: It can't be.
+            StorageFault: It can't be written.
         """
         before = self._state.last_notice
         self._tightest(conversation)._warn(conversation)
         return self._state.last_notice > before
 
     def _tightest(self, conversation: str) -> Pager:
-        """Return the window in which the conversation is nearest to overflowing."""
+        """Return the window that the conversation fills most."""
         pagers = self._state.users.get(conversation, ())
         return max(pagers, key=lambda pager: pager._fullness(conversation), default=self)
 
     def _relieve(self, conversation: str) -> Flush | None:
-        """Flush or warn, if the pressure calls for it: first where it is highest."""
+        """Flush or warn if the pressure is high enough, the fullest window first."""
         done: Flush | None = None
         tightest = self._tightest(conversation)
         for pager in dict.fromkeys((tightest, self)):
@@ -331,7 +330,7 @@ class Pager:
     def _evict(
         self, conversation: str, split: arithmetic.Eviction[QueueItem], summary: str | None
     ) -> Flush:
-        """Let messages leave into a summary; one transaction, and nobody is waited for."""
+        """Evict messages into a summary, in one transaction that waits for no model."""
         engine, agent = self._engine, self._agent
         parent = self._queues.summary(agent, conversation)
         if not split.evicted:
@@ -358,7 +357,7 @@ class Pager:
         return flush
 
     def _extract(self, head: str, parent: str | None, evicted: Sequence[Message]) -> str:
-        """Return `head` and what the summarizer chooses, together within the limit."""
+        """Return `head` and the summarizer's text, together within the limit."""
         tokenizer, left = self._engine.tokenizer, self.summary_limit
         if head:
             left -= tokenizer.count(head) + 2
@@ -367,20 +366,20 @@ class Pager:
         try:
             body = self._engine.summarizer.summarize(parent, evicted, max_tokens=left)
         except Exception:
-            # Whatever a summarizer does, the window must be relieved.
-            logger.exception("the summarizer has failed: the summary before it stands")
+            # The window must be flushed even if the summarizer fails.
+            logger.exception("the summarizer has failed: the summary before it stays")
             body = parent or ""
         body = tokenizer.clip(body, left)
         return f"{head}\n{body}" if head and body else head or body
 
     def _take_late(self, conversation: str, parent: Summary, content: str, shown: int) -> Flush:
-        """Put a client's text in the place of the summary that was written meanwhile.
+        """Replace the summary that was written meanwhile by a client's text.
 
-        What has left since it was shown to the client follows it in extracts.
+        Extracts of the messages that were evicted after the prompt follow the text.
         """
         carried, unseen = None, tuple[Message, ...]()
         if shown < parent.first - 1:
-            carried = _body(parent)  # Several flushes have gone by: it tells of them all.
+            carried = _body(parent)  # There were several flushes: this covers them all.
         elif shown < parent.last:
             unseen = self._messages(conversation, shown + 1, parent.last + 1)
         text = self._extract(content, carried, unseen) if carried or unseen else content
@@ -400,8 +399,8 @@ class Pager:
         try:
             self._engine.on_flushed(self._agent, summary.conversation, summary, self.summary_limit)
         except Exception:
-            # The flush is committed: what others make of it can't undo it.
-            logger.exception("a flush was not taken up")
+            # The flush is committed: a listener's failure can't undo it.
+            logger.exception("a listener has failed after a flush")
 
     def _remind(self) -> bool:
         """Ask for a consolidation after `rethink_every` turns of the user.
@@ -410,7 +409,7 @@ class Pager:
             Whether an event was written.
 
         Raises:
-            StorageFault: It can't be written; the turns stay counted.
+            StorageFault: It can't be written; the count of turns stays.
         """
         if not self._rethink_every:
             return False
@@ -502,7 +501,7 @@ class Pager:
         target = arithmetic.flush_target(
             budget.parts, window_tokens=self.window_tokens, thresholds=self._thresholds, asked=asked
         )
-        # The next summary may be as long as it is allowed to be.
+        # The next summary may use its whole limit.
         used = budget.used_tokens - budget.parts.summary + self.summary_limit
         if asked:
             used = min(used, budget.used_tokens)
@@ -526,20 +525,20 @@ class Pager:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that every window on a conversation is told once; numbers count up."""
+    """A notice that every window on a conversation receives once; numbers count up."""
 
     number: int
     text: str
     in_force: bool
-    """Whether one that comes later is told too."""
+    """Whether a window that is opened later receives it too."""
 
 
 @dataclass(slots=True)
 class PagingState:
-    """What all windows on one agent's conversations remember together."""
+    """The state that all windows on one agent's conversations share."""
 
     warned: dict[str, bool] = field(default_factory=dict)
-    """By conversation, whether the pressure of this period was told."""
+    """By conversation, whether the present pressure was reported."""
 
     turns: int | None = None
     """The user's turns since core memory was last consolidated; None before they are counted."""
@@ -548,12 +547,12 @@ class PagingState:
     """By conversation, the open windows that have used it."""
 
     notices: OrderedDict[str, Notice] = field(default_factory=OrderedDict)
-    """By conversation, the newest."""
+    """By conversation, the newest notice."""
 
     last_notice: int = 0
 
     def post(self, conversation: str, text: str, *, in_force: bool) -> Notice:
-        """Leave a notice in the place of the one before it."""
+        """Set the notice of a conversation, in place of an earlier one."""
         self.last_notice += 1
         notice = Notice(self.last_notice, text, in_force)
         self.notices[conversation] = notice
@@ -563,7 +562,7 @@ class PagingState:
         return notice
 
     def apply(self, change: Change) -> None:
-        """Follow what messages and events say of the pressure and of the user's turns."""
+        """Update pressure and user turns from new messages and events."""
         if self.turns is not None:
             self.turns += sum(message.role == "user" for message in change.messages)
         for event in change.events:
@@ -590,7 +589,7 @@ class PagingStates:
         return self._states.setdefault(agent, PagingState())
 
     def apply(self, change: Change) -> None:
-        """Take in the next change of an agent; see `feed.Follower`."""
+        """Apply the next change of an agent; see `feed.Follower`."""
         state = self._states.get(change.agent)
         if state is not None:
             state.apply(change)
@@ -602,6 +601,6 @@ class PagingStates:
 
 
 def _body(summary: Summary) -> str:
-    """Return the text of a summary, without the line that earlier versions put before it."""
+    """Return the text of a summary, without the first line that earlier versions wrote."""
     head = _OLD_HEAD.match(summary.content)
     return summary.content[head.end() :] if head else summary.content

@@ -1,12 +1,12 @@
-"""What the tiers need of a storage engine, as small protocols; and the rows that pass.
+"""What the tiers need of a storage engine, as small protocols, and the rows they exchange.
 
 An engine is a folder beside this file that offers a `Store`. Each port reads on its own,
 at the state that was last committed, and writes within a `UnitOfWork`.
 
 Every visible row belongs to an agent. A unit of work gives each agent that it changes that
 agent's next *change number* (`seq`: 1, 2, 3, … in commit order), and every row it inserts or
-retires carries it. What is held in memory is a function of the rows up to a number: `upto`
-reads such a state, and `Store.changes` reads what has been committed since.
+retires has it. A cache is a function of the rows up to a number: `upto` reads such a state,
+and `Store.changes` reads what has been committed since.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from mcp_memory.values.records import (
 from mcp_memory.values.requests import Where
 
 Source = Literal["message", "memory", "window"]
-"""What a vector is of; a window is a message together with those before it."""
+"""What a vector was computed from; a window is a message with those before it."""
 
 Range = tuple[int, int]
 """The first character and the one after the last."""
@@ -98,9 +98,9 @@ class Change:
         seq: The agent's change number.
         blocks: New versions, each with its conversation or ''.
         memories: New memories, and new versions of memories.
-        deleted: Ids of memories that are gone.
-        consolidations: Those that have begun or were finished.
-        vectors: Those that no search of this process knows yet.
+        deleted: Ids of memories that were deleted.
+        consolidations: Consolidations that were begun or finished.
+        vectors: Vectors that no search of this process knows yet.
     """
 
     agent: str
@@ -118,7 +118,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What an endpoint has cost on one day (UTC), over all agents."""
+    """The cost of an endpoint on one day (UTC), over all agents."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -132,7 +132,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a check has looked at; `hint` is what to do if it is not ok."""
+    """The result of one check; `hint` says what to do if it is not ok."""
 
     level: Literal["ok", "warning", "problem"]
     text: str
@@ -149,7 +149,7 @@ class Compacted:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a store holds, for people; sizes in bytes, 0 where there is no file."""
+    """What a store has, for people; sizes in bytes, 0 without a file."""
 
     schema: int
     agents: int
@@ -163,16 +163,16 @@ class UnitOfWork(Protocol):
     """Writes that are committed together or not at all."""
 
     def seq(self, agent: str) -> int:
-        """Return the change number that this gives an agent's rows."""
+        """Return the change number that this unit of work gives an agent's rows."""
         ...
 
     def on_commit(self, call: Callable[[], None]) -> None:
-        """Call something once this is committed, and never if it isn't."""
+        """Call a function once this is committed, and never if it isn't."""
         ...
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What has been written so far, by agent."""
+        """The changes written up to now, by agent."""
         ...
 
 
@@ -190,7 +190,7 @@ class Blocks(Protocol):
     def values_at(
         self, agent: str, moment: datetime, labels: Collection[str]
     ) -> dict[BlockKey, tuple[int, str]]:
-        """Return version and value that blocks with these labels had at a moment."""
+        """Return the version and value that blocks with these labels had at a moment."""
         ...
 
     def history(self, agent: str, conversation: str, label: str, limit: int | None) -> list[Block]:
@@ -232,7 +232,7 @@ class Messages(Protocol):
         ...
 
     def user_turns_since(self, agent: str, moment: datetime | None) -> int:
-        """Return how many messages the user has sent since a moment, or ever."""
+        """Return the number of messages from the user since a moment; None for all."""
         ...
 
     def dialogue_since(
@@ -240,18 +240,18 @@ class Messages(Protocol):
     ) -> list[Message]:
         """Return the newest messages of user and assistant since a moment, newest first.
 
-        Of each, the first `max_chars` characters.
+        Each is cut to its first `max_chars` characters.
         """
         ...
 
     def count_dialogue_since(self, agent: str, moment: datetime | None) -> int:
-        """Return how many messages of user and assistant came after a moment, or ever."""
+        """Return the number of messages of user and assistant after a moment; None for all."""
         ...
 
     def searchable(self, agent: str, after: int, upto: int) -> Iterator[Message]:
-        """Yield what a search can find, of change numbers `after` (excluded) to `upto`.
+        """Yield the messages that a search can find, of change numbers `after` (excluded) to `upto`.
 
-        In the order of change number, time of recording, conversation and position.
+        They are in the order of change number, time of recording, conversation and position.
         """
         ...
 
@@ -261,7 +261,7 @@ class Messages(Protocol):
 
 
 class Memories(Protocol):
-    """Archival memory: memories are rows of versions; what is gone stays in the history."""
+    """Archival memory: memories are rows of versions; deleted ones stay in the history."""
 
     def insert(self, unit: UnitOfWork, agent: str, memories: Sequence[Memory]) -> None:
         """Write new memories, or new versions whose predecessors were retired."""
@@ -270,7 +270,7 @@ class Memories(Protocol):
     def retire(
         self, unit: UnitOfWork, agent: str, memory_id: str, moment: datetime, *, superseded: bool
     ) -> None:
-        """Take the current version out of view.
+        """Retire the current version of a memory.
 
         Args:
             superseded: Whether a new version follows in the same unit of work.
@@ -290,7 +290,7 @@ class Memories(Protocol):
     ) -> tuple[list[Memory | None], int]:
         """Return a page of memories by date, newest first, and how many match in all.
 
-        None stands for one that has gone since `where.as_of`: the others keep their places.
+        None stands for a memory deleted since `where.as_of`, so that the others keep their places.
         """
         ...
 
@@ -299,7 +299,7 @@ class Memories(Protocol):
         ...
 
     def tags(self, agent: str, limit: int, without_prefix: str) -> list[str]:
-        """Return the tags in use, those of the most memories first."""
+        """Return the tags in use, the most frequent first."""
         ...
 
     def recent_ids(self, agent: str, prefix: str, limit: int) -> list[str]:
@@ -317,18 +317,18 @@ class Memories(Protocol):
         ...
 
     def count_since(self, agent: str, moment: datetime | None) -> int:
-        """Return how many current memories were recorded after a moment, or ever."""
+        """Return the number of current memories recorded after a moment; None for all."""
         ...
 
     def searchable(self, agent: str, after: int, upto: int) -> Iterator[Memory]:
-        """Yield the versions current at `upto` that are of a change number above `after`.
+        """Yield the versions current at `upto` with a change number above `after`.
 
-        In the order of change number, time of recording and id.
+        They are in the order of change number, time of recording and id.
         """
         ...
 
     def retired(self, agent: str, after: int, upto: int) -> list[str]:
-        """Return ids of which a version was retired after one number and up to another."""
+        """Return the ids of memories of which a version was retired after one number, up to another."""
         ...
 
     def everything(self, agent: str, first: int, limit: int) -> list[Memory]:
@@ -337,7 +337,7 @@ class Memories(Protocol):
 
 
 class Summaries(Protocol):
-    """The queue: a summary takes the messages it covers off the queue of its conversation."""
+    """The queue: a summary removes the messages it covers from the queue of its conversation."""
 
     def insert(self, unit: UnitOfWork, agent: str, summary: Summary) -> None:
         """Write a summary or another version of one."""
@@ -357,7 +357,7 @@ class Summaries(Protocol):
 
 
 class Events(Protocol):
-    """What has happened, for clients that want to know."""
+    """Events, for clients that want to know them."""
 
     def insert(self, unit: UnitOfWork, agent: str, event: Event) -> None:
         """Write an event."""
@@ -374,7 +374,7 @@ class Events(Protocol):
         ...
 
     def prune(self, before: datetime, keep: int) -> int:
-        """Delete old events; return how many.
+        """Delete old events, and return their number.
 
         The newest `keep` of each agent stay, and the last of each kind in each conversation.
         """
@@ -382,33 +382,33 @@ class Events(Protocol):
 
 
 class Consolidations(Protocol):
-    """When core memory was consolidated, by whom and why."""
+    """Consolidations of core memory: when, by whom and why."""
 
     def insert(self, unit: UnitOfWork, agent: str, item: Consolidation) -> None:
-        """Write one, begun or finished."""
+        """Write a consolidation, begun or finished."""
         ...
 
     def finish(self, unit: UnitOfWork, agent: str, item: Consolidation) -> None:
-        """Complete one that was inserted as begun."""
+        """Complete a consolidation that was inserted as begun."""
         ...
 
     def present(self, agent: str, upto: int) -> Consolidation | None:
-        """Return the client's consolidation that has begun and is not finished."""
+        """Return the client's unfinished consolidation, None without one."""
         ...
 
     def last_at(self, agent: str, upto: int) -> datetime | None:
-        """Return when the last one was finished."""
+        """Return when the last consolidation was finished."""
         ...
 
     def tokens(self, agent: str) -> int:
-        """Return what those of the endpoint have cost so far."""
+        """Return the tokens that the endpoint's consolidations have cost."""
         ...
 
     def naming(self, agent: str | None, label: str) -> list[Consolidation]:
-        """Return the finished ones that mention a block's label, newest first.
+        """Return the finished consolidations that name a block's label, newest first.
 
         Args:
-            agent: Whose; None for those of every agent.
+            agent: The agent; None for all agents.
         """
         ...
 
@@ -425,7 +425,7 @@ class AccessTokens(Protocol):
         ...
 
     def note_uses(self, unit: UnitOfWork, used: Mapping[str, tuple[str, datetime]]) -> None:
-        """Write when tokens were last used; by id the agent and the moment."""
+        """Write when tokens were last used: the agent and the moment, by id."""
         ...
 
     def all(self) -> list[tuple[Token, bytes]]:
@@ -437,19 +437,19 @@ class KeyValues(Protocol):
     """Single values by name, such as which model and tokenizer this database is made with."""
 
     def get(self, key: str) -> str | None:
-        """Return a value, None if there is none."""
+        """Return a value, None if it is not set."""
         ...
 
     def put(self, unit: UnitOfWork, key: str, value: str) -> None:
-        """Write a value in the place of the one before."""
+        """Set a value, in place of an earlier one."""
         ...
 
 
 class EndpointUsage(Protocol):
-    """What a model's endpoint has cost, by agent and day."""
+    """The cost of a model's endpoint, by agent and day."""
 
     def add(self, unit: UnitOfWork, agent: str, day: date, spent: Spent) -> None:
-        """Add to the figures of a day; numbers may be negative to correct them."""
+        """Add to the numbers of a day; negative ones correct them."""
         ...
 
     def on(self, day: date) -> Spent:
@@ -461,7 +461,7 @@ class VectorStore(Protocol):
     """The vectors of texts, and the list of texts that are waiting for theirs."""
 
     def model(self) -> ModelRecord | None:
-        """Return the model that the vectors are of, None before the first one."""
+        """Return the model that computed the vectors, None before the first one."""
         ...
 
     def set_model(self, unit: UnitOfWork, model: ModelRecord) -> None:
@@ -479,7 +479,7 @@ class VectorStore(Protocol):
         ...
 
     def count(self, item: Pending) -> int:
-        """Return how many vectors of this version of a text are stored."""
+        """Return the number of stored vectors of this version of a text."""
         ...
 
     def delete(self, unit: UnitOfWork, items: Sequence[Pending]) -> None:
@@ -487,7 +487,7 @@ class VectorStore(Protocol):
         ...
 
     def delete_text(self, unit: UnitOfWork, agent: str, source: Source, text_id: str) -> None:
-        """Delete the vectors of every version of a text, and what is pending of it."""
+        """Delete the vectors of every version of a text, and its pending entries."""
         ...
 
     def blocks(self, agent: str, source: Source, upto: int) -> Iterator[VectorBlock]:
@@ -502,7 +502,7 @@ class VectorStore(Protocol):
         ...
 
     def settle(self, unit: UnitOfWork, items: Sequence[Pending]) -> None:
-        """Take these versions of texts off the pending list."""
+        """Remove these versions of texts from the pending list."""
         ...
 
     def defer_all(self, unit: UnitOfWork) -> None:
@@ -518,7 +518,7 @@ class VectorStore(Protocol):
         ...
 
     def pending_count(self, agent: str | None = None) -> int:
-        """Return how many texts are pending, of one agent or of all."""
+        """Return the number of pending texts, of one agent or of all."""
         ...
 
     def lost(self) -> list[Pending]:
@@ -544,23 +544,23 @@ class SearchIndexes(Protocol):
         manifest: Callable[[], dict[str, Any]],
         go_on: Callable[[], bool],
     ) -> bool:
-        """Persist an index in the place of the one before.
+        """Persist an index, in place of an earlier one.
 
         Args:
             blocks: Its bytes, in pieces of any size.
-            manifest: Gives what is needed to read them, once all blocks were taken.
-            go_on: Asked before each part whether to go on.
+            manifest: Returns what is needed to read them, once all blocks were read.
+            go_on: Asked before each part whether to continue.
 
         Returns:
-            Whether it was written; if not, the one before is still there.
+            Whether it was written; if not, the earlier one stays.
 
         Raises:
-            StorageFault: It can't be written; the one before is still there.
+            StorageFault: It can't be written; the earlier one stays.
         """
         ...
 
     def manifest(self, agent: str, tier: str) -> dict[str, Any] | None:
-        """Return the manifest of what is persisted, None for nothing.
+        """Return the manifest of the persisted index, None without one.
 
         Raises:
             StorageFault, ValueError: It can't be read, or is damaged.
@@ -583,16 +583,16 @@ class Store(Protocol):
     """Called after each commit of this process; must be quick."""
 
     on_reopened: Callable[[], None] | None
-    """Called when the file had to be opened again; it may be another one, such as a backup."""
+    """Called after the file was opened again; it may be another file, such as a backup."""
 
     @property
     def generation(self) -> int:
-        """Counts up when the file had to be opened again: what was read before is void."""
+        """Counts up when the file is opened again: rows read before are no longer valid."""
         ...
 
     @property
     def path(self) -> Path | None:
-        """The database file, None where there is none."""
+        """The database file, None for a store in memory."""
         ...
 
     @property
@@ -621,10 +621,10 @@ class Store(Protocol):
     def transaction(self) -> AbstractContextManager[UnitOfWork]:
         """Begin a unit of work: committed at the end, rolled back on any exception.
 
-        What is left without an exception is durable.
+        After a normal exit the writes are durable.
 
         Raises:
-            StorageFault: It can't be written; nothing of it is stored.
+            StorageFault: It can't be written; nothing was stored.
         """
         ...
 
@@ -633,14 +633,14 @@ class Store(Protocol):
         ...
 
     def changes(self, agent: str, after: int) -> Iterator[Change]:
-        """Yield what was committed after a change number, in order."""
+        """Yield the changes committed after a change number, in order."""
         ...
 
     def recount(self, count: Callable[[str], int], tokenizer: str) -> int:
         """Count the tokens of every text again if another tokenizer has counted them.
 
         Returns:
-            How many texts were counted.
+            The number of texts that were counted.
         """
         ...
 
@@ -648,38 +648,38 @@ class Store(Protocol):
         """Check that the store can be read and written, without writing.
 
         Raises:
-            StorageFault: It can't.
+            StorageFault: It can't be read or written.
         """
         ...
 
     def maintain(self, *, quiet: bool) -> bool:
-        """Do the engine's own upkeep that is due; return whether some was put off.
+        """Do the engine's own maintenance; return whether some was postponed.
 
         Args:
-            quiet: Whether nobody has used the store for a while.
+            quiet: Whether the store is idle.
         """
         ...
 
     def compact(self, *, only_if_wasteful: bool = False) -> Compacted | None:
-        """Rewrite the file without deleted rows; everybody else waits meanwhile.
+        """Rewrite the file without deleted rows; all other calls wait meanwhile.
 
         Args:
-            only_if_wasteful: Whether to leave a file alone of which little is dead.
+            only_if_wasteful: Whether to leave the file alone if little of it is dead.
 
         Returns:
             None if the file was left alone.
 
         Raises:
-            StorageFault: It can't be done; nothing was changed.
+            StorageFault: It failed; nothing was changed.
         """
         ...
 
     def statistics(self) -> Statistics:
-        """Return what the store holds, for people."""
+        """Return what the store has, for people."""
         ...
 
     def check(self) -> list[Finding]:
-        """Check that the parts of the store fit together; reads all of it."""
+        """Check that the parts of the store are consistent; reads all of it."""
         ...
 
     def close(self) -> None:

@@ -1,8 +1,7 @@
-"""Access tokens: whose memory a caller over the network reaches, and what it may do there.
+"""Access tokens: which agent's memory a network caller may use, and what it may do.
 
-A token is shown once, when it is made; what is kept is its hash. Every check is
-made against what is committed, so a revocation holds from the moment it is
-acknowledged.
+A token is shown once, when it is created; only its hash is stored. Every check uses
+the committed rows, so a revocation is effective as soon as it is acknowledged.
 """
 
 from __future__ import annotations
@@ -26,10 +25,14 @@ from mcp_memory.values.ids import LENGTH, new_id, read_id
 from mcp_memory.values.text import check_name
 
 PREFIX: Final = "mcpm_"
-"""How every token begins, so that one that leaks can be found by scanners."""
+"""The beginning of every token, by which scanners can find a leaked one."""
 
 _SECRET_BYTES: Final = 32
+"""Random bytes of a secret, by judgement: 256 bits can't be guessed."""
+
 _USE_NOTED_EVERY: Final = timedelta(minutes=10)
+"""The time of a token's last use is updated this often, by judgement: each is a write."""
+
 _DURATION: Final = re.compile(r"(\d{1,6})\s*(m|h|d|w)")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _NO_HASH: Final = bytes(32)
@@ -42,8 +45,8 @@ class AccessTokens:
 
     Args:
         store: Where the rows are.
-        feed: What tells of their changes.
-        clock: Tells when tokens are made, revoked and used.
+        feed: Reports their changes.
+        clock: Gives the time at which tokens are created, revoked and used.
     """
 
     def __init__(self, store: Store, feed: ChangeFeed, clock: Clock) -> None:
@@ -57,7 +60,7 @@ class AccessTokens:
         feed.follow(self)
 
     def apply(self, change: Change) -> None:
-        """Take in tokens that were made or revoked; see `feed.Follower`."""
+        """Apply tokens that were created or revoked; see `feed.Follower`."""
         if change.tokens and self._rows is not None:
             self._rows = {**self._rows, **{item[0].id: item for item in change.tokens}}
 
@@ -68,19 +71,19 @@ class AccessTokens:
     def create(
         self, agent: str, scope: Scope, *, name: str = "", expires_at: datetime | None = None
     ) -> tuple[Token, str]:
-        """Make a token; the second value is the secret text, which can't be had again.
+        """Create a token; the second value is its secret text, which is never shown again.
 
         Raises:
-            InvalidInput: The agent or the name can't be taken, or it has expired already.
+            InvalidInput: The agent or the name is not valid, or the token has already expired.
         """
         agent = check_name(agent, "agent")
         name = check_name(name, "name") if name else ""
         made_at = self._clock()
         if expires_at is not None and expires_at <= made_at:
             raise InvalidInput(
-                f"the token would have expired already, at {expires_at.isoformat()}",
+                f"the token would already have expired, at {expires_at.isoformat()}",
                 field="expires",
-                hint="Give a time to come, such as 30d",
+                hint="Give a time in the future, such as 30d",
             )
         token = Token(
             id=new_id(),
@@ -100,7 +103,7 @@ class AccessTokens:
         return token, f"{PREFIX}{token.id}_{secret}"
 
     def revoke(self, key: str) -> Token:
-        """End a token by its id, at once and for ever; ending it again does nothing.
+        """Revoke a token by its id, at once and finally; revoking it again does nothing.
 
         Raises:
             NotFound: There is no token with this id.
@@ -122,7 +125,7 @@ class AccessTokens:
         return token
 
     def all(self) -> tuple[Token, ...]:
-        """Return every token ever made, oldest first."""
+        """Return every token ever created, oldest first."""
         tokens = (token for token, _ in self._load().values())
         return tuple(sorted(tokens, key=lambda token: (token.created_at, token.id)))
 
@@ -132,24 +135,24 @@ class AccessTokens:
         return None if found is None else found[0]
 
     def exist(self) -> bool:
-        """Return whether a token was ever made.
+        """Return whether a token was ever created.
 
-        A revoked one counts: to end the last token must not open the door.
+        Revoked ones count: revoking the last token must not allow access without one.
         """
         return bool(self._load())
 
     def check(self, text: str, *, at: datetime | None = None, note_use: bool = True) -> Token:
-        """Return the token whose secret text this is.
+        """Return the token that has this secret text.
 
         The secret is compared in constant time; its id is no secret.
 
         Args:
             text: The secret text.
-            at: The moment to check it for; now if it is None.
+            at: The moment at which it must be valid; None for now.
             note_use: Whether `save_uses` stores that the token was used.
 
         Raises:
-            AccessDenied: It is unknown, expired or revoked.
+            AccessDenied: The token is unknown, expired or revoked.
         """
         at = at or self._clock()
         key, _, secret = text.removeprefix(PREFIX).partition("_")
@@ -166,10 +169,10 @@ class AccessTokens:
         return token
 
     def save_uses(self) -> None:
-        """Write down when tokens were last used; does nothing if there is no news.
+        """Store when tokens were last used; does nothing if none was used.
 
         Raises:
-            StorageFault: It could not be written; it is tried again with the next call.
+            StorageFault: It could not be written; the next call tries again.
         """
         with self._feed.view():
             used, rows = dict(self._used), self._load()
@@ -189,7 +192,7 @@ class AccessTokens:
                     del self._used[key]
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after a token was made or revoked, from the thread that did it."""
+        """Call `listener` after a token is created or revoked, in the thread that did it."""
         self._listeners.append(listener)
 
     def unlisten(self, listener: Callable[[], None]) -> None:
@@ -211,26 +214,26 @@ class AccessTokens:
 
 
 def read_scope(text: str) -> Scope:
-    """Return the scope that is named.
+    """Parse the name of a scope.
 
     Raises:
-        InvalidInput: There is no such scope.
+        InvalidInput: No scope has this name.
     """
     try:
         return Scope(text.strip().lower())
     except ValueError as error:
         raise InvalidInput(
-            f"{text[:40]!r} is no scope", field="scope", hint=f"There are {', '.join(Scope)}"
+            f"{text[:40]!r} is not a scope", field="scope", hint=f"Use one of {', '.join(Scope)}"
         ) from error
 
 
 def read_expiry(text: str, *, zone: ZoneInfo) -> datetime:
-    """Return the end of a duration from now (90m, 12h, 30d, 8w), or of a date or time.
+    """Return when a token expires: after a duration (90m, 12h, 30d, 8w), or at a date or time.
 
     A date without a time is valid through that whole day.
 
     Raises:
-        InvalidInput: It is neither.
+        InvalidInput: The text is neither.
     """
     span = _DURATION.fullmatch(text.strip().lower())
     try:
@@ -243,11 +246,11 @@ def read_expiry(text: str, *, zone: ZoneInfo) -> datetime:
             field="expires",
             hint="Write it as 30d, 12h or 2026-12-31",
         ) from error
-    if end is None:  # pragma: no cover - a given end gives an end
+    if end is None:  # pragma: no cover - a given end has a moment
         raise InvalidInput("expires is empty", field="expires", hint="Write it as 30d")
     return end
 
 
 def _digest(secret: str) -> bytes:
-    # The secret has 256 random bits: nothing is gained by a slow hash.
+    # The secret has 256 random bits: a slow hash would add no protection.
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -1,7 +1,7 @@
-"""Archival memory: texts the agent chose to keep, as many as it likes.
+"""Archival memory: texts that the agent chose to store, without a limit on their number.
 
-A memory's id stays; a change is a new version of it. The same text is stored once. What was
-deleted or superseded stays in the history, out of every search.
+A memory keeps its id; a change is a new version of it. The same text is stored once. Deleted
+and superseded versions stay in the history, but no search finds them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mcp_memory.values.requests import Tier, Where, labels_of
 from mcp_memory.values.text import MAX_TAG_CHARS, check_text, content_hash, shorten
 
 SOURCE_PREFIX: Final = "messages:"
-"""How a tag begins that names the messages a memory was made from; see `source_tag`."""
+"""The beginning of tags that name the messages a memory was made from; see `source_tag`."""
 
 
 class ArchivalMemory:
@@ -37,11 +37,11 @@ class ArchivalMemory:
 
     Args:
         store: Where the rows are.
-        feed: What tells of their changes.
-        vectors: Where the vectors of a memory go.
-        tokenizer: Counts memories.
+        feed: Reports their changes.
+        vectors: Stores the vectors of memories.
+        tokenizer: Counts the tokens of memories.
         cache: The search indexes in memory, of all tiers.
-        clock: Tells when a memory is recorded.
+        clock: Gives the time at which a memory is recorded.
         kinds: How a memory of each kind is stored, chunked and aged.
     """
 
@@ -104,7 +104,7 @@ class ArchivalMemory:
         )
 
     def same(self, agent: str, memory: Memory) -> Memory | None:
-        """Return another memory that has the same text already."""
+        """Return another memory that already has the same text."""
         twin = self._loaded_hashes(agent).get(content_hash(memory.content))
         return None if twin in {None, memory.id} else self.get(agent, str(twin))
 
@@ -112,7 +112,7 @@ class ArchivalMemory:
         """Return a memory.
 
         Raises:
-            NotFound: The agent has none with this id, or it was deleted.
+            NotFound: The agent has no memory with this id, or it was deleted.
         """
         key = read_id(memory_id)
         found = {} if key is None else self.get_many(agent, [key])
@@ -120,12 +120,12 @@ class ArchivalMemory:
             raise NotFound(
                 f"there is no memory {shorten(memory_id, 40)!r}",
                 key=memory_id,
-                hint="Ids are those that archival_memory_search shows; it may have been deleted",
+                hint="archival_memory_search shows the ids; the memory may have been deleted",
             )
         return next(iter(found.values()))
 
     def get_many(self, agent: str, ids: Sequence[str]) -> dict[str, Memory]:
-        """Return the memories with these ids that are still there."""
+        """Return the memories with these ids that still exist."""
         found, missing = self._rows.split([(agent, key) for key in ids])
         if missing:
             rows = self._memories.get(agent, [key for _, key in missing])
@@ -143,7 +143,7 @@ class ArchivalMemory:
         """Return the next version of a memory, not yet stored.
 
         Raises:
-            InvalidInput: Nothing is to change, or the text can't be stored.
+            InvalidInput: Nothing would change, or the text can't be stored.
         """
         if content is None and tags is None and kind is None:
             raise InvalidInput(
@@ -168,7 +168,7 @@ class ArchivalMemory:
         """Write new memories and new versions.
 
         Args:
-            coming: Whether their vectors are being computed, or else are listed as pending.
+            coming: Whether their vectors are being computed; else they are listed as pending.
         """
         for memory in memories:
             if memory.version > 1:
@@ -178,17 +178,17 @@ class ArchivalMemory:
             self._vectors.defer(unit, [pending_of(agent, memory) for memory in memories])
 
     def delete(self, unit: UnitOfWork, agent: str, memory: Memory) -> None:
-        """Take a memory out of view."""
+        """Mark a memory as deleted; its versions stay in the history."""
         self._retire(unit, agent, memory.id, self._clock(), superseded=False)
 
     def apply(self, change: Change) -> None:
-        """Take in the next change of an agent; see `feed.Follower`."""
+        """Apply the next change of an agent; see `feed.Follower`."""
         agent = change.agent
         if change.memories or change.deleted:
             hashes = self._hashes.get(agent)
             if hashes is not None:
-                gone = {*change.deleted, *(m.id for m in change.memories if m.version > 1)}
-                self._forget_hashes(agent, hashes, gone)
+                stale = {*change.deleted, *(m.id for m in change.memories if m.version > 1)}
+                self._forget_hashes(agent, hashes, stale)
                 for memory in change.memories:
                     hashes[content_hash(memory.content)] = memory.id
             if agent in self._tallies:
@@ -223,7 +223,7 @@ class ArchivalMemory:
         return self._tally(agent)[1]
 
     def tags(self, agent: str, limit: int = 100) -> list[str]:
-        """Return the tags in use except sources, those of the most memories first."""
+        """Return the tags in use except sources, the most frequent first."""
         return self._memories.tags(agent, limit, SOURCE_PREFIX)
 
     def recent_ids(self, agent: str, prefix: str, limit: int) -> list[str]:
@@ -235,7 +235,7 @@ class ArchivalMemory:
         return self.indexes.get(agent)
 
     def as_of(self, agent: str, memory_id: str, moment: datetime) -> Memory:
-        """Return a memory as it was at a moment; raises what `get` does if it is gone now."""
+        """Return a memory as it was at a moment; raises what `get` does if it is deleted now."""
         present = self.get(agent, memory_id)
         return self._memories.as_of(agent, present.id, moment) or present
 
@@ -244,7 +244,7 @@ class ArchivalMemory:
     ) -> tuple[list[Memory | None], int]:
         """Return a page of memories by date, newest first, and how many match in all.
 
-        None stands for one that has gone since `where.as_of`: the others keep their places.
+        None stands for a memory deleted since `where.as_of`, so that the others keep their places.
         """
         return self._memories.page(agent, where, offset=offset, limit=limit)
 
@@ -311,14 +311,14 @@ class ArchivalMemory:
 
 
 def pending_of(agent: str, memory: Memory) -> Pending:
-    """Return a memory as a text that gets vectors."""
+    """Return a memory as a text to embed."""
     return Pending(agent, "memory", memory.id, memory.version)
 
 
 def source_tag(conversation: str, first: int, last: int) -> str:
     """Return the tag of a memory made from messages `first` to `last`, both included.
 
-    The end of a long conversation name is left out.
+    A long conversation name is cut.
     """
     numbers = f":{first}-{last}"
     room = MAX_TAG_CHARS - len(SOURCE_PREFIX) - len(numbers)
@@ -326,7 +326,7 @@ def source_tag(conversation: str, first: int, last: int) -> str:
 
 
 def _ageing(kinds: Policies) -> Ageing:
-    """Return how the scores of memories age, by the label of their kind."""
+    """Return how scores of memories fall with age, by the label of their kind."""
     return {
         f"kind:{kind}": (policy.half_life_days, policy.fade_floor) for kind, policy in kinds.items()
     }

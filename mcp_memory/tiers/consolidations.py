@@ -1,8 +1,8 @@
-"""Consolidations: when core memory was thought over, by whom, why, and what has come since.
+"""Consolidations of core memory: when, by whom and why, and what has come since.
 
-A consolidation begins with the first rewrite of a block after the last one was
-finished. Its row is written in the transaction of that rewrite, and completed in
-the one of its event, so that a crash leaves it begun or not, finished or not.
+A consolidation begins with the first rewrite of a block after the last one was finished.
+Its row is written in the transaction of that rewrite, and completed in the transaction of
+its event: a crash can't leave it half begun or half finished.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from mcp_memory.values.records import SHARED, Consolidation, Memory, Message
 from mcp_memory.values.text import check_text
 
 MAX_REASON_CHARS: Final = 500
+"""The longest reason of a consolidation; by judgement."""
+
 TICK: Final = timedelta(microseconds=1)
+"""The resolution of stored times."""
 
 _MAX_NEWS_CHARS: Final = 8_000
-"""So much of each message and memory is read: its beginning tells whether it matters."""
+"""Characters read of each message and memory, by judgement: the beginning shows if it matters."""
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What has come since a moment: the newest of it, oldest first, and how much there is."""
+    """What has come since a moment: the newest, in order from old to new, and the counts."""
 
     messages: tuple[Message, ...]
     message_count: int
@@ -41,7 +44,7 @@ class Consolidations:
 
     Args:
         store: Where the rows are.
-        feed: What tells of their changes.
+        feed: Reports their changes.
     """
 
     def __init__(self, store: Store, feed: ChangeFeed) -> None:
@@ -57,7 +60,7 @@ class Consolidations:
         feed.follow(self)
 
     def apply(self, change: Change) -> None:
-        """Take in consolidations that began or ended; see `feed.Follower`."""
+        """Apply consolidations that were begun or finished; see `feed.Follower`."""
         agent = change.agent
         for item in change.consolidations:
             if item.author == "client":
@@ -73,38 +76,38 @@ class Consolidations:
         self._meant.clear()
 
     def present(self, agent: str) -> Consolidation | None:
-        """Return the consolidation that has begun and is not finished."""
+        """Return the unfinished consolidation, None without one."""
         if agent not in self._present:
             self._present[agent] = self._consolidations.present(agent, self._feed.seq(agent))
         return self._present[agent]
 
     def last_at(self, agent: str) -> datetime | None:
-        """Return when the last one was finished."""
+        """Return when the last consolidation was finished."""
         if agent not in self._last:
             self._last[agent] = self._consolidations.last_at(agent, self._feed.seq(agent))
         return self._last[agent]
 
     def since(self, agent: str) -> datetime | None:
-        """Return when the present one began; without one, when the last was finished."""
+        """Return when the unfinished consolidation began, else when the last was finished."""
         present = self.present(agent)
         return self._meant.get(agent, self.last_at(agent)) if present is None else present.began_at
 
     def later(self, agent: str, moment: datetime) -> datetime:
-        """Return `moment`, or what follows the last beginning and end if the clock was set back."""
+        """Return `moment`, or just after the last beginning and end if the clock was set back."""
         known = [at + TICK for at in (self.since(agent), self.last_at(agent)) if at]
         return max([moment, *known])
 
     def mean(self, agent: str, moment: datetime) -> None:
-        """Note that one is about to begin: whatever is edited from now on is part of it."""
+        """Note that a consolidation is about to begin: every edit from now on is part of it."""
         if self.present(agent) is None:
             self._meant.setdefault(agent, self.later(agent, moment))
 
     def reminded(self, agent: str, newest: datetime) -> None:
-        """Note that all news up to this moment has been told."""
+        """Note that all news up to this moment has been reported."""
         self._reminded[agent] = newest
 
     def reminded_of(self, agent: str) -> datetime | None:
-        """Return up to which moment this process has told the news."""
+        """Return up to which moment this process has reported the news."""
         return self._reminded.get(agent)
 
     def try_now(self, agent: str, newest: datetime) -> None:
@@ -118,13 +121,13 @@ class Consolidations:
     def begin(
         self, unit: UnitOfWork, agent: str, moment: datetime, by: str | None, *, rewritten: bool
     ) -> None:
-        """Write the beginning of a consolidation if this edit is one.
+        """Write the beginning of a consolidation if this edit begins one.
 
         Args:
-            moment: That of the edit.
-            by: The connection.
+            moment: The time of the edit.
+            by: The connection that made it.
             rewritten: Whether a whole block is rewritten; another edit begins one only
-                if it was meant to begin.
+                after `mean`.
         """
         if self.present(agent) is not None or not (rewritten or agent in self._meant):
             return
@@ -133,7 +136,7 @@ class Consolidations:
         self._consolidations.insert(unit, agent, began)
 
     def finish(self, unit: UnitOfWork, agent: str, finished: Consolidation) -> None:
-        """Write a finished one, whether its beginning was written or not."""
+        """Write a finished consolidation, whether its beginning was written or not."""
         present = self.present(agent)
         if present is None or present.id != finished.id:
             self._consolidations.insert(unit, agent, finished)
@@ -141,19 +144,19 @@ class Consolidations:
             self._consolidations.finish(unit, agent, finished)
 
     def refuse(self, unit: UnitOfWork, agent: str, refused: Consolidation) -> None:
-        """Write one of the endpoint's that was refused, for what it has cost."""
+        """Record a consolidation of the endpoint that was refused, for its cost."""
         self._consolidations.insert(unit, agent, refused)
 
     def tokens(self, agent: str) -> int:
-        """Return what the endpoint's consolidations of an agent have cost so far."""
+        """Return the tokens that the endpoint's consolidations of an agent have cost."""
         return self._consolidations.tokens(agent)
 
     def of_block(self, agent: str, conversation: str, label: str) -> tuple[Consolidation, ...]:
-        """Return the finished ones that changed a block, newest first.
+        """Return the finished consolidations that changed a block, newest first.
 
         Args:
-            agent: Whose; `SHARED` for those of every agent, which changed a shared block.
-            conversation: The one that the block belongs to, empty if it belongs to none.
+            agent: The agent; `SHARED` for a shared block, which every agent may change.
+            conversation: The conversation that the block belongs to, empty if it has none.
         """
         block = (label, conversation, agent == SHARED)
         return tuple(
@@ -163,15 +166,15 @@ class Consolidations:
         )
 
     def news(self, agent: str, since: datetime | None, *, messages: int, memories: int) -> News:
-        """Return the newest of what was recorded after a moment, or ever."""
+        """Return the newest messages and memories recorded after a moment; None for all."""
         limits = {"max_chars": _MAX_NEWS_CHARS}
-        said = self._messages.dialogue_since(agent, since, limit=messages, **limits)
+        dialogue = self._messages.dialogue_since(agent, since, limit=messages, **limits)
         stored = self._memories.since(agent, since, limit=memories, **limits)
         message_count, memory_count = self.count_news(agent, since)
-        return News(tuple(reversed(said)), message_count, tuple(reversed(stored)), memory_count)
+        return News(tuple(reversed(dialogue)), message_count, tuple(reversed(stored)), memory_count)
 
     def count_news(self, agent: str, since: datetime | None) -> tuple[int, int]:
-        """Return how many messages of a dialogue and how many memories came after a moment."""
+        """Return the number of messages of a dialogue, and of memories, after a moment."""
         return (
             self._messages.count_dialogue_since(agent, since),
             self._memories.count_since(agent, since),
@@ -179,10 +182,10 @@ class Consolidations:
 
 
 def check_reason(reason: str | None) -> str | None:
-    """Return why a consolidation was made, on one line, if that can be kept.
+    """Return the reason of a consolidation, checked and on one line.
 
     Raises:
-        InvalidInput: It has characters that can't be kept, or is empty.
+        InvalidInput: It is empty or has characters that can't be stored.
         OverLimit: It is longer than `MAX_REASON_CHARS`.
     """
     if reason is None:

@@ -1,7 +1,7 @@
 """Core memory: the bounded blocks that are always in context.
 
-A block's value changes by a new version; the old ones stay. Limits are held
-here: no edit leaves a block over its limit.
+A change of a block is a new version; the old ones stay. This module enforces the limits:
+no edit leaves a block over its limit.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mcp_memory.values.records import SHARED, Block, BlockChange, Scope
 from mcp_memory.values.render import compile_blocks
 from mcp_memory.values.text import check_characters, check_label, check_text, shorten
 
+# By judgement; the owner of a block can change its limit.
 DEFAULT_LIMIT_TOKENS: Final = 2_000
 MAX_BLOCKS: Final = 32
 MAX_DESCRIPTION_CHARS: Final = 300
@@ -44,14 +45,14 @@ _SHARED_DESCRIPTION: Final = "What all who work here should know; others read an
 class CoreMemory:
     """The blocks of every agent; follows the change feed.
 
-    A parameter `shared` names the shared blocks that are granted. A block of the agent's own
-    with such a label stays stored, but out of view.
+    A parameter `shared` names the shared blocks that the agent sees. Its own block with the
+    same label stays stored, but out of view.
 
     Args:
         store: Where the rows are.
-        feed: What tells of their changes.
-        tokenizer: Counts blocks.
-        clock: Tells when a block is changed.
+        feed: Reports their changes.
+        tokenizer: Counts the tokens of blocks.
+        clock: Gives the time at which a block is changed.
     """
 
     def __init__(self, store: Store, feed: ChangeFeed, tokenizer: Tokenizer, clock: Clock) -> None:
@@ -66,7 +67,7 @@ class CoreMemory:
     def blocks(
         self, agent: str, conversation: str, shared: Sequence[str] = ()
     ) -> tuple[Block, ...]:
-        """Return the blocks in view, those that every agent has first, then by label."""
+        """Return the blocks in view: the default blocks first, then the others by label."""
         found = {
             label: block
             for (owner, label), block in self._of(agent).items()
@@ -79,14 +80,14 @@ class CoreMemory:
         return (*first, *(found[label] for label in sorted(found)))
 
     def shared(self) -> tuple[Block, ...]:
-        """Return the shared blocks that have been written, whoever is granted them."""
+        """Return all shared blocks that have been written, whichever agents see them."""
         return tuple(self._of(SHARED).values())
 
     def block(self, agent: str, conversation: str, label: str, shared: Sequence[str] = ()) -> Block:
         """Return one block.
 
         Raises:
-            NotFound: There is none of that label; the message names those there are.
+            NotFound: No block has this label; the message names the existing ones.
         """
         check_label(label)
         blocks = self.blocks(agent, conversation, shared)
@@ -96,7 +97,7 @@ class CoreMemory:
         raise NotFound(
             f"there is no block {label!r}; there are {', '.join(b.label for b in blocks)}",
             key=label,
-            hint="Make it with rethink_memory and a description",
+            hint="Create it with rethink_memory and a description",
         )
 
     def tokens(self, agent: str, conversation: str, shared: Sequence[str] = ()) -> tuple[int, int]:
@@ -117,7 +118,7 @@ class CoreMemory:
         """Return the block with `content` added as a new line, not yet stored.
 
         Raises:
-            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
+            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing was changed.
         """
         block = self._editable(agent, conversation, label, shared)
         check_text(content, "content")
@@ -133,11 +134,11 @@ class CoreMemory:
         new: str,
         shared: Sequence[str] = (),
     ) -> Block:
-        """Return the block with the one place of `old` replaced, not yet stored.
+        """Return the block with the only occurrence of `old` replaced, not yet stored.
 
         Raises:
-            MatchFault: `old` is not there, or more than once; `lines` tells where.
-            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing is changed.
+            MatchFault: `old` is missing or occurs more than once; `lines` says where.
+            InvalidInput, NotFound, ReadOnly, OverLimit: Nothing was changed.
         """
         block = self._editable(agent, conversation, label, shared)
         if not old:
@@ -153,7 +154,7 @@ class CoreMemory:
             raise _match_fault(block, old, lines)
         before, _, after = block.value.partition(old)
         if not new and (not before or before.endswith("\n")):
-            after = after.removeprefix("\n")  # A whole line leaves no empty one behind.
+            after = after.removeprefix("\n")  # Deleting a whole line leaves no empty line.
         return self._revised(block, before + new + after)
 
     def rethink(
@@ -165,7 +166,7 @@ class CoreMemory:
         description: str | None,
         shared: Sequence[str] = (),
     ) -> Block:
-        """Return the block rewritten as a whole, or a new one, not yet stored.
+        """Return the whole block rewritten, or a new one, not yet stored.
 
         Raises:
             InvalidInput: A new block has no description, or there are too many.
@@ -210,7 +211,7 @@ class CoreMemory:
         read_only: bool | None,
         shared: Sequence[str] = (),
     ) -> Block:
-        """Return a block as its owner, not the agent, wants it, not yet stored.
+        """Return a block as its owner, not the agent, sets it, not yet stored.
 
         Raises:
             InvalidInput, OverLimit: Nothing is changed.
@@ -234,7 +235,7 @@ class CoreMemory:
         self._blocks.insert(unit, SHARED if block.scope == "shared" else agent, owner, block)
 
     def apply(self, change: Change) -> None:
-        """Take in new versions of blocks; see `feed.Follower`."""
+        """Apply new versions of blocks; see `feed.Follower`."""
         blocks = self._loaded.get(change.agent)
         for conversation, block in change.blocks:
             if blocks is not None:
@@ -251,7 +252,7 @@ class CoreMemory:
     def changes_since(
         self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
     ) -> tuple[BlockChange, ...]:
-        """Return how the blocks of an agent differ from what they were at `moment`."""
+        """Return how the blocks of an agent have changed since `moment`."""
         changed = {
             (conversation, block.label): block
             for conversation, block in self.changed_since(agent, moment, shared)
@@ -290,12 +291,12 @@ class CoreMemory:
     def changed_since(
         self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
     ) -> tuple[tuple[str, Block], ...]:
-        """Return the blocks changed after `moment`, or ever, each with its conversation or ''."""
+        """Return the blocks changed after `moment`, None for ever, each with its conversation."""
         theirs = self._of(SHARED) if shared else {}
         return tuple(
             (conversation, block)
-            for held, of_others in ((self._of(agent), False), (theirs, True))
-            for (conversation, label), block in held.items()
+            for blocks, of_others in ((self._of(agent), False), (theirs, True))
+            for (conversation, label), block in blocks.items()
             if (label in shared) is of_others and (moment is None or block.changed_at > moment)
         )
 
@@ -361,7 +362,7 @@ def _check_description(text: str) -> str:
 
 
 def _lines_of(value: str, part: str) -> tuple[int, ...]:
-    """Return the 1-based line on which each place of `part` begins."""
+    """Return the line, counted from 1, on which each occurrence of `part` begins."""
     lines: list[int] = []
     at = value.find(part)
     while at >= 0:
@@ -385,5 +386,5 @@ def _match_fault(block: Block, old: str, lines: tuple[int, ...]) -> MatchFault:
         f" on lines {where}",
         lines=lines,
         field="old_content",
-        hint="Give more of the text around the place that is meant",
+        hint="Give more of the text around the place to change",
     )

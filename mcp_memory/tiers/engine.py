@@ -1,4 +1,4 @@
-"""One open store with all that works on it: the tiers, the model, the work in the background."""
+"""One open store and everything that uses it: the tiers, the model, the background work."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ _BATCH_SECONDS: Final = 0.2
 """How long vectors are batched before they are written; by judgement."""
 
 _EMBED_AT_ONCE: Final = 8
-"""Calls whose texts wait for the model at once; it takes them in turn. By judgement."""
+"""Calls that may wait for the model at once; it serves them in turn. By judgement."""
 
 _IDLE_SECONDS: Final = 0.1
-"""Without a request for a vector for this long, windows are embedded; by judgement."""
+"""When no vector was requested for this long, windows are embedded; by judgement."""
 
 _WINDOW_PATIENCE: Final = 10
-"""Times that windows wait for an idle moment before they go first; by judgement."""
+"""How often windows wait for an idle moment before they are embedded anyway; by judgement."""
 
 _WINDOW_ROUNDS: Final = 8
-"""Groups of windows before other background work is looked at; by judgement."""
+"""Groups of windows that are embedded before other background work; by judgement."""
 
 _RETRY_SECONDS: Final = 30.0
-"""How long pending vectors wait after a full disk, say; by judgement."""
+"""How long pending vectors wait after a failure, such as a full disk; by judgement."""
 
 _PAUSE_SECONDS: Final = 0.002
-"""Between two blocks of vectors that are loaded: longer than a waiting thread needs to wake."""
+"""Pause between two blocks of loaded vectors, by judgement: a waiting thread wakes in less."""
 
 
 class Engine:
@@ -78,7 +78,7 @@ class Engine:
             embedder: The model to use; None to find or fetch it in the background
                 once `start` is called.
             check_model: Whether to refuse a store made with another model.
-            clock: Tells the time of everything that is recorded.
+            clock: Gives the time of everything that is recorded.
 
         Raises:
             StorageFault: The store can't be opened.
@@ -143,7 +143,7 @@ class Engine:
 
     @property
     def path(self) -> Path | None:
-        """The database file, None where there is none."""
+        """The database file, None for a store in memory."""
         return self.store.path
 
     @property
@@ -152,7 +152,7 @@ class Engine:
         return self._state
 
     def view(self, *agents: str) -> AbstractContextManager[None]:
-        """Hold the lock, with everything that was committed of some agents in memory."""
+        """Hold the lock, with everything committed for some agents loaded."""
         return self.feed.view(*agents)
 
     def transaction(self) -> AbstractContextManager[UnitOfWork]:
@@ -164,7 +164,7 @@ class Engine:
         self.used_at = time.monotonic()
 
     def start(self, warm_agent: str | None = None) -> None:
-        """Begin the work in the background: the model, the index of an agent, pending vectors."""
+        """Start the background work: the model, the index of an agent, pending vectors."""
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._work, args=(warm_agent,), name="mcp-memory-background", daemon=True
@@ -172,7 +172,7 @@ class Engine:
             self._thread.start()
 
     def close(self) -> None:
-        """End the background work and close the store; what was acknowledged is in it."""
+        """Stop the background work and close the store; every acknowledged write is in it."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
@@ -190,16 +190,16 @@ class Engine:
         self._wake.set()
 
     def check(self) -> None:
-        """Raise what makes this store unusable with the model that is set.
+        """Check that this store can be used with the configured model.
 
         Raises:
-            ModelMismatch: The vectors are of another file of the model.
+            ModelMismatch: The vectors were computed with another file of the model.
         """
         if self._refusal is not None:
             raise self._refusal
 
     def state(self, agent: str | None) -> EmbeddingState:
-        """Return whether the semantic half of search works; None counts all agents' texts."""
+        """Return the state of semantic search, with the pending texts of an agent, or of all."""
         return EmbeddingState(
             state=self._state,
             model=self.settings.embedding_model,
@@ -214,7 +214,7 @@ class Engine:
         prefixes: Sequence[str] | None = None,
         chunk_tokens: Sequence[int | None] | None = None,
     ) -> EmbeddingJob | None:
-        """Begin to embed texts; None for what is better done later. See `jobs.begin`."""
+        """Begin to embed texts; None if they should wait for the background. See `jobs.begin`."""
         embedder = self._embedder
         self._embedded_at = time.monotonic()
         if embedder is None:
@@ -222,9 +222,9 @@ class Engine:
         return begin(embedder, self._embedding, texts, prefixes, chunk_tokens)
 
     def embedded(self, job: EmbeddingJob, items: Sequence[Pending | None]) -> list[Embedded] | None:
-        """Wait for the vectors of texts that were written meanwhile; see `take`.
+        """Wait for the vectors of texts that have been written; see `take`.
 
-        If the model fails they are listed as pending, and the result is None.
+        If the model fails, the texts are listed as pending and the result is None.
 
         Args:
             items: What each text became; None for one that gets no vectors.
@@ -239,7 +239,7 @@ class Engine:
             return None
 
     def finish(self, job: EmbeddingJob | None, items: Sequence[Pending | None]) -> None:
-        """Wait for the vectors of texts that were written meanwhile, and let searches use them."""
+        """Wait for the vectors of texts that have been written, and let searches use them."""
         if job is None:
             self.wake()
         elif (vectors := self.embedded(job, items)) is not None:
@@ -253,26 +253,26 @@ class Engine:
         )
 
     def near_duplicate_at(self) -> float | None:
-        """Return the cosine from which two texts say the same, None while there is no model."""
+        """Return the cosine from which two texts are near-duplicates, None without a model."""
         return None if self._embedder is None else self._embedder.near_duplicate_at
 
     def fill_pending(self, on_done: Callable[[int], None] | None = None) -> int:
-        """Compute pending vectors until there are none, or `close` is called.
+        """Compute pending vectors until all are done or `close` is called.
 
         Args:
             on_done: Called with the number of texts done since the last call.
 
         Returns:
-            How many texts were done.
+            The number of texts that were done.
         """
         embedder = self._embedder
         return 0 if embedder is None else self._backlog.fill(embedder, self._stop, on_done)
 
     def use(self, embedder: Embedder) -> None:
-        """Use the model that was loaded.
+        """Start to use a loaded model.
 
         Raises:
-            ModelMismatch: The vectors are of another file.
+            ModelMismatch: The vectors were computed with another file of the model.
         """
         with self.lock:
             self.vectors.adopt(_record(embedder))
@@ -283,7 +283,7 @@ class Engine:
         """Drop the vectors of another model and list every text as pending.
 
         Returns:
-            How many texts are pending; `fill_pending` computes them.
+            The number of pending texts; `fill_pending` computes their vectors.
         """
         with self.lock:
             if self.vectors.model() != _record(embedder):
@@ -306,7 +306,7 @@ class Engine:
             if warm_agent is not None:
                 self._warm(warm_agent)
             if self._embedder is None:
-                # Before anyone is told that the model is ready and nothing is pending.
+                # Before any client reads that the model is ready and nothing is pending.
                 with suppress(StorageFault):
                     self._list_lost()
                 self._load_model()
@@ -326,7 +326,7 @@ class Engine:
             self.persistence.on_due(None)
 
     def _catch_up(self) -> None:
-        """Do what was put off, and wait until there is more."""
+        """Do the postponed work, and wait until there is more."""
         try:
             self._list_lost()
             if not self._windows_are_found:
@@ -339,7 +339,7 @@ class Engine:
                 self._backlog.write_batch()
             more = self._fill_windows()
         except StorageFault as fault:
-            # A full disk, say: what is pending stays listed and is tried again.
+            # Such as a full disk: pending texts stay listed and are tried again.
             logger.warning("pending vectors wait: %s", fault)
             self._stop.wait(_RETRY_SECONDS)
         else:
@@ -347,7 +347,7 @@ class Engine:
                 self._wake.wait(QUIET_SECONDS if due else None)
 
     def _fill_windows(self) -> bool:
-        """Embed windows while nothing else is to be done; return whether there are more."""
+        """Embed windows while there is no other work; return whether more are left."""
         windows = self.recall.without_window
         embedder = self._embedder
         if embedder is None or not self.settings.window_vectors:
@@ -355,7 +355,7 @@ class Engine:
         for _ in range(_WINDOW_ROUNDS):
             if not windows or embedder is None or self._stop.is_set():
                 break
-            # A call that waits for an answer goes first, but not for any length of time.
+            # Calls that wait for an answer go first, but windows must not wait without end.
             for _ in range(_WINDOW_PATIENCE):
                 if time.monotonic() - self._embedded_at > _IDLE_SECONDS:
                     break
@@ -364,12 +364,12 @@ class Engine:
         return bool(windows or self.vectors.is_waiting)
 
     def _fill_indexes(self) -> None:
-        """Load the vectors of large indexes; searches go between two blocks of them."""
+        """Load the vectors of large indexes; searches may run between two blocks."""
         more = True
         while more and not self._stop.is_set():
             with self.lock:
                 more = self.indexes.fill_more()
-            # Without a pause this thread would have the lock again before a waiting one.
+            # Without a pause this thread would take the lock again before a waiting one wakes.
             self._stop.wait(_PAUSE_SECONDS)
 
     def _list_lost(self) -> None:
@@ -383,11 +383,11 @@ class Engine:
                 self.archival.index(agent)
                 self.recall.index(agent)
         except StorageFault as fault:
-            # Each search says it to its client; the model is loaded all the same.
+            # Each search reports it to its client; loading the model goes on.
             logger.warning("%s", fault)
 
     def _adopt_again(self) -> None:
-        # Called with the store's write lock, so the feed's must not be taken here.
+        # Called with the store's write lock held: taking the feed's lock here could deadlock.
         self.vectors.drop_batch()
         self._lost_are_listed = False
         self._windows_are_found = not self.settings.window_vectors
@@ -431,7 +431,7 @@ class Engine:
 
     def _unavailable(self, reason: str) -> None:
         self._state, self._detail = "unavailable", reason
-        logger.warning("search goes by words alone: %s", reason)
+        logger.warning("search works by words alone: %s", reason)
 
 
 def _record(embedder: Embedder) -> ModelRecord:

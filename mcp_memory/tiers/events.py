@@ -1,4 +1,4 @@
-"""What a client may want to know of: warnings, flushes, consolidations; newest first."""
+"""Events that a client may want to know of: warnings, flushes, consolidations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EventLog:
 
     Args:
         store: Where the rows are.
-        clock: Tells when an event happens.
+        clock: Gives the time of an event.
     """
 
     def __init__(self, store: Store, clock: Clock) -> None:
@@ -42,7 +42,7 @@ class EventLog:
         conversation: str | None = None,
         data: dict[str, object] | None = None,
     ) -> Event:
-        """Write an event; `data` must be fit for JSON."""
+        """Write an event; `data` must be JSON values."""
         event = Event(
             id=new_id(),
             kind=kind,
@@ -59,10 +59,10 @@ class EventLog:
         return tuple(self._events.recent(agent, limit))
 
     def prune(self, before: datetime) -> int:
-        """Delete what happened before a moment, and return how many events that were.
+        """Delete the events before a moment, and return their number.
 
-        The newest `MAX_OLD` of each agent stay, and of each kind the last one in each
-        conversation: `last_at` returns what it returned before.
+        The newest `MAX_OLD` of each agent stay, and the last of each kind in each
+        conversation, so that `last_at` still returns the same.
         """
         return self._events.prune(before, MAX_OLD)
 

@@ -1,8 +1,8 @@
 """One path from a commit to what is in memory.
 
-Everything that is held in memory of an agent (blocks, queues, row caches, search indexes) is
-a function of that agent's rows up to a change number. It registers here as a follower. A
-transaction of this process hands its changes over as it commits; what another process has
+Everything cached of an agent (blocks, queues, row caches, search indexes) is a function of
+that agent's rows up to a change number. Each cache registers here as a follower. A
+transaction of this process passes its changes on as it commits; what another process has
 committed is read from the rows. Both go through `Follower.apply`, in the order of the numbers.
 """
 
@@ -17,19 +17,19 @@ from mcp_memory.store.ports import Change, Store, UnitOfWork
 
 
 class Follower(Protocol):
-    """Something in memory that follows an agent's rows."""
+    """A cache that follows the rows of each agent."""
 
     def apply(self, change: Change) -> None:
-        """Take in the next change of an agent; what isn't loaded of that agent stays so."""
+        """Apply the next change of an agent; what isn't loaded of that agent stays unloaded."""
         ...
 
     def forget(self) -> None:
-        """Drop everything: the rows are others now."""
+        """Drop everything: the store now has other rows."""
         ...
 
 
 class ChangeFeed:
-    """Hands every agent's changes to all followers, each change once and in order.
+    """Passes every agent's changes to all followers, each change once and in order.
 
     Args:
         store: Where the rows are.
@@ -44,7 +44,7 @@ class ChangeFeed:
         self._generation = store.generation
 
     def follow(self, follower: Follower) -> None:
-        """Hand all changes to a follower from now on; it has nothing loaded yet."""
+        """Pass all changes to a follower from now on; it has nothing loaded yet."""
         self._followers.append(follower)
 
     def seq(self, agent: str) -> int:
@@ -59,7 +59,7 @@ class ChangeFeed:
 
     @contextlib.contextmanager
     def view(self, *agents: str) -> Iterator[None]:
-        """Hold the lock, with everything that was committed of some agents in memory."""
+        """Hold the lock, with everything committed for some agents loaded."""
         with self.lock:
             if self._generation != self._store.generation:
                 self.forget()
@@ -74,7 +74,7 @@ class ChangeFeed:
         """Begin a unit of work; once it is committed, all followers have its changes.
 
         Raises:
-            StorageFault: It can't be written; nothing is stored and nothing has changed.
+            StorageFault: It can't be written; nothing was stored, and no cache has changed.
         """
         with self.lock:
             with self._store.transaction() as unit:

@@ -1,7 +1,6 @@
-"""A timer that does what can wait, some time after there was something new.
+"""A timer for maintenance that can wait, started by commits.
 
-It is lazy: without a commit there is no beat, and a database that nobody uses
-costs no time of the processor.
+Without a commit there is no beat: an unused database costs no processor time.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from mcp_memory.values.errors import MemoryFault
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS: Final = 30.0
-"""Without a call for this long, or for the interval if it is shorter, nobody is taken to be at
-work; by judgement."""
+"""The database is idle after this long without a call, or after one interval if that is
+shorter; by judgement."""
 
 _CLOSE_SECONDS: Final = 10.0
-"""How long `close` waits for a beat that is running; by judgement."""
+"""How long `close` waits for a running beat; by judgement."""
 
 
 class Heart:
-    """Beats once, an interval after something was committed, and again if there was more.
+    """Beats once, an interval after a commit, and again if there was another commit.
 
     Args:
         seconds: The interval; 0 for a heart that never beats.
-        write_events: Called at each beat, before the database is tidied up; returns
-            whether it has put something off.
+        write_events: Called at each beat, before maintenance; returns whether it has
+            postponed something.
     """
 
     def __init__(
@@ -45,12 +44,12 @@ class Heart:
         self._write_events = write_events
         self._stop = threading.Event()
         self._news = threading.Event()
-        # What was there before is looked through once.
+        # What was committed before the start needs one beat too.
         self._news.set()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Start to beat."""
         if self._seconds and self._thread is None:
             self._thread = threading.Thread(
                 target=self._run, name="mcp-memory-heartbeat", daemon=True
@@ -59,14 +58,14 @@ class Heart:
             self._thread.start()
 
     def close(self) -> None:
-        """End; a beat that is running is waited for."""
+        """Stop, after a running beat has finished."""
         self._stop.set()
         self._news.set()
         if self._thread is not None:
             self._thread.join(timeout=_CLOSE_SECONDS)
 
     def _stir(self) -> None:
-        # What a beat itself has written is no reason for another one.
+        # What a beat itself writes is no reason for another beat.
         if threading.current_thread() is not self._thread:
             self._news.set()
 
@@ -80,7 +79,7 @@ class Heart:
                 self._news.set()
 
     def _beat(self) -> bool:
-        """Return whether something was put off."""
+        """Do one beat; return whether something was postponed."""
         idle_seconds = time.monotonic() - self._engine.used_at
         quiet = idle_seconds >= min(QUIET_SECONDS, self._seconds)
         put_off = False
@@ -95,11 +94,11 @@ class Heart:
 
 @contextlib.contextmanager
 def _logged() -> Iterator[None]:
-    """Go on whatever happens: the next change makes another beat."""
+    """Log any error and go on: the next commit causes another beat."""
     try:
         yield
     except MemoryFault as fault:
-        # Each call says it to its client.
+        # Every call reports it to its client.
         logger.warning("%s", fault)
     except Exception:
         logger.exception("a heartbeat has failed")

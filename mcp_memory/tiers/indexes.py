@@ -1,7 +1,7 @@
 """The search indexes of a tier: loaded on first use, kept in step, persisted when large.
 
-An index holds no text: it is a cache of what the store has. What is persisted of it says up
-to which change number it goes; the changes since are read from the rows.
+An index has no text: it is a cache of what the store has. A persisted index names its
+change number; later changes are read from the rows.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from mcp_memory.values.requests import Tier
 logger = logging.getLogger(__name__)
 
 PERSISTED_DOCUMENTS: Final = 50_000
-"""From this size an index is persisted: 10,000 memories are loaded in 1.2 s without and 0.9 s
-with it, 100,000 in 7.6 s and 1.4 s (`benchmarks/RESULTS.md`, scale)."""
+"""From this size an index is persisted. Measured: 10,000 memories load in 1.2 s without and
+0.9 s with it, 100,000 in 7.6 s and 1.4 s (`benchmarks/RESULTS.md`, scale)."""
 
 PERSISTED_AGAIN_FRAC: Final = 1 / 4
-"""An index is persisted again once this part of its documents has changed; by judgement."""
+"""Part of the documents that must change before an index is persisted again; by judgement."""
 
 QUIET_SECONDS: Final = 1.0
-"""Without a call for this long nobody is taken to be at work; by judgement."""
+"""The database is idle after this long without a call; by judgement."""
 
 _PATIENCE_SECONDS: Final = 60.0
-"""After waiting this long for a quiet moment, an index is persisted all the same."""
+"""After waiting this long for an idle moment, an index is persisted anyway; by judgement."""
 
 Document = tuple[str, str, Mapping[str, Any]]
 """Key, text, and what else `SearchIndex.add` takes."""
@@ -55,19 +55,19 @@ class Searchable(Protocol):
 
 
 class TierIndexes:
-    """The search indexes of one tier, by agent. The feed's lock is held by all callers.
+    """The search indexes of one tier, by agent. Callers hold the feed's lock.
 
     Args:
-        tier: Which tier.
+        tier: The tier.
         store: Where the rows are.
-        vectors: Where their vectors are, written or not.
-        feed: What says up to which change number rows are read.
+        vectors: Has their vectors, written or not.
+        feed: Says up to which change number rows are read.
         cache: The indexes in memory, of all tiers together.
         searchable: Gives the records of an agent.
-        retired: Gives ids of records that have gone or changed between two numbers.
-        document: Gives what the index takes of a record.
-        ageing: How scores of documents with a label age.
-        sources: Whose vectors the index has.
+        retired: Gives ids of records that were deleted or changed between two numbers.
+        document: Gives what the index needs of a record.
+        ageing: How scores of documents fall with age, by label.
+        sources: The kinds of texts whose vectors the index has.
         read_ahead: Caches the rows of an agent, step by step, once its index is complete.
     """
 
@@ -87,7 +87,7 @@ class TierIndexes:
         read_ahead: Callable[[str], Iterator[None]],
     ) -> None:
         self.on_due: Callable[[], None] | None = None
-        """Called when an index was loaded that is to be persisted soon."""
+        """Called when a loaded index should be persisted soon."""
         self._tier = tier
         self._store = store
         self._vectors = vectors
@@ -100,9 +100,9 @@ class TierIndexes:
         self._sources = sources
         self._read_ahead = read_ahead
         self._persisted_at: dict[str, int | None] = {}
-        """By agent, `changes` of the index when it was persisted; None for never."""
+        """By agent, `changes` of the index when it was last persisted; None for never."""
         self._unreadable: set[str] = set()
-        # Read at once: later the files may be those of an update, and what runs is still this.
+        # Read now: an update may replace the files later, while this code still runs.
         stamp()
 
     def get(self, agent: str) -> SearchIndex[str]:
@@ -120,7 +120,7 @@ class TierIndexes:
         self._persisted_at.clear()
 
     def add(self, agent: str, records: Sequence[Any]) -> None:
-        """Make records findable by their words; a record that was there is replaced."""
+        """Make records findable by their words; an earlier version of a record is replaced."""
         index = self.peek(agent)
         if index is not None:
             for record in records:
@@ -128,14 +128,14 @@ class TierIndexes:
                 index.add(key, text, **about)
 
     def remove(self, agent: str, keys: Sequence[str]) -> None:
-        """Let no search find these any more."""
+        """Remove records from all searches."""
         index = self.peek(agent)
         if index is not None:
             for key in keys:
                 index.remove(key)
 
     def apply_vectors(self, change: Change) -> None:
-        """Make texts findable by the vectors that a change brings."""
+        """Make texts findable by the vectors of a change."""
         for text in change.vectors:
             if text.item.source in self._sources:
                 self.add_vectors(text)
@@ -151,7 +151,7 @@ class TierIndexes:
             index.add_vectors(text.item.id, text.ranges, text.vectors)
 
     def due(self) -> list[str]:
-        """Return the agents whose index is to be persisted."""
+        """Return the agents whose index should be persisted."""
         found = []
         for agent in tuple(self._persisted_at):
             index = self.peek(agent)
@@ -164,14 +164,14 @@ class TierIndexes:
     def persist(self, agent: str, go_on: Callable[[], bool] = lambda: True) -> bool:
         """Persist the index of an agent; called without the lock.
 
-        The lock is taken while the index is copied, which takes a moment, and not while it
-        is written.
+        The lock is held while the index is copied, which is short, but not while it is
+        written.
 
         Args:
-            go_on: Asked now and then whether to go on.
+            go_on: Asked from time to time whether to continue.
 
         Returns:
-            False if `go_on` said no: it is still due.
+            False if `go_on` returned False: the index is still due.
         """
         with self._feed.lock:
             index = self.peek(agent)
@@ -196,7 +196,7 @@ class TierIndexes:
                 go_on,
             )
         except (StorageFault, ValueError, MemoryError) as fault:
-            # Not tried again before it has changed as much once more.
+            # The next attempt follows only after as many changes again.
             logger.warning(
                 "a search index is not persisted and is rebuilt at each start: %s", fault
             )
@@ -227,7 +227,7 @@ class TierIndexes:
         return index
 
     def _fill(self, agent: str, index: SearchIndex[str], below: int, seq: int) -> Iterator[None]:
-        """Add the vectors of what was in the index before, block by block."""
+        """Add the vectors of what was already in the index, block by block."""
         for source in self._sources:
             for block in self._vectors.blocks(agent, source, seq):
                 if source == "window":
@@ -247,7 +247,7 @@ class TierIndexes:
         return at is None or index.changes - at >= PERSISTED_AGAIN_FRAC * len(index)
 
     def _read(self, agent: str, seq: int) -> tuple[KeptIndex, int] | None:
-        """Return what is persisted and up to which change number, None if it is of no use."""
+        """Return the persisted index and its change number, None if it can't be used."""
         try:
             manifest = self._store.indexes.manifest(agent, self._tier)
             if manifest is None or manifest["stamp"] != stamp() or manifest["seq"] > seq:
@@ -255,18 +255,18 @@ class TierIndexes:
             packed = self._store.indexes.read(agent, self._tier, manifest)
             return KeptIndex.of(unpack(manifest["arrays"], packed)), int(manifest["seq"])
         except (StorageFault, ValueError, KeyError, TypeError) as fault:
-            # A damaged block, say: it makes the driver open the file again, each time.
+            # Such as a damaged block, for which the driver opens the file again each time.
             self._unreadable.add(agent)
             logger.warning("a persisted search index can't be used and is rebuilt: %s", fault)
             return None
 
 
 class IndexPersistence:
-    """Persists what is due once nobody is at work.
+    """Persists the indexes that are due, once the database is idle.
 
     Args:
         tiers: All tiers.
-        used_at: Says when somebody last called, by `time.monotonic`.
+        used_at: Returns the time of the last call, by `time.monotonic`.
     """
 
     def __init__(self, tiers: Sequence[TierIndexes], used_at: Callable[[], float]) -> None:
@@ -275,16 +275,16 @@ class IndexPersistence:
         self._due_since: float | None = None
 
     def on_due(self, call: Callable[[], None] | None) -> None:
-        """Call something when an index was loaded that is to be persisted."""
+        """Call a function when a loaded index should be persisted."""
         for tier in self._tiers:
             tier.on_due = call
 
     def run(self, lock: threading.RLock, stop: threading.Event) -> bool:
-        """Persist what is due; return whether that is put off.
+        """Persist what is due; return whether it was postponed.
 
         Args:
-            lock: The feed's.
-            stop: Set when the process is about to end.
+            lock: The feed's lock.
+            stop: Set when the process is about to exit.
         """
         with lock:
             due = [(tier, agent) for tier in self._tiers for agent in tier.due()]
@@ -302,7 +302,7 @@ class IndexPersistence:
 
 @cache
 def stamp() -> str | None:
-    """Return what changes with any code that makes an index; None if that can't be known."""
+    """Return a hash of all code that builds an index; None if the sources can't be read."""
     try:
         digest = hashlib.sha256()
         for part in (
@@ -317,5 +317,5 @@ def stamp() -> str | None:
                 digest.update(file.read_bytes())
         return digest.hexdigest()
     except (ImportError, OSError):
-        # A program in one file, say, that has no sources.
+        # Such as a program packed into one file, which has no sources.
         return None

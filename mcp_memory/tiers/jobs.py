@@ -1,4 +1,4 @@
-"""Computing vectors: while a call waits, or afterwards in the background."""
+"""Computes vectors: while a call waits, or later in the background."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _NEAR_MESSAGES: Final = 3
 """The smaller of the two windows of a message; see `WINDOW_MESSAGES`."""
 
 _WINDOWS_AT_ONCE: Final = 4
-"""Windows that are embedded before anyone else has a turn; by judgement."""
+"""Windows that are embedded before other work gets the model; by judgement."""
 
 _WINDOW_CHARS: Final = 1_800
-"""About what the model reads at once: 512 tokens of English."""
+"""About the 512 tokens of English that the default model reads at once."""
 
 _BATCH_CHUNKS: Final = 64
 """Chunks that are embedded, and then written in one transaction; by judgement."""
@@ -37,11 +37,13 @@ _LONG_CHUNKS: Final = 16
 """A text of more chunks is written in parts; by judgement."""
 
 _AHEAD: Final = 2
-"""Batches computed while one is written: no processor waits for the database."""
+"""Batches computed while one is written, so that no processor waits; by judgement."""
 
 _PENDING_AT_ONCE: Final = 2_048
+"""Pending texts that are listed at once; by judgement."""
+
 _TEXTS_AT_ONCE: Final = 256
-"""Texts that are ordered by length: a batch of like ones needs little padding."""
+"""Texts sorted by length, so that a batch needs little padding; by judgement."""
 
 _MAX_CHARS_AT_ONCE: Final = 4_000_000
 """After this many characters fewer texts are read at once; by judgement."""
@@ -54,7 +56,7 @@ INLINE_CHUNKS: Final = 64
 """Chunks that are embedded while the caller waits; more are computed afterwards. By judgement."""
 
 _MAX_CHUNK_CHARS: Final = 4_000
-"""No chunk of 512 tokens of plain text is longer."""
+"""No chunk of 512 tokens of plain text is longer; by judgement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class EmbeddingJob:
     computed: Future[Vectors]
 
     def result(self) -> list[Embedded]:
-        """Wait for the vectors and return them by text; raises what the model did."""
+        """Wait for the vectors and return them by text; raises what the model raised."""
         vectors = self.computed.result()
         done: list[Embedded] = []
         at = 0
@@ -82,13 +84,13 @@ def begin(
     prefixes: Sequence[str] | None = None,
     chunk_tokens: Sequence[int | None] | None = None,
 ) -> EmbeddingJob | None:
-    """Begin to embed texts; None, and nothing is begun, if they are too long to wait for.
+    """Begin to embed texts; returns None, and begins nothing, if they are too long to wait for.
 
     Args:
-        prefixes: What each text's chunks are embedded with in front, such as the speaker.
-        chunk_tokens: Each text's longest chunk; None for the model's own.
+        prefixes: Text put before each chunk when it is embedded, such as the speaker.
+        chunk_tokens: The longest chunk of each text; None for the model's own limit.
     """
-    # A character is a byte at least, and a chunk many tokens: no need to look at giants.
+    # A very long text has too many chunks for sure: it need not be cut to know it.
     if sum(map(len, texts)) > INLINE_CHUNKS * _MAX_CHUNK_CHARS:
         return None
     lengths = chunk_tokens or [None] * len(texts)
@@ -105,7 +107,7 @@ def begin(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A pending text, cut into what is embedded."""
+    """A pending text, cut into chunks."""
 
     item: Pending
     text: str
@@ -120,7 +122,7 @@ class Backlog:
     """Computes the vectors that no call waits for.
 
     Args:
-        feed: Its lock is held whenever a tier is touched, and never while a model works.
+        feed: Its lock is held while a tier is used, and never while a model works.
         vectors: Where vectors are written.
         recall: The tier of messages.
         archival: The tier of memories.
@@ -139,7 +141,7 @@ class Backlog:
         self._archival = archival
 
     def find_lost(self) -> int:
-        """List texts as pending whose vectors a crash has lost, and return how many."""
+        """List texts whose vectors a crash has lost as pending, and return their number."""
         lost = self._vectors.lost()
         with self._feed.lock:
             return self._vectors.list_lost(lost) if lost else 0
@@ -152,9 +154,9 @@ class Backlog:
             self._recall.without_window.extend(item for item in missing if item not in known)
 
     def fill_windows(self, embedder: Embedder) -> int:
-        """Embed some messages together with those before them; return how many.
+        """Embed some messages together with those before them; return their number.
 
-        Newest first: what was said just now is asked for first.
+        The newest first: searches are most often for recent messages.
         """
         with self._feed.lock:
             queue = self._recall.without_window
@@ -179,7 +181,7 @@ class Backlog:
     def take(self, texts: Sequence[TextVectors]) -> None:
         """Let searches use vectors that were computed while their texts were written.
 
-        A text that has gone since, or has another version, is left out.
+        A text that was deleted since, or has another version, is left out.
         """
         with self._feed.lock:
             present = self._texts_of([text.item for text in texts])
@@ -190,7 +192,7 @@ class Backlog:
                 tier.indexes.add_vectors(text)
 
     def write_batch(self) -> int:
-        """Write vectors that were computed while a call waited; return of how many texts."""
+        """Write vectors that were computed while a call waited; return the number of texts."""
         with self._feed.lock:
             return self._vectors.write_batch()
 
@@ -200,7 +202,7 @@ class Backlog:
         stop: threading.Event,
         on_done: Callable[[int], None] | None = None,
     ) -> int:
-        """Compute pending vectors until there are none or `stop` is set; return of how many texts.
+        """Compute pending vectors until all are done or `stop` is set; return the number of texts.
 
         Args:
             on_done: Called with the number of texts done since the last call.
@@ -219,7 +221,7 @@ class Backlog:
                         on_done(done)
                     if stop.is_set():
                         break
-                    # What callers have waited for is not to wait until all of this is done.
+                    # Vectors that a call has computed are written first, not after all of these.
                     if self._vectors.is_waiting:
                         self.write_batch()
         finally:
@@ -233,7 +235,7 @@ class Backlog:
         stop: threading.Event,
         pool: ThreadPoolExecutor,
     ) -> Iterator[int]:
-        """Compute the vectors of pending texts, short ones together; give how many are done."""
+        """Compute the vectors of pending texts, short ones together; yield how many are done."""
         computed: deque[tuple[list[_Job], Future[Vectors]]] = deque()
         for jobs in self._batches(embedder, items):
             if stop.is_set():
@@ -250,7 +252,7 @@ class Backlog:
             yield self._write(*computed.popleft())
 
     def _batches(self, embedder: Embedder, items: list[Pending]) -> Iterator[list[_Job]]:
-        """Give pending texts in batches of like length, a long one alone."""
+        """Yield pending texts in batches of similar length, long ones alone."""
         at, count = 0, _TEXTS_AT_ONCE
         while at < len(items):
             texts = self._texts_of(items[at : at + count])
@@ -274,7 +276,7 @@ class Backlog:
                 yield batch
 
     def _write(self, jobs: list[_Job], computed: Future[Vectors]) -> int:
-        """Write the vectors of a batch and let them be used; what has changed since is left out."""
+        """Write the vectors of a batch and let searches use them, except those of changed texts."""
         vectors = computed.result()
         parts = np.split(vectors, np.cumsum([len(job.ranges) for job in jobs])[:-1])
         with self._feed.lock:
@@ -303,9 +305,9 @@ class Backlog:
             first = end
 
     def _texts_of(self, items: Sequence[Pending]) -> dict[Pending, tuple[str, str, int | None]]:
-        """Return of each text what it is embedded with in front, and its longest chunk.
+        """Return each text's prefix for embedding and its longest chunk.
 
-        What is gone, or has another version now, is taken off the list and left out.
+        Texts that are deleted, or have another version now, are left out and no longer pending.
         """
         found: dict[Pending, tuple[str, str, int | None]] = {}
         with self._feed.lock:
@@ -326,8 +328,8 @@ class Backlog:
                             message = messages[item.id]
                             prefix = speaker_prefix(message.created_at, message.name)
                             found[item] = message.content, prefix, None
-            gone = [item for item in items if item not in found]
-            if gone:
+            stale = [item for item in items if item not in found]
+            if stale:
                 with self._feed.transaction() as unit:
-                    self._vectors.settle(unit, gone)
+                    self._vectors.settle(unit, stale)
         return found

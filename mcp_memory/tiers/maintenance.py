@@ -1,6 +1,6 @@
-"""What a store needs from time to time: a shorter log, fewer old events, less memory in use.
+"""Maintenance of a store: shorten the log, prune old events, free memory.
 
-Nothing here is urgent: what would be in somebody's way is put off.
+Nothing here is urgent: work that would delay a client is postponed.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from typing import Final
 from mcp_memory.tiers.engine import Engine
 
 KEEP_EVENTS: Final = timedelta(days=30)
-"""Older events are pruned, but for an agent's newest; by judgement."""
+"""Older events are pruned, except an agent's newest; by judgement."""
 
 
 def give_back_memory() -> bool:
-    """Give freed memory back to the system, and return whether that can be asked for.
+    """Return freed memory to the system; return whether the system can do that.
 
-    glibc keeps it for each thread that ever had it: with the model's batches that was
-    half of what an owner took.
+    glibc keeps freed memory for each thread that used it: with the model's batches that was
+    half of an owner's memory.
     """
     if sys.platform != "linux":
         return False
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none, and needs none.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl needs none.
     if trim is not None:
         trim(0)
     return trim is not None
 
 
 def maintain(engine: Engine, *, quiet: bool) -> bool:
-    """Do what is due for one store, and return whether something was put off.
+    """Do what is due for one store, and return whether something was postponed.
 
     Args:
         quiet: Whether no client has called for a while.
 
     Raises:
-        StorageFault: Something could not be done; nothing is lost by it.
+        StorageFault: Something failed; no data is lost.
     """
     if quiet:
         give_back_memory()

@@ -1,8 +1,7 @@
 """The queue of every conversation and its summaries: which messages the window holds.
 
-The queue of a conversation is read once, and then follows the change feed. Its messages are
-counted whole; a client whose window is smaller than a message is shown that message clipped,
-and counts it as shown.
+The queue of a conversation is read once, and then follows the change feed. Messages are
+counted whole. A window smaller than a message shows it clipped, and counts the clipped text.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from mcp_memory.values.records import Author, Message, Role, Summary
 from mcp_memory.values.render import render_message
 
 MAX_LOADED: Final = 512
-"""Conversations whose queue stays in memory; the others are read again. By judgement."""
+"""Conversations whose queues are cached; other queues are read again. By judgement."""
 
 _NOTE_TOKENS: Final = 80
-"""Room for the note under a clipped message; measured with o200k_base, and some to spare."""
+"""Room for the note under a clipped message: measured with o200k_base, with a margin."""
 
 _TRIES: Final = 8
-"""Attempts to clip a message to a window; two were enough for every text tried."""
+"""Attempts to clip a message to a window, by judgement: two were enough for every text tried."""
 
 Key = tuple[str, str]
 """Agent and conversation."""
@@ -35,20 +34,20 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Which messages of a conversation are in the window: `first` to `end` (excluded)."""
+    """The messages of a conversation that are in the window: `first` to `end` (excluded)."""
 
     first: int
     end: int
 
     @property
     def count(self) -> int:
-        """How many messages are in the window."""
+        """The number of messages in the window."""
         return self.end - self.first
 
 
 @dataclass(frozen=True, slots=True)
 class QueueItem:
-    """What paging needs to know of a message in the queue; `tokens` as a window shows it."""
+    """What paging needs of a message in the queue; `tokens` are those that a window shows."""
 
     index: int
     role: Role
@@ -64,10 +63,10 @@ class _Loaded:
     """Role and tokens of each message from `first`, whole."""
 
     sums: dict[int, int] = field(default_factory=dict)
-    """By window, the tokens of all of them as that window shows them."""
+    """By window size, the tokens of all messages as that window shows them."""
 
     clipped: dict[tuple[int, int], int] = field(default_factory=dict)
-    """By index and window, the tokens of a message that is shown clipped."""
+    """By index and window size, the tokens of a message that is shown clipped."""
 
     @property
     def end(self) -> int:
@@ -92,7 +91,7 @@ class Queues:
         return Queue(queue.first, queue.end)
 
     def tokens(self, agent: str, conversation: str, window: int) -> int:
-        """Return what the queue costs in a window of so many tokens."""
+        """Return the tokens of the queue in a window of this size."""
         queue = self._of(agent, conversation)
         if window not in queue.sums:
             queue.sums[window] = sum(
@@ -102,7 +101,7 @@ class Queues:
         return queue.sums[window]
 
     def entries(self, agent: str, conversation: str, window: int) -> list[QueueItem]:
-        """Return the queue as a window of so many tokens shows it, oldest first."""
+        """Return the queue as a window of this size shows it, oldest first."""
         queue = self._of(agent, conversation)
         return [
             QueueItem(index, role, self._shown(agent, conversation, queue, index, tokens, window))
@@ -155,17 +154,17 @@ class Queues:
             content=content,
             tokens=self._tokenizer.count(content),
             author=author,
-            # The newest is known by its date, also after the clock was set back.
+            # The newest version has the latest date, even after the clock was set back.
             created_at=max(self._clock(), replaced.created_at + timedelta(microseconds=1)),
             version=replaced.version + 1,
         )
 
     def insert(self, unit: UnitOfWork, agent: str, summary: Summary) -> None:
-        """Write a summary, which takes its messages off the queue."""
+        """Write a summary, which removes its messages from the queue."""
         self._summaries.insert(unit, agent, summary)
 
     def apply(self, change: Change) -> None:
-        """Take in new messages and summaries; see `feed.Follower`."""
+        """Apply new messages and summaries; see `feed.Follower`."""
         for message in change.messages:
             self._append(change.agent, message)
         for summary in change.summaries:
@@ -219,7 +218,7 @@ class Queues:
     def _shown(
         self, agent: str, conversation: str, queue: _Loaded, index: int, tokens: int, window: int
     ) -> int:
-        """Return what a message of the queue costs as a window shows it."""
+        """Return the tokens of a message of the queue as a window shows it."""
         if tokens <= window:
             return tokens
         if (index, window) not in queue.clipped:
@@ -230,10 +229,10 @@ class Queues:
 
 
 def clip_message(message: Message, window: int, tokenizer: Tokenizer) -> Message:
-    """Return a message as a window of so many tokens shows it: whole, or its beginning.
+    """Return a message as a window of this size shows it: whole, or its beginning.
 
-    The tokens of a clipped one are those of what `render_message` makes of it: never
-    more than the window, if that has room for a speaker's name and the note.
+    A clipped message has the tokens of its text from `render_message`: never more than the
+    window, if that has room for a speaker's name and the note.
     """
     if message.tokens <= window:
         return message
@@ -243,7 +242,7 @@ def clip_message(message: Message, window: int, tokenizer: Tokenizer) -> Message
     )
     room = max(window - _NOTE_TOKENS, 0)
     for _ in range(_TRIES):
-        # What is cut apart may count more than it did together.
+        # A part may have more tokens than it had in the whole text.
         shown = replace(message, content=tokenizer.clip(message.content, room) + note)
         tokens = tokenizer.count(render_message(shown))
         if tokens <= window:

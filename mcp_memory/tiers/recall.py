@@ -1,6 +1,6 @@
-"""Recall memory: every message of every conversation, numbered, stored and found again.
+"""Recall memory: stores and finds every message of every conversation.
 
-Nothing is ever deleted: what leaves the queue of its conversation stays searchable.
+Nothing is ever deleted: messages that leave the queue stay searchable.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ MAX_BATCH: Final = 1_000
 """Messages that one call may append; by judgement."""
 
 WINDOW_MESSAGES: Final = 5
-"""Messages that are embedded together, beside the nearest three of them
+"""Messages that are embedded together, besides the last three of them
 (docs/decisions: what surrounds a message)."""
 
 READ_AHEAD: Final = 50_000
-"""The rows of an agent with at most this many are cached before they are asked for."""
+"""The rows of an agent with at most this many are cached in advance; by judgement."""
 
 READ_AHEAD_ROWS: Final = 4_096
-"""Rows that are read ahead at once, while others wait; by judgement."""
+"""Rows that are read in advance at once, while other calls wait; by judgement."""
 
 MAX_WITHOUT_WINDOW: Final = 100_000
-"""Messages without window vectors that are remembered; the next start finds the others."""
+"""Messages without window vectors that are remembered, by judgement; a restart finds the rest."""
 
 _PLACES_CHARS: Final = 40_000_000
-"""Room for the ids of about 100,000 messages by their places."""
+"""Room for the ids of about 100,000 messages by their places; by judgement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message that was checked and counted, but has no place in a conversation yet."""
+    """A message that was checked and counted, but has no index in a conversation yet."""
 
     id: str
     message: NewMessage
@@ -63,11 +63,11 @@ class RecallMemory:
 
     Args:
         store: Where the rows are.
-        feed: What tells of their changes.
-        vectors: Where the vectors of a message go.
-        tokenizer: Counts messages.
+        feed: Reports their changes.
+        vectors: Stores the vectors of messages.
+        tokenizer: Counts the tokens of messages.
         cache: The search indexes in memory, of all tiers.
-        clock: Tells the time of summaries.
+        clock: Gives the time of summaries.
     """
 
     tier: Final[Tier] = "message"
@@ -93,7 +93,7 @@ class RecallMemory:
         self._tallies: dict[str, tuple[int, datetime]] = {}
         self._rows: RowCache[tuple[str, str], Message] = RowCache()
         self._ids: RowCache[tuple[str, str, int], str] = RowCache(_PLACES_CHARS)
-        """By agent, conversation and index, of messages that were read."""
+        """Ids of messages that were read, by agent, conversation and index."""
         self.indexes = TierIndexes(
             "message",
             store,
@@ -113,7 +113,7 @@ class RecallMemory:
         """Return messages checked, counted and with ids.
 
         Raises:
-            InvalidInput: One can't be stored, or there are none or too many.
+            InvalidInput: A message is not valid, or there are none or too many.
         """
         if not 1 <= len(messages) <= MAX_BATCH:
             raise InvalidInput(
@@ -149,14 +149,14 @@ class RecallMemory:
         """Write messages.
 
         Args:
-            coming: Whether their vectors are being computed, or else are listed as pending.
+            coming: Whether their vectors are being computed; else they are listed as pending.
         """
         self._messages.insert(unit, agent, messages)
         if not coming:
             self._vectors.defer(unit, [item for item in pending(agent, messages) if item])
 
     def apply(self, change: Change) -> None:
-        """Take in the next change of an agent; see `feed.Follower`."""
+        """Apply the next change of an agent; see `feed.Follower`."""
         agent, messages = change.agent, change.messages
         if messages:
             for message in messages:
@@ -198,7 +198,7 @@ class RecallMemory:
         return (*found, *(self._cache(agent, message) for message in rows))
 
     def check_range(self, agent: str, conversation: str, first: int, last: int) -> None:
-        """Check that messages `first` to `last` (both included) are there.
+        """Check that messages `first` to `last` (both included) exist.
 
         Raises:
             NotFound: The conversation has no such messages.
@@ -209,7 +209,7 @@ class RecallMemory:
                 f"messages {first} to {last} are not in conversation {conversation!r},"
                 f" which has {f'0 to {end - 1}' if end else 'none'}",
                 key=conversation,
-                hint="Use the numbers that stand before the messages, the smaller one first",
+                hint="Use the indexes shown before the messages, the smaller one first",
             )
 
     def conversations(self, agent: str) -> list[str]:
@@ -232,7 +232,7 @@ class RecallMemory:
         return self._tally(agent)[1]
 
     def user_turns_since(self, agent: str, moment: datetime | None) -> int:
-        """Return how many messages the user has sent since a moment, or ever."""
+        """Return the number of messages from the user since a moment; None for all."""
         return self._messages.user_turns_since(agent, moment)
 
     def index(self, agent: str) -> SearchIndex[str]:
@@ -260,7 +260,7 @@ class RecallMemory:
         return MessageHit(record, passage, score, why)
 
     def window(self, agent: str, conversation: str, index: int) -> tuple[Message, ...]:
-        """Return a message and those of its sitting before it, up to four, oldest first."""
+        """Return a message and up to four before it, without a long pause, oldest first."""
         messages = [
             message
             for message in self.messages(agent, conversation, max(index - 8, 0), index + 1)
@@ -273,7 +273,7 @@ class RecallMemory:
         return tuple(messages)
 
     def _read_ahead(self, agent: str) -> Iterator[None]:
-        """Cache the rows of an agent, block by block, as long as there is room."""
+        """Cache the rows of an agent, block by block, until the cache is full."""
         if self.count(agent) > READ_AHEAD:
             return
         for first in range(0, self.count(agent), READ_AHEAD_ROWS):
@@ -308,12 +308,12 @@ class RecallMemory:
 
 
 def pending(agent: str, messages: Sequence[Message]) -> list[Pending | None]:
-    """Return messages as texts that get vectors; None for those that no search shows."""
+    """Return messages as texts to embed; None for messages that no search shows."""
     return [Pending(agent, "message", m.id, 1) if is_searchable(m) else None for m in messages]
 
 
 def prefix_of(draft: Draft, recorded_at: datetime) -> str:
-    """Return what stands before a drafted message when it is embedded."""
+    """Return the prefix with which a drafted message is embedded."""
     message = draft.message
     return speaker_prefix(message.created_at or recorded_at, message.name)
 

@@ -1,4 +1,4 @@
-"""Rows that were read, up to a size."""
+"""A cache of rows, limited in size."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAX_CHARS: Final = 32_000_000
 """Characters of text that are cached for each tier; by judgement: about 64 MB."""
 
 _ROW_CHARS: Final = 400
-"""What a row costs besides its text, in characters; measured with small messages."""
+"""The memory of a row besides its text, in characters; measured with small messages."""
 
 
 class RowCache(Generic[Key, Value]):
-    """Rows by key; those unused for longest are evicted first. Not thread-safe."""
+    """Rows by key; the least recently used are evicted first. Not thread-safe."""
 
     def __init__(self, max_chars: int = MAX_CHARS) -> None:
         self._max_chars = max_chars
@@ -39,7 +39,7 @@ class RowCache(Generic[Key, Value]):
         return found, [key for key, row in cached.items() if row is None]
 
     def put(self, key: Key, row: Value, text_chars: int) -> None:
-        """Cache a row in the place of the one with the key."""
+        """Cache a row, in place of an earlier one with the key."""
         self.drop(key)
         cost = text_chars + _ROW_CHARS
         self._rows[key] = (row, cost)
@@ -50,7 +50,7 @@ class RowCache(Generic[Key, Value]):
 
     @property
     def full(self) -> bool:
-        """Whether there is hardly room for more."""
+        """Whether the cache is nearly full."""
         return self._chars > 0.9 * self._max_chars
 
     def drop(self, key: Key) -> None:

@@ -1,8 +1,8 @@
-"""The model that a store's vectors are of, and vectors that are written in batches.
+"""The vectors of a store, written in batches, and the model that computed them.
 
-Vectors follow from the text, so a reply need not wait until they are written: they are held
-for a moment and written together. After a crash in this moment, `list_lost` finds the texts
-that have none.
+Vectors can be computed again from the text, so a reply need not wait until they are stored:
+they are collected for a moment and written together. After a crash in this moment,
+`list_lost` finds the texts without vectors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BatchedVectors:
 
     Args:
         store: Where they are written.
-        feed: Begins the units of work.
+        feed: Begins units of work.
     """
 
     def __init__(self, store: Store, feed: ChangeFeed) -> None:
@@ -41,11 +41,11 @@ class BatchedVectors:
         self._batch: dict[tuple[str, Source, str], TextVectors] = {}
 
     def model(self) -> ModelRecord | None:
-        """Return the model that the vectors are of, None before the first one."""
+        """Return the model that computed the vectors, None before the first one."""
         return self._vectors.model()
 
     def check_name(self, name: str) -> None:
-        """Check by name alone, before its files are there, that a model fits this store.
+        """Check by name alone, before its files are loaded, that a model fits this store.
 
         Raises:
             ModelMismatch: The vectors were made by another model.
@@ -55,14 +55,14 @@ class BatchedVectors:
             raise ModelMismatch(stored=stored.name, wanted=name)
 
     def adopt(self, model: ModelRecord) -> None:
-        """Make this the model of the store, if it has none yet.
+        """Record this as the model of the store, if it has none yet.
 
         Raises:
             ModelMismatch: The vectors were made by another model, or another file of it.
         """
         stored = self.model()
         if stored is None:
-            # Nobody follows this; and the store may ask for it while it is being opened again.
+            # No cache follows it, and the store may need it while it is being opened again.
             with self._store.transaction() as unit:
                 self._vectors.set_model(unit, model)
         elif stored != model:
@@ -76,7 +76,7 @@ class BatchedVectors:
             self._vectors.defer_all(unit)
 
     def add(self, texts: Sequence[TextVectors]) -> None:
-        """Store vectors of texts that are stored already, at once or with the next batch."""
+        """Store vectors of texts that are already stored, at once or with the next batch."""
         if not texts:
             return
         for text in texts:
@@ -87,7 +87,7 @@ class BatchedVectors:
             self.on_batched()
 
     def batch(self, text: TextVectors) -> None:
-        """Hold the vectors of a text that is stored already until `write_batch`."""
+        """Add the vectors of a text that is already stored to the next `write_batch`."""
         item = text.item
         self._batch[item.agent, item.source, item.id] = text
 
@@ -97,7 +97,7 @@ class BatchedVectors:
         return bool(self._batch)
 
     def write_batch(self) -> int:
-        """Write the vectors that wait, and return of how many texts."""
+        """Write the vectors that wait, and return the number of texts."""
         waiting = tuple(self._batch.items())
         if waiting:
             with self._feed.transaction() as unit:
@@ -108,11 +108,11 @@ class BatchedVectors:
         return len(waiting)
 
     def drop_batch(self) -> None:
-        """Forget the vectors that wait: the store is another one now."""
+        """Drop the vectors that wait: the store is another one now."""
         self._batch.clear()
 
     def insert(self, unit: UnitOfWork, texts: Sequence[TextVectors]) -> None:
-        """Write vectors that no search knows yet, and take their texts off the pending list."""
+        """Write vectors that no search knows yet, and remove their texts from the pending list."""
         # A text of one chunk is never written in parts.
         longer = [text.item for text in texts if len(text.ranges) > 1]
         self._vectors.delete(unit, longer)
@@ -120,14 +120,14 @@ class BatchedVectors:
         self._vectors.settle(unit, [text.item for text in texts])
 
     def insert_part(self, text: TextVectors, *, last: bool) -> None:
-        """Write a part of the vectors of a pending text; with the last it is done."""
+        """Write a part of the vectors of a pending text; after the last part it is done."""
         with self._feed.transaction() as unit:
             self._vectors.insert(unit, [text])
             if last:
                 self._vectors.settle(unit, [text.item])
 
     def count(self, item: Pending) -> int:
-        """Return how many vectors of a pending text are there from a run that was cut short."""
+        """Return the number of vectors of a pending text that an interrupted run has written."""
         return self._vectors.count(item)
 
     def lost(self) -> list[Pending]:
@@ -135,7 +135,7 @@ class BatchedVectors:
         return self._vectors.lost()
 
     def list_lost(self, items: Sequence[Pending]) -> int:
-        """List those texts as pending that still have no vectors, and return how many."""
+        """List the texts that still have no vectors as pending, and return their number."""
         missing = [
             item
             for item in items
@@ -159,11 +159,11 @@ class BatchedVectors:
         self._vectors.defer(unit, items)
 
     def settle(self, unit: UnitOfWork, items: Sequence[Pending]) -> None:
-        """Take these versions of texts off the pending list."""
+        """Remove these versions of texts from the pending list."""
         self._vectors.settle(unit, items)
 
     def delete_text(self, unit: UnitOfWork, agent: str, source: Source, text_id: str) -> None:
-        """Delete the vectors of every version of a text, and what is pending of it."""
+        """Delete the vectors of every version of a text, and its pending entries."""
 
         def drop() -> None:
             self._batch.pop((agent, source, text_id), None)
@@ -180,11 +180,11 @@ class BatchedVectors:
         return self._vectors.is_pending(agent, source, text_id)
 
     def pending_count(self, agent: str | None = None) -> int:
-        """Return how many texts are pending, of one agent or of all."""
+        """Return the number of pending texts, of one agent or of all."""
         return self._vectors.pending_count(agent)
 
     def blocks(self, agent: str, source: Source, upto: int) -> Iterator[VectorBlock]:
-        """Yield all vectors of an agent's texts, those that wait first, all at once."""
+        """Yield all vectors of an agent's texts, the unwritten ones first and all at once."""
         waiting = [
             (text.item.id, number, span, vector)
             for (owner, kind, _), text in self._batch.items()
