@@ -45,7 +45,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a database holds."""
+    """What is in a database."""
 
     schema: int
     agents: int
@@ -172,7 +172,7 @@ class Memories:
             return Figures(self.engine.vectors.pending_count(), self.engine.embedding)
 
     def status(self) -> Status:
-        """Return what the database holds."""
+        """Return what is in the database."""
         found = self.engine.store.statistics()
         return Status(
             found.schema,

@@ -1,6 +1,6 @@
 """Storage: the ports that the tiers need, and one folder for each engine.
 
-Nothing outside this package holds SQL, and only an engine's folder imports its driver.
+Nothing outside this package has SQL, and only an engine's folder imports its driver.
 """
 
 from __future__ import annotations

@@ -249,7 +249,7 @@ class Messages(Protocol):
         ...
 
     def searchable(self, agent: str, after: int, upto: int) -> Iterator[Message]:
-        """Yield the messages that a search can find, of change numbers `after` (excluded) to `upto`.
+        """Yield the messages of change numbers `after` (excluded) to `upto` that searches find.
 
         They are in the order of change number, time of recording, conversation and position.
         """
@@ -328,7 +328,7 @@ class Memories(Protocol):
         ...
 
     def retired(self, agent: str, after: int, upto: int) -> list[str]:
-        """Return the ids of memories of which a version was retired after one number, up to another."""
+        """Return ids of memories with a version retired after one number and up to another."""
         ...
 
     def everything(self, agent: str, first: int, limit: int) -> list[Memory]:

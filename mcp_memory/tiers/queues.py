@@ -1,4 +1,4 @@
-"""The queue of every conversation and its summaries: which messages the window holds.
+"""The queue of every conversation and its summaries: which messages are in the window.
 
 The queue of a conversation is read once, and then follows the change feed. Messages are
 counted whole. A window smaller than a message shows it clipped, and counts the clipped text.

@@ -61,7 +61,7 @@ class DuckDBBlocks:
     def values_at(
         self, agent: str, moment: datetime, labels: Collection[str]
     ) -> dict[BlockKey, tuple[int, str]]:
-        """Return version and value that blocks with these labels had at a moment."""
+        """Return the version and value that blocks with these labels had at a moment."""
         rows = self._db.read(
             "SELECT DISTINCT ON (conversation, label) conversation, label, version, value"
             " FROM blocks WHERE agent = $1 AND changed_at <= $2"
@@ -85,7 +85,7 @@ class DuckDBBlocks:
         return [_block(agent, row) for row in rows]
 
     def changed(self, agent: str, after: int) -> list[tuple[int, tuple[str, Block]]]:
-        """Return versions above a change number, each with its own."""
+        """Return the versions above a change number, each with its own number."""
         rows = self._db.read(
             f"SELECT {_COLUMNS}, seq FROM blocks WHERE agent = $1 AND seq > $2"
             " ORDER BY seq, version",

@@ -1,7 +1,7 @@
-"""What an open database holds, and whether its parts fit together.
+"""Counts what is in a database, and checks that its parts are consistent.
 
-Reads only, and as little as shows a fault: counts and joins over keys, and once
-through every text and vector, so that a damaged block of the file is met.
+Only reads: counts and joins over keys, and every text and vector once, so that a
+damaged block of the file is found.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ Read = Callable[..., list[Row]]
 
 _FIRST_MESSAGES_SCHEMA: Final = 1
 _SHOWN: Final = 3
+"""Examples named in a message; by judgement."""
 
 
 def schema_version(read: Read) -> int:
@@ -48,7 +49,7 @@ def row_counts(read: Read) -> dict[str, int]:
 
 
 def agent_count(read: Read) -> int:
-    """Return how many agents have something in the database."""
+    """Return the number of agents with any row in the database."""
     return int(
         read(
             "SELECT count(*) FROM (SELECT agent FROM blocks UNION SELECT agent FROM messages"
@@ -58,10 +59,10 @@ def agent_count(read: Read) -> int:
 
 
 def inspect(path: Path, model: str | None = None) -> list[Finding]:
-    """Check a database that no process holds, without changing anything in it.
+    """Check a database that no process has open, without changing it.
 
-    It is opened for reading, so that an older schema stays what it is. Whoever
-    calls this holds the lock of the owner.
+    It is opened for reading only, so that an older schema is not migrated. The caller
+    holds the owner's lock.
 
     Args:
         model: The embedding model that it will be used with.
@@ -87,7 +88,7 @@ def inspect(path: Path, model: str | None = None) -> list[Finding]:
 
 
 def check(read: Read, model: str | None = None) -> list[Finding]:
-    """Return what was looked at in an open database, each with its level.
+    """Return the results of all checks of an open database.
 
     Args:
         model: The embedding model that it will be used with; None for the one it has.
@@ -117,7 +118,7 @@ def check(read: Read, model: str | None = None) -> list[Finding]:
             Finding(
                 "problem",
                 f"the database could not be read through: {fault.message}",
-                fault.hint or "Restore a backup if it stays so",
+                fault.hint or "Run the check again; if it fails again, restore a backup",
             )
         )
     return findings
@@ -136,14 +137,14 @@ def _model(read: Read, wanted: str | None) -> Iterator[Finding]:
         mismatch = ModelMismatch(stored=name, wanted=wanted)
         yield Finding("problem", mismatch.message, mismatch.hint)
     dimension = record.get("embedding_dimension")
-    kept = columns.get("embedding", "no vectors at all")
-    if kept.upper() == f"FLOAT[{dimension}]":
+    column_type = columns.get("embedding", "no vectors at all")
+    if column_type.upper() == f"FLOAT[{dimension}]":
         yield Finding("ok", f"vectors have the {dimension} dimensions of the model")
     else:
         yield Finding(
             "problem",
-            f"the model has {dimension} dimensions, the table of vectors {kept}",
-            "Run `mcp-memory reembed` to compute all vectors anew",
+            f"the model has {dimension} dimensions, the table of vectors {column_type}",
+            "Run `mcp-memory reembed` to compute all vectors again",
         )
 
 
@@ -174,13 +175,13 @@ def _messages(read: Read) -> Iterator[Finding]:
         yield Finding(
             "problem",
             f"messages are missing in {_times(len(gaps), 'conversation')}: {_some(gaps, 0)}",
-            "Restore a backup of before; what is there stays readable",
+            "Restore an earlier backup; the other messages stay readable",
         )
     if twins:
         yield Finding(
             "problem",
             f"{_times(len(twins), 'message id')} used more than once",
-            "Restore a backup of before; what is there stays readable",
+            "Restore an earlier backup; the other messages stay readable",
         )
     if not gaps and not twins:
         yield Finding("ok", "every conversation has its messages without a gap")
@@ -198,7 +199,7 @@ def _summaries(read: Read) -> Iterator[Finding]:
         yield Finding(
             "problem",
             f"{_times(len(lost), 'summary', 'summaries')} without a parent or messages",
-            "Restore a backup of before; the messages themselves are searchable",
+            "Restore an earlier backup; the messages themselves are searchable",
         )
     else:
         yield Finding("ok", "every summary has its parent and its messages")
@@ -244,7 +245,7 @@ def _vectors(read: Read) -> Iterator[Finding]:
             "problem",
             f"{_times(lost, 'text')} without vectors and not listed as pending:"
             " found by words alone",
-            "Run `mcp-memory reembed` to compute all vectors anew",
+            "Run `mcp-memory reembed` to compute all vectors again",
         )
     pending = int(read("SELECT count(*) FROM pending_vectors")[0][0])
     spare = [("pending_vectors", "pending entries")] + (
@@ -260,8 +261,8 @@ def _vectors(read: Read) -> Iterator[Finding]:
         if idle:
             yield Finding(
                 "warning",
-                f"{what} of {_times(idle, 'text')} not there any more",
-                "Harmless; `mcp-memory reembed` clears them away",
+                f"{what} of {_times(idle, 'text')} that no longer exist",
+                "Harmless; `mcp-memory reembed` deletes them",
             )
     if not lost:
         waiting = f", {_times(pending, 'text')} pending" if pending else ""
@@ -269,7 +270,7 @@ def _vectors(read: Read) -> Iterator[Finding]:
 
 
 def _readable(read: Read) -> Iterator[Finding]:
-    """Go through every text and vector: a damaged block shows itself when it is read."""
+    """Read every text and vector: a damaged block raises an error when it is read."""
     for table, column in (
         ("blocks", "value"),
         ("messages", "content"),
@@ -291,12 +292,12 @@ def _space(read: Read) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{found.dead_frac:.0%} of the {found.file_bytes / 1e6:.0f} MB are dead",
-            "Harmless; an idle owner makes the file smaller, or `mcp-memory compact` at once",
+            "Harmless; the server compacts the file when idle, `mcp-memory compact` at once",
         )
 
 
 def _columns(read: Read, table: str) -> dict[str, str]:
-    """Return the types of a table's columns by name, nothing if there is no such table."""
+    """Return the types of a table's columns by name, empty if there is no such table."""
     return dict(
         read(
             "SELECT column_name, data_type FROM information_schema.columns"

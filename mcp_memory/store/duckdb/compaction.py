@@ -1,8 +1,9 @@
 """Rewriting a database file without deleted rows.
 
-The file must not be open anywhere, so everybody waits meanwhile: an owner does this when its
-last client has left, or when `mcp-memory compact` asks for it. At every step the file is
-whole, the old one or the new one; a crash leaves at most a folder that the next start deletes.
+The file must not be open anywhere, so all calls wait meanwhile: an owner does this when its
+last client has left, or when `mcp-memory compact` asks for it. After every step the file is
+complete, either the old or the new one; a crash leaves at most a folder that the next start
+deletes.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ from mcp_memory.store.ports import Compacted
 from mcp_memory.values.errors import StorageFault
 
 STEPS: Final = ("opened", "copied", "written", "checked", "synced", "renamed")
-"""What `on_step` is told, in this order."""
+"""The steps that `on_step` receives, in this order."""
 
 SPARE_BYTES: Final = 16 * 1024 * 1024
-"""Free disk space that is left beside the copy, for the log of the next writes; by judgement."""
+"""Free disk space left besides the copy, for the log of the next writes; by judgement."""
 
 _COPY: Final = "compacted_copy"
 """The copy's name in SQL while it is attached."""
 
 
 def compact(path: Path, *, on_step: Callable[[str], None] = lambda step: None) -> Compacted:
-    """Make a closed database file as small as what is in it.
+    """Rewrite a closed database file without deleted rows.
 
     Args:
         path: The file; the caller holds the owner's lock.
-        on_step: Told each of `STEPS` once it is done.
+        on_step: Called with each of `STEPS` when it is done.
 
     Raises:
-        StorageFault: There is no room, or it can't be done; nothing was changed.
+        StorageFault: The disk has no space, or a step failed; nothing was changed.
     """
     place = Path(os.path.realpath(path))
     folder = copy_folder(path)
@@ -95,7 +96,7 @@ def _prepare(folder: Path, place: Path) -> Path:
     """Create the folder of the copy, and return the path of the copy.
 
     Raises:
-        OSError: It can't be created, or the file is another user's, who would lose it.
+        OSError: It can't be created, or the file belongs to another user, who would lose it.
     """
     if os.name == "posix" and place.stat().st_uid != os.geteuid():
         raise PermissionError(1, "it belongs to another user")
@@ -107,13 +108,13 @@ def _prepare(folder: Path, place: Path) -> Path:
 def _copy(
     connection: duckdb.DuckDBPyConnection, copy: Path, on_step: Callable[[str], None]
 ) -> None:
-    """Write the copy, and compare what is read back from its file with the original."""
+    """Write the copy, and compare what its file has with the original."""
     quoted = str(copy).replace("'", "''")
     row = connection.execute("SELECT current_database()").fetchone()
     name = str(row[0]).replace('"', '""') if row else ""
     source = f'"{name}"'
     try:
-        # A copy that is not whole is thrown away: it needs no log of its own.
+        # An incomplete copy is deleted anyway: it needs no log of its own.
         connection.execute(f"ATTACH '{quoted}' AS {_COPY} (RECOVERY_MODE no_wal_writes)")
         connection.execute(f"COPY FROM DATABASE {source} TO {_COPY}")
         on_step("copied")
@@ -124,7 +125,7 @@ def _copy(
         _compare(connection, source)
         on_step("checked")
     finally:
-        # Until it is detached the driver has the file open.
+        # The driver has the file open until it is detached.
         with contextlib.suppress(duckdb.Error):
             connection.execute(f"DETACH DATABASE IF EXISTS {_COPY}")
 
@@ -133,7 +134,7 @@ def _compare(connection: duckdb.DuckDBPyConnection, source: str) -> None:
     """Check that the copy has the same tables, keys and rows.
 
     Raises:
-        StorageFault: It hasn't.
+        StorageFault: Something differs.
     """
     tables = _tables(connection, "current_database()")
     differs = "its tables" if tables != _tables(connection, f"'{_COPY}'") else None
@@ -157,14 +158,14 @@ def _tables(connection: duckdb.DuckDBPyConnection, database: str) -> list[Row]:
 
 
 def _digest(connection: duckdb.DuckDBPyConnection, table: str) -> list[Row]:
-    """Return the number of rows and what changes with any value of them, whatever the order."""
+    """Return the number of rows, and a hash of all values that does not depend on their order."""
     return connection.execute(
         f"SELECT count(*), bit_xor(hash(r)), sum(hash(r) % 1000000007) FROM {table} AS r"
     ).fetchall()
 
 
 def _check_closed(path: Path) -> None:
-    """Check that nobody has the file open, with nothing in its log.
+    """Check that the file is closed and its log is empty.
 
     Raises:
         StorageFault: Replacing the file would lose what is written next.
@@ -183,7 +184,7 @@ def _sync(copy: Path, place: Path) -> None:
     if os.name == "posix" and found.st_gid != copy.stat().st_gid:
         with contextlib.suppress(PermissionError):
             os.chown(copy, -1, found.st_gid)
-    # The driver has closed it: no lock is dropped with this handle.
+    # The driver has closed it: closing this handle drops no lock.
     with copy.open("rb+") as file:
         os.fsync(file.fileno())
     sync_folder(copy.parent)

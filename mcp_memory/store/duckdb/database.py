@@ -1,4 +1,4 @@
-"""One DuckDB file: many readers, one writer, errors in our words.
+"""One DuckDB file: many readers, one writer, and errors of our own types.
 
 Nothing else opens the file: a plain `open()` of it in this process would drop
 the lock that keeps other processes out.
@@ -31,17 +31,17 @@ from mcp_memory.store.duckdb.transaction import ParsedStatements, Row, Transacti
 from mcp_memory.values.errors import DatabaseCorrupt, StorageFault
 
 CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
-    # No extension is ever fetched: only the package registries can be relied on.
+    # No extension is ever fetched: the server must work without a network.
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
-    # A statement of one row is done before a second thread has heard of it.
+    # A statement of one row is done before a second thread could start.
     "threads": 1,
     "memory_limit": "1GB",
 }
-"""How the driver opens a database, whoever does it."""
+"""The driver's configuration, wherever a database is opened."""
 
 _READS_END_SECONDS: Final = 2.0
-"""How long opening the file again waits for running reads; by judgement."""
+"""How long reopening the file waits for running reads; by judgement."""
 
 _PROBE_SECONDS: Final = 5.0
 """How long a probe waits for a writer, by judgement: single writes take milliseconds."""
@@ -65,9 +65,9 @@ class Database:
         """
         self.path = ":memory:" if path is None else str(path)
         self.generation = 0
-        """Counts up when the file had to be opened again: what was read before is void."""
+        """Counts up when the file is reopened: rows read before are no longer valid."""
         self.on_reopened: Callable[[], None] | None = None
-        """Called after that: the file may be another one, such as a backup that was restored."""
+        """Called after reopening: the file may be another one, such as a restored backup."""
         self.on_commit: Callable[[], None] | None = None
         """Called after each commit, with the write lock held: must be quick."""
         self._write = threading.RLock()
@@ -75,17 +75,17 @@ class Database:
         self._local = threading.local()
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         self._epoch = 0
-        """Counts up with each opening: cursors of earlier ones are closed."""
+        """Counts up with each opening; the cursors of earlier ones are closed."""
         self._broken = False
         self._closed = False
         self._statements = ParsedStatements()
         self._opened: tuple[int, int] | None = None
-        """Which file was opened; its path may lead to another one later."""
+        """The identity of the opened file; its path may name another one later."""
         if path is not None:
             prepare_folder(path)
         self._connection = self._connect()
         if path is not None:
-            # A compaction that was killed has left its copy: the file is ours alone now.
+            # The copy of an interrupted compaction: no other process has the file now.
             shutil.rmtree(copy_folder(path), ignore_errors=True)
 
     def read(self, sql: str, *values: object) -> list[Row]:
@@ -111,20 +111,20 @@ class Database:
     def transaction(self, newest: Callable[[str], int] = lambda agent: 0) -> Iterator[Transaction]:
         """Hold the write lock; commit at the end, or roll back on any exception.
 
-        What is left without an exception is durable.
+        After a normal exit the writes are durable.
 
         Args:
             newest: Returns an agent's newest change number.
 
         Raises:
-            StorageFault: The driver could not write; nothing of it was stored.
+            StorageFault: The driver could not write; nothing was stored.
         """
         with self._write:
             if self._revive():
-                # What the caller has prepared was read from the old file.
+                # The caller has prepared its writes from the old file.
                 raise StorageFault(
                     f"the database {self.path} was replaced while it was open: nothing was stored",
-                    hint="Repeat the call; from now on the new one is used",
+                    hint="Repeat the call: the new file is used from now on",
                 )
             connection = self._connection
             try:
@@ -144,16 +144,16 @@ class Database:
                 raise
 
     def checkpoint(self, *, wait: bool = True) -> bool:
-        """Move everything from the write-ahead log into the file; others wait meanwhile.
+        """Move everything from the write-ahead log into the file; other calls wait meanwhile.
 
         Args:
-            wait: Whether to wait for a writer; without it nothing is done while there is one.
+            wait: Whether to wait for a writer; if not, nothing is done while one is active.
 
         Returns:
             Whether it was done.
 
         Raises:
-            StorageFault: The driver could not write; all that was committed is still there.
+            StorageFault: The driver could not write; no committed data is lost.
         """
         if not self._write.acquire(blocking=wait):
             return False
@@ -168,9 +168,9 @@ class Database:
 
     @contextlib.contextmanager
     def closed(self) -> Iterator[Path]:
-        """Close the file for what must have it alone, and open it again; others wait meanwhile.
+        """Close the file for exclusive work on it, and reopen it; other calls wait meanwhile.
 
-        Nobody who has read it before need read it again: it must hold the same afterwards.
+        The file must have the same rows afterwards: caches stay valid.
 
         Raises:
             StorageFault: Somebody reads for too long, or it can't be opened again.
@@ -185,7 +185,7 @@ class Database:
                         hint="Nothing was changed; try again later",
                     )
                 self._close_all()
-                self._broken = True  # Until it is open again.
+                self._broken = True  # Until it is reopened.
                 try:
                     yield Path(self.path)
                 finally:
@@ -195,10 +195,10 @@ class Database:
                 self._readers.admit()
 
     def probe(self) -> None:
-        """Check that the database can be written, without a commit and without counting as use.
+        """Check that the database can be written, without a commit and not counted as activity.
 
         A row is written in a transaction that is rolled back, so nothing reaches the disk.
-        What only the disk knows is asked of the file system: rights, and space for the log.
+        The file system is asked for the rest: permissions, and space for the log.
 
         Raises:
             StorageFault: It can't be written.
@@ -206,7 +206,7 @@ class Database:
         if not self._write.acquire(timeout=_PROBE_SECONDS):
             raise StorageFault(
                 f"a write to {self.path} has lasted more than {_PROBE_SECONDS:g} s",
-                hint="Wait until it is done",
+                hint="Wait until that write has finished",
             )
         try:
             self._revive()
@@ -268,7 +268,7 @@ class Database:
         while True:
             cursor = self._cursor()
             self._readers.enter()
-            # The file may have been opened again, and the cursor closed, just before.
+            # The file may just have been reopened, which closes the cursor.
             if self._local.cursor[0] == self._epoch or self._closed:
                 break
             self._readers.leave()
@@ -295,7 +295,7 @@ class Database:
         return own[1]
 
     def _close_all(self) -> None:
-        # While one cursor is left, the driver keeps the file open, and its lock.
+        # The driver keeps the file open and locked while any cursor is left.
         for connection in (*self._cursors, self._connection):
             with contextlib.suppress(duckdb.Error):
                 connection.close()
@@ -310,15 +310,15 @@ class Database:
 
     def _fault(self, error: duckdb.Error) -> StorageFault:
         fault = translate(error, self.path)
-        # After a fatal error every statement fails until the file is opened again;
-        # all that was acknowledged is there then. A damaged file may have been replaced.
+        # After a fatal error every statement fails until the file is reopened; then all
+        # acknowledged writes are there. A damaged file may have been replaced.
         fatal = isinstance(error, duckdb.FatalException | duckdb.InternalException)
         if fatal or isinstance(fault, DatabaseCorrupt):
             self._broken = True
         return fault if isinstance(fault, StorageFault) else StorageFault(str(fault))
 
     def _revive(self) -> bool:
-        """Open the file again if that is needed; return whether it is another one now."""
+        """Reopen the file if needed; return whether it is another one now."""
         if self._closed:
             raise StorageFault("the database is closed", hint="Restart the server")
         if self.path == ":memory:":
@@ -328,14 +328,14 @@ class Database:
         if self._broken or replaced:
             self._broken = True
             if present is None:
-                # A new one in its place would be in the way of a backup that is being restored.
+                # A new file here would block a backup that is being restored.
                 raise StorageFault(
                     f"the database {self.path} was moved away or deleted while it was open:"
                     " nothing was stored",
-                    hint="Put it back, or close all clients to begin with an empty one",
+                    hint="Put it back, or close all clients to start with an empty one",
                 )
             with contextlib.suppress(duckdb.Error):
-                # The log holds what was acknowledged; by now it may be another file's.
+                # The log has acknowledged writes; it may belong to another file by now.
                 self._connection.execute("PRAGMA disable_checkpoint_on_shutdown")
             self._readers.exclude(_READS_END_SECONDS)
             try:
@@ -351,7 +351,7 @@ class Database:
 
 
 class _Readers:
-    """Counts running reads, so that opening the file again can wait for them."""
+    """Counts running reads, so that reopening the file can wait for them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -70,7 +70,7 @@ class DuckDBEvents:
         return moment
 
     def prune(self, before: datetime, keep: int) -> int:
-        """Delete old events; return how many."""
+        """Delete old events, and return their number."""
         doomed = self._db.read(
             "SELECT agent, id FROM (SELECT agent, id, created_at,"
             " row_number() OVER (PARTITION BY agent ORDER BY created_at DESC, id) AS place,"
@@ -82,7 +82,7 @@ class DuckDBEvents:
         )
         if doomed:
             with self._db.transaction() as tx:
-                # The numbers of these rows go with them; see `agents` in migrations.py.
+                # The change numbers of these rows are deleted too; see `agents` in migrations.py.
                 tx.run(
                     "INSERT INTO agents (agent, seq) SELECT agent, max(seq) FROM events"
                     " GROUP BY agent ON CONFLICT (agent) DO UPDATE"
@@ -93,7 +93,7 @@ class DuckDBEvents:
         return len(doomed)
 
     def changed(self, agent: str, after: int) -> list[tuple[int, Event]]:
-        """Return events above a change number, each with its own."""
+        """Return the events above a change number, each with its own number."""
         rows = self._db.read(
             f"SELECT seq, {_COLUMNS} FROM events WHERE agent = $1 AND seq > $2 ORDER BY seq, id",
             agent,
@@ -109,7 +109,7 @@ class DuckDBConsolidations:
         self._db = database
 
     def insert(self, unit: UnitOfWork, agent: str, item: Consolidation) -> None:
-        """Write one, begun or finished."""
+        """Write a consolidation, begun or finished."""
         tx = transaction_of(unit)
         seq = tx.note(agent, "consolidations", [item])
         tx.insert(
@@ -133,7 +133,7 @@ class DuckDBConsolidations:
         )
 
     def finish(self, unit: UnitOfWork, agent: str, item: Consolidation) -> None:
-        """Complete one that was inserted as begun."""
+        """Complete a consolidation that was inserted as begun."""
         tx = transaction_of(unit)
         seq = tx.note(agent, "consolidations", [item])
         tx.run(
@@ -150,7 +150,7 @@ class DuckDBConsolidations:
         )
 
     def present(self, agent: str, upto: int) -> Consolidation | None:
-        """Return the client's consolidation that has begun and is not finished."""
+        """Return the client's unfinished consolidation, None without one."""
         rows = self._db.read(
             f"SELECT {_CONSOLIDATION_COLUMNS} FROM consolidations"
             " WHERE agent = $1 AND author = 'client' AND finished_at IS NULL AND seq <= $2"
@@ -161,7 +161,7 @@ class DuckDBConsolidations:
         return _consolidation(rows[0]) if rows else None
 
     def last_at(self, agent: str, upto: int) -> datetime | None:
-        """Return when the last one was finished."""
+        """Return when the last consolidation was finished."""
         moment: datetime | None = self._db.read(
             "SELECT max(finished_at) FROM consolidations WHERE agent = $1 AND seq <= $2",
             agent,
@@ -170,14 +170,14 @@ class DuckDBConsolidations:
         return moment
 
     def tokens(self, agent: str) -> int:
-        """Return what those of the endpoint have cost so far."""
+        """Return the tokens that the endpoint's consolidations have cost."""
         rows = self._db.read(
             "SELECT coalesce(sum(tokens), 0) FROM consolidations WHERE agent = $1", agent
         )
         return int(rows[0][0])
 
     def naming(self, agent: str | None, label: str) -> list[Consolidation]:
-        """Return the finished ones that mention a block's label, newest first."""
+        """Return the finished consolidations that name a block's label, newest first."""
         rows = self._db.read(
             f"SELECT {_CONSOLIDATION_COLUMNS} FROM consolidations"
             " WHERE (CAST($1 AS text) IS NULL OR agent = $1)"
@@ -188,7 +188,7 @@ class DuckDBConsolidations:
         return [_consolidation(row) for row in rows]
 
     def changed(self, agent: str, after: int) -> list[tuple[int, Consolidation]]:
-        """Return those above a change number, each with its own."""
+        """Return the consolidations above a change number, each with its own number."""
         rows = self._db.read(
             f"SELECT seq, {_CONSOLIDATION_COLUMNS} FROM consolidations"
             " WHERE agent = $1 AND seq > $2 ORDER BY seq, id",

@@ -1,4 +1,4 @@
-"""The driver's errors in our words, each with what to do next."""
+"""Translates the driver's errors into ours, each with what to do next."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DENIED: Final = re.compile(r"permission denied|read-only|access is denied|is a 
 
 
 def translate(error: duckdb.Error, path: str) -> MemoryFault:
-    """Return the fault that stands for a driver's error at the database `path`."""
+    """Return our fault for a driver's error at the database `path`."""
     text = str(error)
     detail = text.splitlines()[0][:300]
     if _LOCKED.search(text):
@@ -54,7 +54,7 @@ def translate(error: duckdb.Error, path: str) -> MemoryFault:
     if _BROKEN.search(text) or isinstance(error, duckdb.FatalException | duckdb.InternalException):
         return DatabaseCorrupt(path, detail=detail)
     return StorageFault(
-        f"the database {path} refused: {detail}", hint="See the log for the whole error"
+        f"the database {path} reported an error: {detail}", hint="See the log for the whole error"
     )
 
 

@@ -1,4 +1,4 @@
-"""The files of a database: their folder, their modes, and that they are really on the disk.
+"""The files of a database: their folder, their modes, and their durability.
 
 Only metadata is touched: a plain `open()` of the database file would drop the
 lock that keeps other processes out.
@@ -14,18 +14,19 @@ from typing import Final
 
 from mcp_memory.values.errors import DiskFull, StorageFault
 
+# Only the user may read them: they have everything that was said.
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 
 MIN_FREE_BYTES: Final = 1024 * 1024
-"""With less free disk space a database is not taken to be writable; by judgement."""
+"""With less free disk space a database counts as not writable; by judgement."""
 
 
 def prepare_folder(path: Path) -> None:
-    """Make the folder of the database, private, if it is missing.
+    """Create the folder of the database, private, if it is missing.
 
     Raises:
-        StorageFault: It can't be made, or `path` is a folder itself.
+        StorageFault: It can't be created, or `path` is a folder itself.
     """
     try:
         path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -36,7 +37,7 @@ def prepare_folder(path: Path) -> None:
             )
     except OSError as error:
         raise StorageFault(
-            f"the folder {path.parent} can't be made: {error.strerror}",
+            f"the folder {path.parent} can't be created: {error.strerror}",
             hint="Set MCP_MEMORY_DB to a file in a folder that you can write to",
         ) from error
 
@@ -47,7 +48,7 @@ def copy_folder(path: str | Path) -> Path:
 
 
 def keep_private(*paths: str) -> None:
-    """Let no other user read these files, as far as they are there."""
+    """Make these files, if they exist, unreadable for other users."""
     if os.name != "posix":
         return
     for path in paths:
@@ -57,7 +58,7 @@ def keep_private(*paths: str) -> None:
 
 
 def identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from another that takes its name; None if there is none."""
+    """Return the identity of a file, which a replacement does not have; None if it is missing."""
     try:
         found = os.stat(path)
     except OSError:
@@ -69,28 +70,28 @@ def check_writable(path: Path) -> None:
     """Check that a file and its folder may be written and that its disk has space.
 
     Raises:
-        StorageFault: They may not.
+        StorageFault: They may not be written.
         DiskFull: The disk has no space.
     """
     for place in (path, path.parent):
         if not os.access(place, os.W_OK):
             raise StorageFault(
                 f"{place} can't be written",
-                hint="Give this user the right to write there",
+                hint="Give this user write permission there",
             )
     if shutil.disk_usage(path.parent).free < MIN_FREE_BYTES:
         raise DiskFull(str(path))
 
 
 def size_bytes(path: str | Path) -> int:
-    """Return the size of a file, 0 if there is none."""
+    """Return the size of a file, 0 if it is missing."""
     with contextlib.suppress(OSError):
         return os.stat(path).st_size
     return 0
 
 
 def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder durable, where the system can.
+    """Make renames in a folder durable, if the system can.
 
     Raises:
         OSError: It can't be written.

@@ -1,8 +1,8 @@
-"""Persisted search indexes, so that large ones need not be built again at each start.
+"""Persisted search indexes, so that large ones are not rebuilt at each start.
 
-An index is written in parts, a transaction each, so that no writer waits for long. The
-manifest comes last, in one transaction with the deletion of the index before: whenever the
-process dies, the old one, the new one or none is there.
+An index is written in parts, one transaction each, so that no writer waits for long. The
+manifest comes last, in one transaction with the deletion of the earlier index: after a crash
+there is the old index, the new one or none, but never half of one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ PART_BYTES: Final = 1 << 20
 """Size of a part; by judgement: a commit of 1 MB takes some milliseconds."""
 
 SPARE_BYTES: Final = 64 * 1024 * 1024
-"""Free disk space that is left for what can't be rebuilt; by judgement."""
+"""Free disk space left for data that can't be rebuilt; by judgement."""
 
 _MANIFEST: Final = -1
-"""The number of the part that says that all others are there."""
+"""The number of the manifest, which says that all other parts are written."""
 
 _OF: Final = "FROM search_indexes WHERE agent = $1 AND tier = $2"
 _COLUMNS: Final = "agent, tier, number, part, data"
@@ -44,7 +44,7 @@ class DuckDBSearchIndexes:
         manifest: Callable[[], dict[str, Any]],
         go_on: Callable[[], bool],
     ) -> bool:
-        """Persist an index in the place of the one before; see the port."""
+        """Persist an index, in place of an earlier one; see the port."""
         last = self._db.read(f"SELECT coalesce(max(number), 0) {_OF}", agent, tier)[0][0]
         number = int(last) + 1
         try:
@@ -55,21 +55,21 @@ class DuckDBSearchIndexes:
         if parts is None:
             self._drop(agent, tier, number)
             return False
-        said = json.dumps({**manifest(), "number": number, "parts": parts}).encode()
+        last_part = json.dumps({**manifest(), "number": number, "parts": parts}).encode()
         with self._db.transaction() as tx:
-            tx.insert("search_indexes", _COLUMNS, [(agent, tier, number, _MANIFEST, said)])
+            tx.insert("search_indexes", _COLUMNS, [(agent, tier, number, _MANIFEST, last_part)])
             tx.run(f"DELETE {_OF} AND number <> $3", agent, tier, number)
         return True
 
     def manifest(self, agent: str, tier: str) -> dict[str, Any] | None:
-        """Return the manifest of what is persisted, None for nothing."""
+        """Return the manifest of the persisted index, None without one."""
         rows = self._db.read(
             f"SELECT data {_OF} AND part = $3 ORDER BY number DESC LIMIT 1", agent, tier, _MANIFEST
         )
         if not rows:
             return None
-        said: dict[str, Any] = json.loads(rows[0][0])
-        return said
+        manifest: dict[str, Any] = json.loads(rows[0][0])
+        return manifest
 
     def read(self, agent: str, tier: str, manifest: Mapping[str, Any]) -> bytes:
         """Return the bytes that belong to a manifest."""
@@ -91,7 +91,7 @@ class DuckDBSearchIndexes:
         blocks: Iterator[bytes],
         go_on: Callable[[], bool],
     ) -> int | None:
-        """Return how many parts were written, None if it was to stop."""
+        """Return the number of parts that were written, None if it was stopped."""
         parts = 0
         for part in _parts(blocks):
             if not go_on():
@@ -103,15 +103,15 @@ class DuckDBSearchIndexes:
         return parts
 
     def _drop(self, agent: str, tier: str, number: int) -> None:
-        """Drop the parts of an index that was given up; if that fails, the next write does it."""
+        """Delete the parts of an abandoned index; if that fails, the next write does it."""
         with contextlib.suppress(StorageFault), self._db.transaction() as tx:
             tx.run(f"DELETE {_OF} AND number = $3", agent, tier, number)
 
     def _check_room(self) -> None:
-        """Check that enough of the disk is left for what clients write.
+        """Check that enough disk space is left for the writes of clients.
 
         Raises:
-            StorageFault: It isn't.
+            StorageFault: There is too little.
         """
         if self._db.path == ":memory:":
             return

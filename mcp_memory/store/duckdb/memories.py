@@ -68,7 +68,7 @@ class DuckDBMemories:
     def retire(
         self, unit: UnitOfWork, agent: str, memory_id: str, moment: datetime, *, superseded: bool
     ) -> None:
-        """Take the current version out of view."""
+        """Retire the current version of a memory."""
         tx = transaction_of(unit)
         seq = tx.note(agent, "deleted", [] if superseded else [memory_id])
         tx.run(
@@ -109,7 +109,7 @@ class DuckDBMemories:
         values: list[object] = [agent]
         present = "retired_at IS NULL"
         if offset and where.as_of is not None:
-            # Before the clock was set back, what had gone by the first page may have gone later.
+            # If the clock was set back, a deletion before `as_of` may have a later time.
             values.append(where.as_of)
             present += " OR retired_at > $2"
         condition = f" FROM memories WHERE agent = $1 AND ({present})"
@@ -134,7 +134,7 @@ class DuckDBMemories:
         )
 
     def tags(self, agent: str, limit: int, without_prefix: str) -> list[str]:
-        """Return the tags in use, those of the most memories first."""
+        """Return the tags in use, the most frequent first."""
         rows = self._db.read(
             "SELECT tag FROM (SELECT unnest(tags) AS tag FROM memories"
             " WHERE agent = $1 AND retired_at IS NULL) AS used"
@@ -184,7 +184,7 @@ class DuckDBMemories:
         return [_memory(row) for row in rows]
 
     def count_since(self, agent: str, moment: datetime | None) -> int:
-        """Return how many current memories were recorded after a moment, or ever."""
+        """Return the number of current memories recorded after a moment; None for all."""
         rows = self._db.read(
             "SELECT count(*) FROM memories WHERE agent = $1 AND retired_at IS NULL"
             " AND (CAST($2 AS timestamptz) IS NULL OR recorded_at > $2)",
@@ -194,7 +194,7 @@ class DuckDBMemories:
         return int(rows[0][0])
 
     def searchable(self, agent: str, after: int, upto: int) -> Iterator[Memory]:
-        """Yield the versions current at `upto` that are of a change number above `after`."""
+        """Yield the versions current at `upto` with a change number above `after`."""
         rows = read_in_order(
             self._db,
             "id, version, content, kind, tags, epoch_us(happened_at) AS happened,"
@@ -216,7 +216,7 @@ class DuckDBMemories:
             )
 
     def retired(self, agent: str, after: int, upto: int) -> list[str]:
-        """Return ids of which a version was retired after one number and up to another."""
+        """Return ids of memories with a version retired after one number and up to another."""
         rows = self._db.read(
             "SELECT DISTINCT id FROM memories"
             " WHERE agent = $1 AND retired_seq > $2 AND retired_seq <= $3",
@@ -238,7 +238,7 @@ class DuckDBMemories:
         return [_memory(row) for row in rows]
 
     def changed(self, agent: str, after: int) -> list[tuple[int, Memory]]:
-        """Return versions above a change number, each with its own."""
+        """Return the versions above a change number, each with its own number."""
         rows = self._db.read(
             f"SELECT seq, {_COLUMNS} FROM memories WHERE agent = $1 AND seq > $2"
             " ORDER BY seq, recorded_at, id",
@@ -248,7 +248,7 @@ class DuckDBMemories:
         return [(row[0], _memory(row[1:])) for row in rows]
 
     def deleted(self, agent: str, after: int) -> list[tuple[int, str]]:
-        """Return ids that were deleted above a change number, each with its own."""
+        """Return the ids of memories deleted above a change number, each with its number."""
         rows = self._db.read(
             "SELECT retired_seq, id FROM memories AS m WHERE agent = $1 AND retired_seq > $2"
             " AND NOT EXISTS (SELECT 1 FROM memories AS n WHERE n.agent = m.agent"

@@ -1,4 +1,4 @@
-"""The messages of every agent, and the summaries that take them off their queue."""
+"""The messages of every agent, and the summaries that remove them from their queue."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class DuckDBMessages:
         return int(count), newest or EPOCH
 
     def user_turns_since(self, agent: str, moment: datetime | None) -> int:
-        """Return how many messages the user has sent since a moment, or ever."""
+        """Return the number of messages from the user since a moment; None for all."""
         return self._count("role = 'user'", agent, moment)
 
     def dialogue_since(
@@ -164,11 +164,11 @@ class DuckDBMessages:
         return [message_of(row) for row in rows]
 
     def count_dialogue_since(self, agent: str, moment: datetime | None) -> int:
-        """Return how many messages of user and assistant came after a moment, or ever."""
+        """Return the number of messages of user and assistant after a moment; None for all."""
         return self._count(_LIKE_DIALOGUE, agent, moment)
 
     def searchable(self, agent: str, after: int, upto: int) -> Iterator[Message]:
-        """Yield what a search can find, of change numbers `after` (excluded) to `upto`."""
+        """Yield the messages of change numbers `after` (excluded) to `upto` that searches find."""
         rows = read_in_order(
             self._db,
             "id, content, conversation, position, role, coalesce(name, '') AS name,"
@@ -201,7 +201,7 @@ class DuckDBMessages:
         return [message_of(row) for row in rows]
 
     def changed(self, agent: str, after: int) -> list[tuple[int, Message]]:
-        """Return messages above a change number, each with its own."""
+        """Return the messages above a change number, each with its own number."""
         rows = self._db.read(
             f"SELECT seq, {COLUMNS} FROM messages WHERE agent = $1 AND seq > $2"
             " ORDER BY seq, conversation, position",
@@ -273,7 +273,7 @@ class DuckDBSummaries:
         )
 
     def changed(self, agent: str, after: int) -> list[tuple[int, Summary]]:
-        """Return summaries above a change number, each with its own."""
+        """Return the summaries above a change number, each with its own number."""
         found = self._read("true", agent, limit=None)
         return sorted(
             (item for item in found if item[0] > after), key=lambda item: (item[0], item[1].last)

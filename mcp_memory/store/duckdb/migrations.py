@@ -1,6 +1,6 @@
-"""How the schema came to be what it is: each step and its record are one transaction.
+"""The schema, built step by step: each step and its record are one transaction.
 
-A step is never edited once released; a new one is added below it. Every key
+A released step is never edited; a new one is added below it. Every key
 begins with the agent. There are no foreign keys and no secondary indexes, and
 nothing is overwritten: blocks and memories are rows of versions.
 """
@@ -18,7 +18,7 @@ from mcp_memory.values.dates import now
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step; `version` counts up by one."""
+    """One step; versions count up by one."""
 
     version: int
     name: str
@@ -102,7 +102,7 @@ MIGRATIONS: Final = (
                 began_at timestamptz, began_by text, finished_at timestamptz, finished_by text,
                 reason text, changed text NOT NULL, tokens integer NOT NULL,
                 PRIMARY KEY (agent, id))""",
-            # Until now only the event told that one was finished.
+            # Before this step, a finished consolidation had only its event.
             """INSERT INTO consolidations (agent, id, author, began_at, began_by, finished_at,
                 finished_by, reason, changed, tokens)
                 SELECT agent, id, 'client', NULL, NULL, created_at, NULL, NULL, '[]', 0
@@ -113,7 +113,7 @@ MIGRATIONS: Final = (
         7,
         "texts by id",
         (
-            # The driver doesn't use a key of several columns to look a row up.
+            # The driver doesn't use a key of several columns to look up a row.
             "CREATE INDEX memories_by_id ON memories (id)",
             "CREATE INDEX messages_by_id ON messages (id)",
         ),
@@ -131,7 +131,7 @@ MIGRATIONS: Final = (
         9,
         "change numbers",
         (
-            # What was there before is one change, the first of its agent.
+            # Existing rows become one change, the first of their agent.
             *(
                 f"ALTER TABLE IF EXISTS {table} ADD COLUMN seq bigint DEFAULT 1"
                 for table in (
@@ -147,7 +147,7 @@ MIGRATIONS: Final = (
             ),
             "ALTER TABLE memories ADD COLUMN retired_seq bigint",
             "UPDATE memories SET retired_seq = 1 WHERE retired_at IS NOT NULL",
-            # An agent's number never falls: where rows with numbers are deleted, it stands here.
+            # An agent's number never falls: when rows with numbers are deleted, it is stored here.
             "CREATE TABLE agents (agent text PRIMARY KEY, seq bigint NOT NULL)",
             "DROP TABLE kept_indexes",
             """CREATE TABLE search_indexes (
@@ -163,10 +163,10 @@ SCHEMA_VERSION: Final = MIGRATIONS[-1].version
 def migrate(
     connection: duckdb.DuckDBPyConnection, path: str, *, upto: int = SCHEMA_VERSION
 ) -> bool:
-    """Bring a database to the present schema; return whether anything was done.
+    """Bring a database to the present schema; return whether anything was changed.
 
     Raises:
-        SchemaTooNew: A later version wrote it; it was not touched.
+        SchemaTooNew: A later version wrote it; nothing was changed.
     """
     connection.execute(
         "CREATE TABLE IF NOT EXISTS migrations"

@@ -1,4 +1,4 @@
-"""Token counts that are stored with their texts, counted again for another tokenizer."""
+"""Counts the tokens of stored texts again for another tokenizer."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _TABLES: Final[dict[str, tuple[str, Callable[..., str]]]] = {
     "summaries": ("content", str),
     "memories": ("content", str),
 }
-"""By table the columns that are counted, and what makes the counted text of them."""
+"""By table, the columns that are counted, and how the counted text is built from them."""
 
 
 def recount(database: Database, count: Callable[[str], int], tokenizer: str) -> int:
-    """Count every text again if another tokenizer has counted them; return how many.
+    """Count every text again if another tokenizer has counted them; return their number.
 
-    While it runs no tokenizer is named: if it is killed, it begins again at the next start,
-    whichever is set then.
+    While this runs, the database names no tokenizer: if it is interrupted, the next start
+    counts everything again, with the tokenizer of that moment.
 
     Raises:
         StorageFault: The database can't be read or written.

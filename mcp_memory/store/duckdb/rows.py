@@ -1,4 +1,4 @@
-"""What the tables have in common: filters as SQL, and reading many rows in blocks."""
+"""Helpers for all tables: filters as SQL, and reading many rows in blocks."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mcp_memory.values.dates import EPOCH
 from mcp_memory.values.requests import Where
 
 LIVE: Final = "seq <= $2 AND (retired_seq IS NULL OR retired_seq > $2)"
-"""Of versions that are retired: those current at change number $2."""
+"""The versions that were current at change number $2."""
 
 READ_ROWS: Final = 50_000
 """About how many texts are in memory at once while an index is loaded; by judgement."""
 
 _LISTS: Final = frozenset({"tags"})
-"""The columns that hold lists: one of the wanted values is enough."""
+"""The columns with lists: one of the wanted values is enough."""
 
 
 def conditions(where: Where, happened: str, values: list[object]) -> str:
@@ -25,7 +25,7 @@ def conditions(where: Where, happened: str, values: list[object]) -> str:
 
     Args:
         happened: The column with the time that `start` and `end` are about.
-        values: The statement's values so far.
+        values: The statement's values; extended in place.
     """
     sql = ""
     for column, wanted in where.groups:
@@ -44,7 +44,7 @@ def conditions(where: Where, happened: str, values: list[object]) -> str:
 
 
 def from_microseconds(microseconds: int) -> datetime:
-    """Return the moment that many microseconds after 1970, in UTC."""
+    """Return the moment a number of microseconds after 1970, in UTC."""
     return EPOCH + timedelta(microseconds=microseconds)
 
 

@@ -10,14 +10,16 @@ from mcp_memory.store.duckdb.transaction import Row
 
 MIN_FILE_BYTES: Final = 16 * 1024 * 1024
 MAX_DEAD_FRAC: Final = 1 / 3
+"""From this size and with this part dead, a file is worth compacting; by judgement."""
 
 _FEW_FRAC: Final = 0.05
-"""With a smaller part of a table deleted its blocks are not looked at: that takes a while."""
+"""If a smaller part of a table is deleted, its blocks are not counted, which is slow; by
+judgement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The blocks of a database file: `dead_bytes` of `file_bytes` would be gone from a copy."""
+    """The size of a database file; a compacted copy would lack `dead_bytes` of `file_bytes`."""
 
     file_bytes: int
     dead_bytes: int
@@ -29,15 +31,15 @@ class Space:
 
     @property
     def is_wasteful(self) -> bool:
-        """Whether so much of a file of some size is dead that it is worth a copy."""
+        """Whether the file is large enough, and enough of it dead, to compact it."""
         return self.file_bytes >= MIN_FILE_BYTES and self.dead_frac >= MAX_DEAD_FRAC
 
 
 def space(read: Callable[..., list[Row]]) -> Space:
-    """Return the space of a database: free blocks, and the room of rows that were deleted.
+    """Return the space of a database: free blocks, and the space of deleted rows.
 
-    The driver leaves deleted rows in their blocks until all the rows around them
-    are gone too. How much room they have there is reckoned by their number.
+    The driver leaves deleted rows in their blocks until all rows of a block are
+    deleted. Their space is estimated from their number.
 
     Args:
         read: Runs a query, such as `Database.read`.
@@ -60,7 +62,7 @@ def space(read: Callable[..., list[Row]]) -> Space:
 
 
 def _blocks(read: Callable[..., list[Row]], table: str) -> int:
-    """Return how many blocks of the file have something of a table."""
+    """Return the number of blocks that a table uses in the file."""
     return int(
         read(
             "SELECT count(DISTINCT block_id) + coalesce(sum(len(additional_block_ids)), 0)"

@@ -33,8 +33,8 @@ from mcp_memory.values.errors import StorageFault
 logger = logging.getLogger(__name__)
 
 BIG_LOG_BYTES: Final = 8 * 1024 * 1024
-"""From this size the log is written back though somebody is at work: at twice the size the
-driver does it within a commit."""
+"""From this size the log is moved into the file even while clients are active: at twice the
+size the driver does it within a commit."""
 
 _NUMBERED: Final = (
     "blocks",
@@ -45,7 +45,7 @@ _NUMBERED: Final = (
     "consolidations",
     "tokens",
 )
-"""The tables with change numbers, but for vectors, which may not be there yet."""
+"""The tables with change numbers, except vectors, which may not exist yet."""
 
 
 class DuckDBStore:
@@ -78,7 +78,7 @@ class DuckDBStore:
 
     @property
     def generation(self) -> int:
-        """Counts up when the file had to be opened again: what was read before is void."""
+        """Counts up when the file is reopened: rows read before are no longer valid."""
         return self.database.generation
 
     @property
@@ -94,14 +94,14 @@ class DuckDBStore:
     def transaction(self) -> Iterator[Transaction]:
         """Begin a unit of work; see the port."""
         with self.database.transaction(self.seq) as tx:
-            # Still under the write lock: the next unit of work counts on from here.
+            # Still under the write lock: the next unit of work continues from this number.
             tx.on_commit(lambda: self._seqs.update(tx.seqs))
             yield tx
 
     def seq(self, agent: str) -> int:
         """Return the newest change number of an agent, 0 if nothing was ever written.
 
-        This process is the only one that writes: the number is read once, and then counted.
+        Only this process writes: the number is read once, and then counted in memory.
         """
         known = self._seqs.get(agent)
         if known is None:
@@ -109,7 +109,7 @@ class DuckDBStore:
         return known
 
     def changes(self, agent: str, after: int) -> Iterator[Change]:
-        """Yield what was committed after a change number, in order."""
+        """Yield the changes committed after a change number, in order."""
         rows: defaultdict[int, defaultdict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
         ports: dict[str, Callable[[str, int], list[tuple[int, Any]]]] = {
             "blocks": self.blocks.changed,
@@ -137,7 +137,7 @@ class DuckDBStore:
         self.database.probe()
 
     def maintain(self, *, quiet: bool) -> bool:
-        """Move the log into the file if that is due; return whether it was put off."""
+        """Move the log into the file if that is due; return whether it was postponed."""
         if self.path is None:
             return False
         log_bytes = size_bytes(f"{self.path}.wal")
@@ -146,7 +146,7 @@ class DuckDBStore:
         return log_bytes > 0
 
     def compact(self, *, only_if_wasteful: bool = False) -> Compacted | None:
-        """Rewrite the file without deleted rows; everybody else waits meanwhile."""
+        """Rewrite the file without deleted rows; all other calls wait meanwhile."""
         if self.path is None:
             raise StorageFault("a database in memory has no file", hint="Nothing was changed")
         if only_if_wasteful and not space(self.database.read).is_wasteful:
@@ -155,7 +155,7 @@ class DuckDBStore:
             return compact(path)
 
     def statistics(self) -> Statistics:
-        """Return what the database holds, for people."""
+        """Return what the database has, for people."""
         read = self.database.read
         return Statistics(
             schema=schema_version(read),
@@ -167,7 +167,7 @@ class DuckDBStore:
         )
 
     def check(self) -> list[Finding]:
-        """Check that the parts of the database fit together; reads all of it."""
+        """Check that the parts of the database are consistent; reads all of it."""
         return check(self.database.read)
 
     def close(self) -> None:

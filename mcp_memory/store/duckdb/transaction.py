@@ -1,4 +1,4 @@
-"""Statements that are committed together, and the change numbers that they give their rows."""
+"""Statements that are committed together, and the change numbers of their rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mcp_memory.store.ports import Change, UnitOfWork
 Row = tuple[Any, ...]
 
 _FEW_ROWS: Final = 8
-"""Up to this many rows are inserted one by one, more as columns; see `insert`."""
+"""Up to this many rows are inserted one by one, more as columns; by judgement, see `insert`."""
 
 _MAX_PARSED: Final = 128
-"""Statements a connection keeps parsed; there are fewer in the whole engine."""
+"""Parsed statements cached for a connection; the whole engine has fewer."""
 
 
 class ParsedStatements:
-    """SQL of one connection that is parsed once: for a row looked up by id a third of its time.
+    """Caches parsed SQL of one connection: parsing is a third of the time to read a row by id.
 
     Not thread-safe.
     """
@@ -59,10 +59,10 @@ class Transaction:
             lambda: defaultdict(list)
         )
         self.seqs: dict[str, int] = {}
-        """The change number that this gives each agent."""
+        """The change number that this transaction gives each agent."""
 
     def seq(self, agent: str) -> int:
-        """Return the change number that this gives an agent's rows."""
+        """Return the change number that this transaction gives an agent's rows."""
         if agent not in self.seqs:
             self.seqs[agent] = self._newest(agent) + 1
         return self.seqs[agent]
@@ -78,18 +78,18 @@ class Transaction:
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What has been written so far, by agent."""
+        """The changes written up to now, by agent."""
         return tuple(
             Change(agent, seq, **{kind: tuple(rows) for kind, rows in self._rows[agent].items()})
             for agent, seq in self.seqs.items()
         )
 
     def on_commit(self, call: Callable[[], None]) -> None:
-        """Call something once this is committed, and never if it isn't."""
+        """Call a function once this is committed, and never if it isn't."""
         self._afterwards.append(call)
 
     def committed(self) -> None:
-        """Make the calls that waited for the commit."""
+        """Call the functions that waited for the commit."""
         for call in self._afterwards:
             call()
 
@@ -110,15 +110,15 @@ class Transaction:
     ) -> None:
         """Insert rows.
 
-        One by one without the optimizer, which takes half the time of such a statement and
-        finds nothing. More than a few go as columns: a row of text takes 0.02 ms instead of
-        0.4, a vector of 384 numbers 0.12 instead of 0.43.
+        A few rows are inserted one by one without the optimizer, which would take half the
+        time of such a statement for nothing. More rows are sent as columns: a row of text
+        takes 0.02 ms instead of 0.4, a vector of 384 numbers 0.12 instead of 0.43.
 
         Args:
-            table: One of ours; it stands in the SQL as it is.
+            table: One of our tables; put into the SQL unquoted.
             columns: Their names, separated by commas.
             rows: Values in the order of the columns.
-            casts: By column, from 1, the type that the list of its values is read as.
+            casts: By column, counted from 1, the type to cast the list of its values to.
         """
         if not rows:
             return
@@ -142,7 +142,7 @@ class Transaction:
         )
         names = ", ".join(f"c{number}" for number in numbers)
         values_by_column = [list(column) for column in zip(*rows, strict=True)]
-        # Only with named columns the driver casts a list once and not for every row.
+        # The driver casts a list once, not for every row, only if the columns are named.
         self._connection.execute(
             f"INSERT INTO {table} ({columns}) SELECT {names} FROM (SELECT {unnested})",
             values_by_column,
@@ -153,7 +153,7 @@ def transaction_of(unit: UnitOfWork) -> Transaction:
     """Return a unit of work as this engine's transaction.
 
     Raises:
-        TypeError: It was begun on another engine.
+        TypeError: It belongs to another engine.
     """
     if not isinstance(unit, Transaction):
         raise TypeError(f"{type(unit).__name__} is not a transaction of this engine")

@@ -1,4 +1,4 @@
-"""Small tables: single values, access tokens, and what an endpoint has cost."""
+"""Small tables: single values, access tokens, and the cost of the endpoint."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class DuckDBKeyValues:
         self._db = database
 
     def get(self, key: str) -> str | None:
-        """Return a value, None if there is none."""
+        """Return a value, None if it is not set."""
         rows = self._db.read("SELECT value FROM settings WHERE key = $1", key)
         return str(rows[0][0]) if rows else None
 
     def put(self, unit: UnitOfWork, key: str, value: str) -> None:
-        """Write a value in the place of the one before."""
+        """Set a value, in place of an earlier one."""
         transaction_of(unit).run(
             "INSERT INTO settings (key, value) VALUES ($1, $2)"
             " ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -79,9 +79,9 @@ class DuckDBAccessTokens:
         )
 
     def note_uses(self, unit: UnitOfWork, used: Mapping[str, tuple[str, datetime]]) -> None:
-        """Write when tokens were last used; by id the agent and the moment.
+        """Write when tokens were last used: the agent and the moment, by id.
 
-        That is not a change that anybody follows: it takes no change number.
+        No cache follows these times, so this takes no change number.
         """
         for token_id, (agent, moment) in used.items():
             transaction_of(unit).run(
@@ -96,7 +96,7 @@ class DuckDBAccessTokens:
         return [_token(row) for row in self._db.read(f"SELECT {_ACCESS_COLUMNS} FROM tokens")]
 
     def changed(self, agent: str, after: int) -> list[tuple[int, tuple[Token, bytes]]]:
-        """Return tokens above a change number, each with its own."""
+        """Return the tokens above a change number, each with its own number."""
         rows = self._db.read(
             f"SELECT seq, {_ACCESS_COLUMNS} FROM tokens WHERE agent = $1 AND seq > $2"
             " ORDER BY seq, id",
@@ -107,13 +107,13 @@ class DuckDBAccessTokens:
 
 
 class DuckDBEndpointUsage:
-    """The table of what the endpoint has cost, a row for each agent and day."""
+    """The table of the endpoint's cost, one row for each agent and day."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     def add(self, unit: UnitOfWork, agent: str, day: date, spent: Spent) -> None:
-        """Add to the figures of a day; numbers may be negative to correct them."""
+        """Add to the numbers of a day; negative ones correct them."""
         transaction_of(unit).run(
             "INSERT INTO endpoint_usage (agent, day, requests, input_tokens, output_tokens)"
             " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (agent, day) DO UPDATE SET"

@@ -1,6 +1,6 @@
-"""The vectors of messages and memories, and which of them are still to be computed.
+"""The vectors of messages and memories, and the list of texts that still need theirs.
 
-The table is created when a model is first used, because its dimension is the model's.
+The table is created when a model is first used, because it has the model's dimension.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mcp_memory.store.ports import (
 )
 
 BLOCK_ROWS: Final = 16_384
-"""Vectors read at once: a million don't fit in memory; by judgement."""
+"""Vectors read at once, by judgement: a million would not fit in memory."""
 
 _MODEL: Final = "embedding_model"
 _FINGERPRINT: Final = "embedding_sha256"
@@ -47,7 +47,7 @@ class DuckDBVectors:
         self._db = database
 
     def model(self) -> ModelRecord | None:
-        """Return the model that the vectors are of, None before the first one."""
+        """Return the model that computed the vectors, None before the first one."""
         rows: dict[str, str] = dict(
             self._db.read("SELECT key, value FROM settings WHERE key LIKE 'embedding_%'")
         )
@@ -59,7 +59,7 @@ class DuckDBVectors:
         """Make room for vectors of this model; the vectors of another are dropped."""
         tx = transaction_of(unit)
         if self.model() is not None:
-            # Their change numbers go with them; see `agents` in migrations.py.
+            # Their change numbers are deleted too; see `agents` in migrations.py.
             tx.run(
                 "INSERT INTO agents (agent, seq) SELECT agent, max(seq) FROM vectors GROUP BY agent"
                 " ON CONFLICT (agent) DO UPDATE SET seq = greatest(agents.seq, excluded.seq)"
@@ -103,7 +103,7 @@ class DuckDBVectors:
         tx.insert("vectors", _COLUMNS, rows, {_EMBEDDING: f"float[{dimension}][]"})
 
     def count(self, item: Pending) -> int:
-        """Return how many vectors of this version of a text are stored."""
+        """Return the number of stored vectors of this version of a text."""
         rows = self._db.read(
             "SELECT count(*) FROM vectors"
             " WHERE agent = $1 AND source = $2 AND id = $3 AND version = $4",
@@ -116,7 +116,7 @@ class DuckDBVectors:
         _delete(transaction_of(unit), "vectors", items)
 
     def delete_text(self, unit: UnitOfWork, agent: str, source: Source, text_id: str) -> None:
-        """Delete the vectors of every version of a text, and what is pending of it."""
+        """Delete the vectors of every version of a text, and its pending entries."""
         tx = transaction_of(unit)
         tables = ("pending_vectors",) if self.model() is None else ("pending_vectors", "vectors")
         for table in tables:
@@ -130,8 +130,8 @@ class DuckDBVectors:
     def blocks(self, agent: str, source: Source, upto: int) -> Iterator[VectorBlock]:
         """Yield all vectors of an agent's texts up to a change number, block by block.
 
-        A row that is moved meanwhile is read at the end: the driver moves rows when
-        others are deleted.
+        The driver moves rows when others are deleted: rows moved meanwhile are read at
+        the end.
         """
         if self.model() is None:
             return
@@ -178,7 +178,7 @@ class DuckDBVectors:
         )
 
     def settle(self, unit: UnitOfWork, items: Sequence[Pending]) -> None:
-        """Take these versions of texts off the pending list."""
+        """Remove these versions of texts from the pending list."""
         _delete(transaction_of(unit), "pending_vectors", items)
 
     def defer_all(self, unit: UnitOfWork) -> None:
@@ -206,7 +206,7 @@ class DuckDBVectors:
         )
 
     def pending_count(self, agent: str | None = None) -> int:
-        """Return how many texts are pending, of one agent or of all."""
+        """Return the number of pending texts, of one agent or of all."""
         rows = self._db.read(
             "SELECT count(*) FROM pending_vectors WHERE CAST($1 AS text) IS NULL OR agent = $1",
             agent,
@@ -238,7 +238,7 @@ class DuckDBVectors:
         return [(row[0], row[1], row[2], row[3]) for row in rows]
 
     def changed(self, agent: str, after: int) -> list[tuple[int, TextVectors]]:
-        """Return vectors above a change number, each text's part with its own."""
+        """Return the vectors above a change number, each text's part with its own number."""
         if self.model() is None:
             return []
         columns = self._db.read_columns(
