@@ -143,3 +143,12 @@ def test_no_comment_turns_the_formatter_off() -> None:
                 if token.type == tokenize.COMMENT and re.match(r"#\s*fmt:", token.string)
             ]
     assert found == []
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.parse(module.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(name(module))
+    assert {found: where for found, where in places.items() if len(where) > 1} == {}

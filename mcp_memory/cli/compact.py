@@ -11,8 +11,8 @@ from mcp_memory.settings import load_settings
 def compact() -> None:
     """Rewrite the database file without the space of deleted rows.
 
-    An idle owner does this by itself once a third of the file is unused. It needs as much
-    free disk space as the file has; clients can go on working.
+    An owner does this by itself after its last client has left, if a third of the file is
+    unused. It needs as much free disk space as the file has; clients wait meanwhile.
     """
     from mcp_memory.owner.client import LONG_SECONDS, ask
 

@@ -29,7 +29,7 @@ from mcp_memory.values.ids import id_of
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from mcp_memory.owner.client import Session
+    from mcp_memory.owner.client import CommandSession
     from mcp_memory.settings import Settings
 
 What = Literal["memories", "messages"]
@@ -132,7 +132,7 @@ class _Load:
     """One run of the command."""
 
     settings: Settings
-    session: Session
+    session: CommandSession
     display: _Display
     skip_bad: bool
     batch: list[Read] = field(default_factory=list)

@@ -19,7 +19,7 @@ from mcp_memory.values.records import ROLES, Kind
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from mcp_memory.owner.client import Session
+    from mcp_memory.owner.client import CommandSession
 
 NO_MODEL: Final = "`mcp-memory doctor` says what to do"
 
@@ -109,7 +109,7 @@ def search_settings(agent: str | None) -> Settings:
     return settings.model_copy(update={"offline": True, "max_reply_tokens": _REPLY_TOKENS})
 
 
-def wait_for_model(opened: Session, agent: str) -> None:
+def wait_for_model(opened: CommandSession, agent: str) -> None:
     """Wait until the model is loaded, if it is being loaded."""
     deadline = time.monotonic() + _LOADING_SECONDS
     while opened.operate("model", {"agent": agent})["state"] == "loading":
@@ -118,7 +118,7 @@ def wait_for_model(opened: Session, agent: str) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _hits(opened: Session, tool: str, given: dict[str, Any], limit: int) -> dict[str, Any]:
+def _hits(opened: CommandSession, tool: str, given: dict[str, Any], limit: int) -> dict[str, Any]:
     """Return `{total, search, note, results}` of a search tool, over as many pages as it takes."""
     from mcp_memory.agent.excerpts import excerpt
 

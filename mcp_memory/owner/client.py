@@ -50,7 +50,7 @@ _PROTOCOL_VERSION: Final = "2025-11-25"
 """The last revision with a handshake, after which a connection has its client's name."""
 
 
-class Session:
+class CommandSession:
     """What a command can do: MCP requests on one connection, and operations of `admin`.
 
     Args:
@@ -147,7 +147,7 @@ class Session:
 @contextmanager
 def session(
     settings: Settings, purpose: str, *, start: bool = False, background: bool = False
-) -> Iterator[Session]:
+) -> Iterator[CommandSession]:
     """Connect to the owner of a database or, if there is none, serve it in this process.
 
     Args:
@@ -251,7 +251,9 @@ def _silent(db: str, seconds: float) -> OwnerFault:
     )
 
 
-def _owner_session(settings: Settings, places: Places, stack: ExitStack, *, start: bool) -> Session:
+def _owner_session(
+    settings: Settings, places: Places, stack: ExitStack, *, start: bool
+) -> CommandSession:
     """Return a session with the owner, which stays as long as a connection of `stack` is open."""
     given = own_settings(os.environ) | {
         f"{PREFIX}AGENT": settings.agent,
@@ -275,11 +277,11 @@ def _owner_session(settings: Settings, places: Places, stack: ExitStack, *, star
             hint="Run the command again; `mcp-memory doctor` looks for the cause",
         )
 
-    return Session(connect, operate, places.db)
+    return CommandSession(connect, operate, places.db)
 
 
 @contextmanager
-def _own_session(settings: Settings, purpose: str, *, background: bool) -> Iterator[Session]:
+def _own_session(settings: Settings, purpose: str, *, background: bool) -> Iterator[CommandSession]:
     """Serve the database in this process, for one session."""
     from mcp_memory.owner.admin import OPERATIONS
     from mcp_memory.server.servers import Servers
@@ -291,7 +293,7 @@ def _own_session(settings: Settings, purpose: str, *, background: bool) -> Itera
         thread = threading.Thread(target=_serve, args=(theirs, server), name="mcp-memory-server")
         thread.start()
         try:
-            yield Session(
+            yield CommandSession(
                 lambda: ours,
                 lambda operation, params, seconds: OPERATIONS[operation](servers, params),
                 str(settings.db),

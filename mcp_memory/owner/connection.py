@@ -30,7 +30,7 @@ from mcp_memory.owner.lines import Lines, TooLong
 from mcp_memory.owner.wire import MAX_HELLO_BYTES, MAX_LINE_BYTES
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.server.parsing import too_long, unreadable
-from mcp_memory.server.stdio import Messages
+from mcp_memory.server.stdio import MessageStream
 
 MAX_IN_FLIGHT: Final = 128
 """How many requests of a client are worked on at once; more lines are read after that. By
@@ -165,7 +165,7 @@ class ClientStream(asyncio.BufferedProtocol):
             self._reader.set_result(None)
 
 
-class Connection(Messages):
+class Connection(MessageStream):
     """Runs a server for one client; it is both streams of messages that the SDK asks for.
 
     Args:

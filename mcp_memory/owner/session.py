@@ -15,7 +15,7 @@ _CALL = "tools/call"
 """Every other request changes nothing; the owner says which tools can be called again."""
 
 
-class Pending:
+class InFlight:
     """A request of the client that has no answer yet."""
 
     def __init__(self, line: bytes, method: str) -> None:
@@ -34,7 +34,7 @@ class Session:
     """The state of one client's conversation."""
 
     def __init__(self) -> None:
-        self.pending: dict[Id, Pending] = {}
+        self.pending: dict[Id, InFlight] = {}
         self.initialized: bytes | None = None
         self.repeatable: frozenset[str] = frozenset()
         """The tools that may be called again with the same effect."""
@@ -42,7 +42,7 @@ class Session:
         self._level: bytes | None = None
         self._subscribed: dict[str, bytes] = {}
 
-    def note(self, line: bytes) -> Pending | None:
+    def note(self, line: bytes) -> InFlight | None:
         """Remember what another owner would have to know of a line of the client.
 
         Returns:
@@ -60,7 +60,7 @@ class Session:
                 self._subscribed[str(_params(parsed(line)).get("uri"))] = line
             elif method == "resources/unsubscribe":
                 self._subscribed.pop(str(_params(parsed(line)).get("uri")), None)
-            request = Pending(line, method)
+            request = InFlight(line, method)
             self.pending[number] = request
             return request
         if method == "notifications/initialized":

@@ -43,7 +43,7 @@ async def _leave_on_signal(servers: Servers) -> None:
             os._exit(0)
 
 
-class Messages:
+class MessageStream:
     """Messages for the SDK, one `receive` a message: a stream that needs no task of its own."""
 
     async def receive(self) -> SessionMessage:
@@ -77,7 +77,7 @@ class Messages:
         await self.aclose()
 
 
-class _Checked(Messages):
+class _Checked(MessageStream):
     """The messages of a stream of the SDK; a line that is no message is answered, not dropped."""
 
     def __init__(self, read: Any, write: Any) -> None:

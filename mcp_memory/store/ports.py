@@ -176,7 +176,7 @@ class UnitOfWork(Protocol):
         ...
 
 
-class Blocks(Protocol):
+class BlockRows(Protocol):
     """Core memory: blocks are rows of versions, nothing is overwritten."""
 
     def insert(self, unit: UnitOfWork, agent: str, conversation: str, block: Block) -> None:
@@ -198,7 +198,7 @@ class Blocks(Protocol):
         ...
 
 
-class Messages(Protocol):
+class MessageRows(Protocol):
     """Recall memory: messages are never changed or deleted."""
 
     def insert(self, unit: UnitOfWork, agent: str, messages: Sequence[Message]) -> None:
@@ -260,7 +260,7 @@ class Messages(Protocol):
         ...
 
 
-class Memories(Protocol):
+class MemoryRows(Protocol):
     """Archival memory: memories are rows of versions; deleted ones stay in the history."""
 
     def insert(self, unit: UnitOfWork, agent: str, memories: Sequence[Memory]) -> None:
@@ -336,7 +336,7 @@ class Memories(Protocol):
         ...
 
 
-class Summaries(Protocol):
+class SummaryRows(Protocol):
     """The queue: a summary removes the messages it covers from the queue of its conversation."""
 
     def insert(self, unit: UnitOfWork, agent: str, summary: Summary) -> None:
@@ -356,7 +356,7 @@ class Summaries(Protocol):
         ...
 
 
-class Events(Protocol):
+class EventRows(Protocol):
     """Events, for clients that want to know them."""
 
     def insert(self, unit: UnitOfWork, agent: str, event: Event) -> None:
@@ -381,7 +381,7 @@ class Events(Protocol):
         ...
 
 
-class Consolidations(Protocol):
+class ConsolidationRows(Protocol):
     """Consolidations of core memory: when, by whom and why."""
 
     def insert(self, unit: UnitOfWork, agent: str, item: Consolidation) -> None:
@@ -413,7 +413,7 @@ class Consolidations(Protocol):
         ...
 
 
-class AccessTokens(Protocol):
+class TokenRows(Protocol):
     """Access tokens with the hash of their secret."""
 
     def insert(self, unit: UnitOfWork, token: Token, digest: bytes) -> None:
@@ -445,7 +445,7 @@ class KeyValues(Protocol):
         ...
 
 
-class EndpointUsage(Protocol):
+class UsageRows(Protocol):
     """The cost of a model's endpoint, by agent and day."""
 
     def add(self, unit: UnitOfWork, agent: str, day: date, spent: Spent) -> None:
@@ -457,7 +457,7 @@ class EndpointUsage(Protocol):
         ...
 
 
-class VectorStore(Protocol):
+class VectorRows(Protocol):
     """The vectors of texts, and the list of texts that are waiting for theirs."""
 
     def model(self) -> ModelRecord | None:
@@ -533,7 +533,7 @@ class VectorStore(Protocol):
         ...
 
 
-class SearchIndexes(Protocol):
+class IndexRows(Protocol):
     """Persisted search indexes: at most one for each agent and tier."""
 
     def write(
@@ -596,27 +596,27 @@ class Store(Protocol):
         ...
 
     @property
-    def blocks(self) -> Blocks: ...  # noqa: D102  the port
+    def blocks(self) -> BlockRows: ...  # noqa: D102  the port
     @property
-    def messages(self) -> Messages: ...  # noqa: D102  the port
+    def messages(self) -> MessageRows: ...  # noqa: D102  the port
     @property
-    def memories(self) -> Memories: ...  # noqa: D102  the port
+    def memories(self) -> MemoryRows: ...  # noqa: D102  the port
     @property
-    def summaries(self) -> Summaries: ...  # noqa: D102  the port
+    def summaries(self) -> SummaryRows: ...  # noqa: D102  the port
     @property
-    def events(self) -> Events: ...  # noqa: D102  the port
+    def events(self) -> EventRows: ...  # noqa: D102  the port
     @property
-    def consolidations(self) -> Consolidations: ...  # noqa: D102  the port
+    def consolidations(self) -> ConsolidationRows: ...  # noqa: D102  the port
     @property
-    def tokens(self) -> AccessTokens: ...  # noqa: D102  the port
+    def tokens(self) -> TokenRows: ...  # noqa: D102  the port
     @property
     def values(self) -> KeyValues: ...  # noqa: D102  the port
     @property
-    def usage(self) -> EndpointUsage: ...  # noqa: D102  the port
+    def usage(self) -> UsageRows: ...  # noqa: D102  the port
     @property
-    def vectors(self) -> VectorStore: ...  # noqa: D102  the port
+    def vectors(self) -> VectorRows: ...  # noqa: D102  the port
     @property
-    def indexes(self) -> SearchIndexes: ...  # noqa: D102  the port
+    def indexes(self) -> IndexRows: ...  # noqa: D102  the port
 
     def transaction(self) -> AbstractContextManager[UnitOfWork]:
         """Begin a unit of work: committed at the end, rolled back on any exception.
