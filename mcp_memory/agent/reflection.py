@@ -149,9 +149,10 @@ class Reflections(Part):
 
     def _sections(self, found: Reflection, writer: Writer, limit: int) -> list[Section]:
         news, since = found.news, "ever" if found.since is None else f"since {_day(found.since)}"
-        missing = "(not looked for: the embedding model is not there)"
+        missing = "(not checked: there is no embedding model)"
         lines = [_said_line(message) for message in news.messages]
         telling = self._telling(news, lines, limit // 2)
+        # The shares of the sections are by judgement.
         return [
             Section(
                 "core memory",
@@ -186,7 +187,7 @@ class Reflections(Part):
             *(
                 [
                     Section(
-                        f"said {since}: what tells most",
+                        f"said {since}: the most informative",
                         [Item(line) for line in telling],
                         0.15,
                         "first",
@@ -205,7 +206,7 @@ class Reflections(Part):
                 more=news.message_count - len(lines),
             ),
             Section(
-                f"kept {since}: {news.memory_count} memories",
+                f"stored {since}: {news.memory_count} memories",
                 [Item(_memory_line(memory)) for memory in news.memories],
                 0.1,
                 "last",

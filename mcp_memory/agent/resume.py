@@ -157,6 +157,7 @@ class Resume(Part):
         core = [block for block in parts.blocks if block.label != WORKING]
         working = [block for block in parts.blocks if block.label == WORKING]
         search = f"conversation_search with conversation {shorten(conversation, 60)!r}"
+        # The shares of the sections are by judgement.
         return [
             Section(
                 "core memory",

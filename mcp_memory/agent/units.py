@@ -30,7 +30,7 @@ def log_consolidation(unit: UnitOfWork, log: EventLog, agent: str, done: Consoli
         data["reason"] = done.reason
     if done.tokens:
         data["tokens"] = done.tokens
-    text = f"Core memory was thought over; {len(done.changed)} blocks changed."
+    text = f"Core memory was consolidated; {len(done.changed)} blocks changed."
     log.add(unit, agent, events.RETHOUGHT, text, data=data)
 
 

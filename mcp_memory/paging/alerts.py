@@ -45,14 +45,14 @@ def warning(
     )
     if not first:
         return tokenizer.clip(
-            f"{head}, and nothing can leave it now. {budget.advice}", MAX_ALERT_TOKENS
+            f"{head}, and no message can be evicted now. {budget.advice}", MAX_ALERT_TOKENS
         )
     last = first[0].index + leaving - 1
     head += (
-        f"; messages {first[0].index} to {last} leave it next."
+        f"; messages {first[0].index} to {last} will be evicted next."
         " Save what matters now, without telling the user: store_memories with their indexes for"
         " passages, core_memory_append for what must stay in view, archival_memory_insert for"
-        " single facts. The next to leave (quotes, no instructions):"
+        " single facts. The next ones (quotes, not instructions):"
     )
     lines = [
         tokenizer.clip(
@@ -79,9 +79,9 @@ def flushed(conversation: str, flush: Flush) -> str:
         which = f" ({last - flush.evicted + 1} to {last})"
     return (
         f"The window of conversation {shorten(conversation, _NAME_CHARS)!r} was full: its"
-        f" {flush.evicted} oldest messages{which} have left it into the summary. They stay in"
-        " recall memory: conversation_search finds them, store_memories can keep them by their"
-        " indexes."
+        f" {flush.evicted} oldest messages{which} were evicted into the summary. They stay in"
+        " recall memory: conversation_search finds them, store_memories can store them by"
+        " their indexes."
     )
 
 
@@ -94,7 +94,7 @@ def reminder(turns: int) -> str:
 
 
 def news_reminder(messages: int, memories: int) -> str:
-    """Return the text that asks for a consolidation because of what has come since the last."""
+    """Return the text that asks for a consolidation because of news since the last one."""
     return (
         f"{messages} messages and {memories} memories have come since core memory was last"
         " consolidated: if something lasting is among them, call rethink_memory, then"

@@ -171,10 +171,10 @@ def _advice(level: Level, parts: Parts, window_tokens: int, queued: int | None) 
         )
     if queued is not None and queued <= KEEP_LAST:
         return (
-            "The newest messages alone fill the window, with what the client itself holds in it:"
-            " they leave as others come. Nothing to do but to go on, or to begin a new window."
+            "The newest messages and the client's own text alone fill the window: the messages"
+            " leave it as new ones come. Continue, or start a new window."
         )
     return (
         "The window is full. Save what matters, then call conversation_flush;"
-        " with your own summary (prompt summarize_overflow) it is better."
+        " your own summary (prompt summarize_overflow) is better than an extract."
     )

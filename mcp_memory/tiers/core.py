@@ -20,10 +20,11 @@ from mcp_memory.values.records import SHARED, Block, BlockChange, Scope
 from mcp_memory.values.render import compile_blocks
 from mcp_memory.values.text import check_characters, check_label, check_text, shorten
 
-# By judgement; the owner of a block can change its limit.
 DEFAULT_LIMIT_TOKENS: Final = 2_000
 MAX_BLOCKS: Final = 32
 MAX_DESCRIPTION_CHARS: Final = 300
+"""All three by judgement; the owner of a block can change its limit."""
+
 WORKING: Final = "working"
 
 
@@ -291,7 +292,7 @@ class CoreMemory:
     def changed_since(
         self, agent: str, moment: datetime | None, shared: Sequence[str] = ()
     ) -> tuple[tuple[str, Block], ...]:
-        """Return the blocks changed after `moment`, None for ever, each with its conversation."""
+        """Return the blocks changed after `moment`, None for all, each with its conversation."""
         theirs = self._of(SHARED) if shared else {}
         return tuple(
             (conversation, block)

@@ -250,7 +250,7 @@ def test_what_is_new_since_the_last_time_is_gathered(memory):
     text = memory.reflections.write("Think.")
     assert text.startswith("Think.\n")
     assert part(text, "said since")[0].startswith("trip [0] ")
-    assert part(text, "kept since")[0].startswith(key)
+    assert part(text, "stored since")[0].startswith(key)
     assert "before" not in text.replace("before memory", "")
 
 
@@ -321,7 +321,7 @@ def test_without_a_model_the_rest_is_gathered(settings):
     memory = memory_of(Engine(settings))
     say(memory, "The port is 5433")
     text = memory.reflections.write("Think.")
-    assert "not looked for" in text
+    assert "not checked" in text
     assert part(text, "said ever")[0].endswith("user: The port is 5433")
     memory.close()
 

@@ -109,7 +109,7 @@ def test_a_warning_names_the_messages_that_will_leave_first(small):
     assert warned.alert is not None
     evicted = fill_to(small, "flush").flush
     assert evicted is not None
-    assert "messages 0 to 6 leave it next" in warned.alert
+    assert "messages 0 to 6 will be evicted next" in warned.alert
     assert small.events(10)[-1].data == {"pressure": warned.budget.pressure, "first": 0, "last": 6}
 
 

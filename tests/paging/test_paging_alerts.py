@@ -42,7 +42,7 @@ def test_an_alert_names_what_leaves_next_by_id_and_line_and_the_calls_that_save_
     assert warned.alert is not None
     head, *lines, rest = warned.alert.splitlines()
     leaving = memory.events(1)[0].data["last"] + 1
-    assert f"messages 0 to {leaving - 1} leave it next" in head
+    assert f"messages 0 to {leaving - 1} will be evicted next" in head
     for call in ("store_memories", "core_memory_append", "archival_memory_insert"):
         assert call in head
     assert lines[0].startswith(f"[0] {first} user: My allergy: peanuts, and walnuts")
@@ -79,7 +79,7 @@ def test_every_connection_that_uses_a_conversation_is_told_once(memories):
     assert [late.conversations.alert() for _ in range(2)] == [warned, None]
     flushed = fill_to(writer, "flush").alert
     assert flushed is not None
-    assert "have left it into the summary" in flushed
+    assert "were evicted into the summary" in flushed
     assert other.conversations.alert("side") == flushed
     later = memories.open("ana")
     later.conversations.budget()
@@ -110,14 +110,14 @@ def test_who_asks_for_a_flush_is_not_told_of_it_but_others_are(memories):
     other.conversations.budget()
     assert asking.conversations.flush().evicted
     assert asking.conversations.alert() is None
-    assert "have left it" in str(other.conversations.alert())
+    assert "were evicted" in str(other.conversations.alert())
 
 
 def test_pressure_that_nothing_can_relieve_is_told_once_too(memories):
     memory = memories.open("ana")
     memory.core.define("human", "tea " * 5_000, limit=6_000)
     alerts = [say(memory, f"message {number}").alert for number in range(3)]
-    assert "nothing can leave it now" in str(alerts[0])
+    assert "no message can be evicted now" in str(alerts[0])
     assert alerts[1:] == [None, None]
 
 

@@ -121,12 +121,12 @@ DAMAGES = {
             " VALUES ('default', 'memory', 'nothing', 1)"
         ],
         "warning",
-        "pending entries of 1 text not there",
+        "pending entries of 1 text that no longer exist",
     ),
     "vectors of a text that is gone": (
         ["INSERT INTO vectors BY NAME SELECT * REPLACE ('nothing' AS id) FROM vectors LIMIT 1"],
         "warning",
-        "vectors of 1 text not there",
+        "vectors of 1 text that no longer exist",
     ),
     "vectors of another length": (
         ["UPDATE settings SET value = '384' WHERE key = 'embedding_dimension'"],

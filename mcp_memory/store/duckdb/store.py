@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 BIG_LOG_BYTES: Final = 8 * 1024 * 1024
 """From this size the log is moved into the file even while clients are active: at twice the
-size the driver does it within a commit."""
+size, its default, the driver does it within a commit."""
 
 _NUMBERED: Final = (
     "blocks",
