@@ -102,7 +102,7 @@ class Blocks(Part):
 
         Raises:
             Conflict: Another client has changed it unseen.
-            InvalidInput, ReadOnly, OverLimit: Nothing is changed.
+            InvalidInput, ReadOnly, OverLimit: Nothing was changed.
         """
         conversation = check_conversation(conversation)
         with self._view():
@@ -128,7 +128,7 @@ class Blocks(Part):
         """Set a block for its owner, even a read-only one; None leaves a property unchanged.
 
         Raises:
-            InvalidInput, OverLimit: Nothing is changed.
+            InvalidInput, OverLimit: Nothing was changed.
         """
         with self._view():
             block = self._engine.core.define(
@@ -194,11 +194,11 @@ class Blocks(Part):
         return tuple(Revision(version, unit_of(version, owner, units)) for version in versions)
 
     def compiled(self, conversation: str = DEFAULT_CONVERSATION) -> str:
-        """Return the blocks as they stand in context."""
+        """Return the compiled blocks, as a context has them."""
         return compile_blocks(self.all(conversation))
 
     def show(self, conversation: str = DEFAULT_CONVERSATION) -> str:
-        """Return the blocks as they stand in context, and note that the client sees all of them."""
+        """Return the compiled blocks, and note that the client sees all of them."""
         blocks = self.all(conversation)
         for block in blocks:
             self.saw(block, conversation)

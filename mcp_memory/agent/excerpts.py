@@ -7,7 +7,7 @@ from mcp_memory.search.snippets import snippet
 
 
 def excerpt(text: str, query: str, max_chars: int) -> tuple[str, list[tuple[int, int]]]:
-    """Return the part of a text that answers best, and where words of the query stand in it.
+    """Return the part of a text that answers best, and where it has words of the query.
 
     Returns:
         At most about `max_chars` characters, and the ranges of characters that match.

@@ -1,1 +1,1 @@
-"""The tiers of memory of every agent, and what is kept of them in this process."""
+"""The tiers of memory of every agent, and their caches in this process."""

@@ -23,7 +23,7 @@ from mcp_memory.values.text import check_characters, check_label, check_text, sh
 DEFAULT_LIMIT_TOKENS: Final = 2_000
 MAX_BLOCKS: Final = 32
 MAX_DESCRIPTION_CHARS: Final = 300
-"""All three by judgement; the owner of a block can change its limit."""
+"""All three by judgement; the owner of a block can change the block's limit."""
 
 WORKING: Final = "working"
 
@@ -171,7 +171,7 @@ class CoreMemory:
 
         Raises:
             InvalidInput: A new block has no description, or there are too many.
-            ReadOnly, OverLimit: Nothing is changed.
+            ReadOnly, OverLimit: Nothing was changed.
         """
         check_label(label)
         check_characters(value, "new_memory")
@@ -193,7 +193,7 @@ class CoreMemory:
                     limit=MAX_BLOCKS,
                     unit="blocks",
                     field="label",
-                    hint="Use a block that is there, or archival memory",
+                    hint="Use an existing block, or archival memory",
                 )
             block = _fresh(_Default(label, "agent", description))
         elif block.read_only:
@@ -215,7 +215,7 @@ class CoreMemory:
         """Return a block as its owner, not the agent, sets it, not yet stored.
 
         Raises:
-            InvalidInput, OverLimit: Nothing is changed.
+            InvalidInput, OverLimit: Nothing was changed.
         """
         check_label(label)
         check_characters(value, "value")

@@ -1,4 +1,4 @@
-"""The search indexes of a tier: loaded on first use, kept in step, persisted when large.
+"""The search indexes of a tier: loaded on first use, kept current, persisted when large.
 
 An index has no text: it is a cache of what the store has. A persisted index names its
 change number; later changes are read from the rows.
