@@ -414,7 +414,11 @@ class ConsolidationRows(Protocol):
 
 
 class TokenRows(Protocol):
-    """Access tokens with the hash of their secret."""
+    """Access tokens with the hash of their secret.
+
+    They belong to the store: whichever agent a token is for, its change number is one of
+    `SHARED`, so that one number tells a check whether it has seen all tokens.
+    """
 
     def insert(self, unit: UnitOfWork, token: Token, digest: bytes) -> None:
         """Write a new token."""

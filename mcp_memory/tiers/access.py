@@ -22,6 +22,7 @@ from mcp_memory.values.access import Scope, Token
 from mcp_memory.values.dates import Clock, now, parse_range
 from mcp_memory.values.errors import AccessDenied, InvalidInput, NotFound
 from mcp_memory.values.ids import LENGTH, new_id, read_id
+from mcp_memory.values.records import SHARED
 from mcp_memory.values.text import check_name
 
 PREFIX: Final = "mcpm_"
@@ -41,7 +42,7 @@ _NO_HASH: Final = bytes(32)
 class AccessTokens:
     """The tokens of every agent; follows the change feed.
 
-    Safe to use from several threads; a check never blocks.
+    Safe to use from several threads; a check waits only where there is something new to read.
 
     Args:
         store: Where the rows are.
@@ -108,7 +109,7 @@ class AccessTokens:
         Raises:
             NotFound: There is no token with this id.
         """
-        with self._feed.view():
+        with self._feed.view(SHARED):
             found = self._load().get(read_id(key) or "")
             if found is None:
                 raise NotFound(
@@ -174,7 +175,7 @@ class AccessTokens:
         Raises:
             StorageFault: It could not be written; the next call tries again.
         """
-        with self._feed.view():
+        with self._feed.view(SHARED):
             used, rows = dict(self._used), self._load()
             if not used:
                 return
@@ -205,10 +206,12 @@ class AccessTokens:
 
     def _load(self) -> dict[str, tuple[Token, bytes]]:
         rows = self._rows
-        if rows is None:
-            with self._feed.lock:
+        if rows is None or not self._feed.is_current(SHARED):
+            with self._feed.view(SHARED):
                 rows = self._rows
                 if rows is None:
+                    # Later changes are taken in from here, be they among these rows or not.
+                    self._feed.seq(SHARED)
                     rows = self._rows = {item[0].id: item for item in self._tokens.all()}
         return rows
 

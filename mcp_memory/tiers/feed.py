@@ -9,11 +9,15 @@ committed is read from the rows. Both go through `Follower.apply`, in the order 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from mcp_memory.store.ports import Change, Store, UnitOfWork
+from mcp_memory.values.errors import StorageFault
+
+logger = logging.getLogger(__name__)
 
 
 class Follower(Protocol):
@@ -57,6 +61,12 @@ class ChangeFeed:
             known = self._seqs[agent] = self._store.seq(agent)
         return known
 
+    def is_current(self, agent: str) -> bool:
+        """Return whether all that was committed of an agent is known here; needs no lock."""
+        return self._generation == self._store.generation and self._seqs.get(
+            agent
+        ) == self._store.seq(agent)
+
     @contextlib.contextmanager
     def view(self, *agents: str) -> Iterator[None]:
         """Hold the lock, with everything committed for some agents loaded."""
@@ -89,20 +99,30 @@ class ChangeFeed:
             follower.forget()
 
     def _committed(self, changes: Sequence[Change]) -> None:
-        for change in changes:
-            known = self._seqs.get(change.agent)
-            if known is not None and known < change.seq - 1:
-                # Another process has committed in between.
-                self._catch_up(change.agent, change.seq - 1)
-            self._apply(change)
+        try:
+            for change in changes:
+                known = self._seqs.get(change.agent)
+                if known is not None and known < change.seq - 1:
+                    # Another process has committed in between.
+                    self._catch_up(change.agent, change.seq - 1)
+                self._apply(change)
+        except StorageFault as fault:
+            # It is committed all the same: no caller may take it for undone.
+            logger.warning("what is in memory is loaded again: %s", fault)
+            self.forget()
 
     def _catch_up(self, agent: str, upto: int) -> None:
         for change in self._store.changes(agent, self._seqs[agent]):
             if change.seq <= upto:
                 self._apply(change)
-        self._seqs[agent] = max(self._seqs[agent], upto)
+        self._seqs[agent] = max(self._seqs.get(agent, 0), upto)
 
     def _apply(self, change: Change) -> None:
         self._seqs[change.agent] = change.seq
-        for follower in self._followers:
-            follower.apply(change)
+        try:
+            for follower in self._followers:
+                follower.apply(change)
+        except Exception:
+            # Some followers have it and some don't.
+            logger.exception("a change can't be followed: all is loaded again")
+            self.forget()

@@ -216,10 +216,11 @@ class TierIndexes:
         else:
             whole, upto = persisted
             present = whole.without(set(self._retired(agent, upto, seq)))
-            index.restore(present, self._ageing)
+            gone = len(whole.keys) - len(present.keys)
+            index.restore(present, self._ageing)  # From here on the keys are the index's own.
             before = index.changes
             index.add_all(map(self._document, self._searchable(agent, upto, seq)))
-            self._persisted_at[agent] = before - (len(whole.keys) - len(present.keys))
+            self._persisted_at[agent] = before - gone
         index.complete = False
         self._cache.fill((self._tier, agent), index, self._fill(agent, index, index.end, seq))
         if self.on_due is not None and self._is_due(agent, index):
@@ -228,8 +229,10 @@ class TierIndexes:
 
     def _fill(self, agent: str, index: SearchIndex[str], below: int, seq: int) -> Iterator[None]:
         """Add the vectors of what was already in the index, block by block."""
-        for source in self._sources:
-            for block in self._vectors.blocks(agent, source, seq):
+        # Those that wait are read now: they may be written, above `seq`, before a later step.
+        found = [(source, self._vectors.blocks(agent, source, seq)) for source in self._sources]
+        for source, blocks in found:
+            for block in blocks:
                 if source == "window":
                     index.add_many_windows(block.ids, block.numbers, block.vectors, below)
                 else:

@@ -310,7 +310,7 @@ class Backlog:
         Texts that are deleted, or have another version now, are left out and no longer pending.
         """
         found: dict[Pending, tuple[str, str, int | None]] = {}
-        with self._feed.lock:
+        with self._feed.view(*{item.agent for item in items}):
             for agent, source in {(item.agent, item.source): None for item in items}:
                 group = [item for item in items if (item.agent, item.source) == (agent, source)]
                 ids = [item.id for item in group]

@@ -168,8 +168,10 @@ class RecallMemory:
                 recorded = max(message.recorded_at for message in messages)
                 self._tallies[agent] = (count + len(messages), max(newest, recorded))
             if agent in self._conversations:
+                newest_of = self._conversations[agent]
                 for message in messages:
-                    self._conversations[agent][message.conversation] = message.recorded_at
+                    before = newest_of.get(message.conversation, message.recorded_at)
+                    newest_of[message.conversation] = max(before, message.recorded_at)
             self.indexes.add(agent, [message for message in messages if is_searchable(message)])
         self.queues.apply(change)
         self.indexes.apply_vectors(change)

@@ -8,10 +8,12 @@ they are collected for a moment and written together. After a crash in this mome
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
 from mcp_memory.store.ports import (
+    Change,
     ModelRecord,
     Pending,
     Source,
@@ -39,6 +41,15 @@ class BatchedVectors:
         self._vectors = store.vectors
         self._feed = feed
         self._batch: dict[tuple[str, Source, str], TextVectors] = {}
+        feed.follow(self)
+
+    def apply(self, change: Change) -> None:
+        """Drop the vectors of texts that are others now; see `feed.Follower`."""
+        for key in (*change.deleted, *(memory.id for memory in change.memories)):
+            self._batch.pop((change.agent, "memory", key), None)
+
+    def forget(self) -> None:
+        """Do nothing: these vectors are of no rows; see `drop_batch`."""
 
     def model(self) -> ModelRecord | None:
         """Return the model that computed the vectors, None before the first one."""
@@ -98,14 +109,15 @@ class BatchedVectors:
 
     def write_batch(self) -> int:
         """Write the vectors that wait, and return the number of texts."""
-        waiting = tuple(self._batch.items())
-        if waiting:
-            with self._feed.transaction() as unit:
-                self._vectors.insert(unit, [text for _, text in waiting], known=True)
-            for key, text in waiting:
-                if self._batch.get(key) is text:
-                    del self._batch[key]
-        return len(waiting)
+        with self._feed.view(*{agent for agent, _, _ in self._batch}):
+            waiting = tuple(self._batch.items())
+            if waiting:
+                with self._feed.transaction() as unit:
+                    self._vectors.insert(unit, [text for _, text in waiting], known=True)
+                for key, text in waiting:
+                    if self._batch.get(key) is text:
+                        del self._batch[key]
+            return len(waiting)
 
     def drop_batch(self) -> None:
         """Drop the vectors that wait: the store is another one now."""
@@ -164,11 +176,6 @@ class BatchedVectors:
 
     def delete_text(self, unit: UnitOfWork, agent: str, source: Source, text_id: str) -> None:
         """Delete the vectors of every version of a text, and its pending entries."""
-
-        def drop() -> None:
-            self._batch.pop((agent, source, text_id), None)
-
-        unit.on_commit(drop)
         self._vectors.delete_text(unit, agent, source, text_id)
 
     def pending(self, limit: int) -> list[Pending]:
@@ -184,7 +191,7 @@ class BatchedVectors:
         return self._vectors.pending_count(agent)
 
     def blocks(self, agent: str, source: Source, upto: int) -> Iterator[VectorBlock]:
-        """Yield all vectors of an agent's texts, the unwritten ones first and all at once."""
+        """Return all vectors of an agent's texts, those unwritten now first and all at once."""
         waiting = [
             (text.item.id, number, span, vector)
             for (owner, kind, _), text in self._batch.items()
@@ -193,17 +200,19 @@ class BatchedVectors:
                 zip(text.ranges, text.vectors, strict=True), text.first
             )
         ]
-        if waiting:
-            ids, numbers, ranges, vectors = zip(*waiting, strict=True)
-            spans = np.asarray(ranges, dtype=np.int32)
-            yield VectorBlock(
-                ids=list(ids),
-                numbers=np.asarray(numbers, dtype=np.int32),
-                starts=spans[:, 0],
-                ends=spans[:, 1],
-                vectors=np.stack(vectors),
-            )
-        yield from self._vectors.blocks(agent, source, upto)
+        written = self._vectors.blocks(agent, source, upto)
+        if not waiting:
+            return written
+        ids, numbers, ranges, vectors = zip(*waiting, strict=True)
+        spans = np.asarray(ranges, dtype=np.int32)
+        block = VectorBlock(
+            ids=list(ids),
+            numbers=np.asarray(numbers, dtype=np.int32),
+            starts=spans[:, 0],
+            ends=spans[:, 1],
+            vectors=np.stack(vectors),
+        )
+        return chain((block,), written)
 
 
 def _describe(model: ModelRecord) -> str:

@@ -29,6 +29,7 @@ from mcp_memory.store.duckdb.values import (
 from mcp_memory.store.duckdb.vectors import DuckDBVectors
 from mcp_memory.store.ports import Change, Compacted, Finding, Statistics
 from mcp_memory.values.errors import StorageFault
+from mcp_memory.values.records import SHARED
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +44,8 @@ _NUMBERED: Final = (
     "summaries",
     "events",
     "consolidations",
-    "tokens",
 )
-"""The tables with change numbers, except vectors, which may not exist yet."""
+"""The tables with the change numbers of their agent, except vectors, which may not exist yet."""
 
 
 class DuckDBStore:
@@ -105,7 +105,8 @@ class DuckDBStore:
         """
         known = self._seqs.get(agent)
         if known is None:
-            known = self._seqs[agent] = self._read_seq(agent)
+            # A commit may have come meanwhile, which knows better.
+            known = self._seqs.setdefault(agent, self._read_seq(agent))
         return known
 
     def changes(self, agent: str, after: int) -> Iterator[Change]:
@@ -178,6 +179,9 @@ class DuckDBStore:
         tables = (*_NUMBERED, *(("vectors",) if self.vectors.model() is not None else ()))
         parts = [f"SELECT max(seq) AS seq FROM {table} WHERE agent = $1" for table in tables]
         parts.append("SELECT max(retired_seq) FROM memories WHERE agent = $1")
+        if agent == SHARED:
+            # Tokens are numbered together: a check must see those of every agent.
+            parts.append("SELECT max(seq) FROM tokens")
         parts.append("SELECT seq FROM agents WHERE agent = $1")
         found = self.database.read(
             f"SELECT coalesce(max(seq), 0) FROM ({' UNION ALL '.join(parts)}) AS t", agent

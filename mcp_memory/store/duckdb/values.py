@@ -10,6 +10,7 @@ from mcp_memory.store.duckdb.database import Database, Row
 from mcp_memory.store.duckdb.transaction import transaction_of
 from mcp_memory.store.ports import Spent, UnitOfWork
 from mcp_memory.values.access import Scope, Token
+from mcp_memory.values.records import SHARED
 
 _ACCESS_COLUMNS: Final = (
     "agent, id, name, scope, hash, created_at, expires_at, revoked_at, last_used_at"
@@ -46,7 +47,7 @@ class DuckDBAccessTokens:
     def insert(self, unit: UnitOfWork, token: Token, digest: bytes) -> None:
         """Write a new token."""
         tx = transaction_of(unit)
-        seq = tx.note(token.agent, "tokens", [(token, digest)])
+        seq = tx.note(SHARED, "tokens", [(token, digest)])
         tx.insert(
             "tokens",
             f"{_ACCESS_COLUMNS}, seq",
@@ -69,7 +70,7 @@ class DuckDBAccessTokens:
     def revoke(self, unit: UnitOfWork, token: Token, digest: bytes) -> None:
         """Write that a token was revoked, at its `revoked_at`."""
         tx = transaction_of(unit)
-        seq = tx.note(token.agent, "tokens", [(token, digest)])
+        seq = tx.note(SHARED, "tokens", [(token, digest)])
         tx.run(
             "UPDATE tokens SET revoked_at = $3, seq = $4 WHERE agent = $1 AND id = $2",
             token.agent,
@@ -96,12 +97,11 @@ class DuckDBAccessTokens:
         return [_token(row) for row in self._db.read(f"SELECT {_ACCESS_COLUMNS} FROM tokens")]
 
     def changed(self, agent: str, after: int) -> list[tuple[int, tuple[Token, bytes]]]:
-        """Return the tokens above a change number, each with its own number."""
+        """Return the tokens above a change number of `SHARED`, each with its own number."""
+        if agent != SHARED:
+            return []
         rows = self._db.read(
-            f"SELECT seq, {_ACCESS_COLUMNS} FROM tokens WHERE agent = $1 AND seq > $2"
-            " ORDER BY seq, id",
-            agent,
-            after,
+            f"SELECT seq, {_ACCESS_COLUMNS} FROM tokens WHERE seq > $1 ORDER BY seq, id", after
         )
         return [(row[0], _token(row[1:])) for row in rows]
 
