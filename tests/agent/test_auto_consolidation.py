@@ -157,7 +157,7 @@ def test_a_heartbeat_asks_it_once_nobody_is_at_work(settings, model):
     say(memory, "I live in Lisbon now")
     assert memories.schedule.beat()
     assert model.asked == []
-    memories.engine.store.database.used_at -= 31
+    memories.engine.used_at -= 31
     assert not memories.schedule.beat()
     assert len(model.asked) == 1
     assert not memories.schedule.beat()

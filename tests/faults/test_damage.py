@@ -41,7 +41,7 @@ def make(house: Household, *, with_log: bool) -> tuple[Path, Path]:
     memories = Memories(engine)
     for agent in AGENTS:
         memories.open(agent).archive.insert(content(agent, 0))
-    engine.store.database.checkpoint()
+    engine.store.maintain(quiet=True)
     if not with_log:
         memories.close()
         return db, log
@@ -178,7 +178,7 @@ def database(tmp_path: Path):
 
 def keep(database: Database, key: str) -> None:
     with database.transaction() as tx:
-        tx.run("INSERT INTO settings VALUES ($1, 'v')", key)
+        tx.run("INSERT INTO settings (key, value) VALUES ($1, 'v')", key)
 
 
 def keys(database: Database) -> list[str]:

@@ -1,4 +1,4 @@
-"""Access tokens: made once, kept as hashes, checked against what is committed."""
+"""Access tokens: created once, stored as hashes, checked against what is committed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from mcp_memory.store.duckdb.database import Database
+from mcp_memory.store.duckdb.store import DuckDBStore
 from mcp_memory.tiers.access import AccessTokens, read_expiry, read_scope
+from mcp_memory.tiers.feed import ChangeFeed
 from mcp_memory.values.access import Scope
 from mcp_memory.values.dates import now
 from mcp_memory.values.errors import AccessDenied, InvalidInput, NotFound
@@ -17,30 +18,36 @@ UTC_ZONE = ZoneInfo("UTC")
 
 
 @pytest.fixture
-def database(tmp_path):
-    made = Database(tmp_path / "memory.duckdb")
-    yield made
-    made.close()
+def store(tmp_path):
+    store = DuckDBStore(tmp_path / "memory.duckdb")
+    yield store
+    store.close()
+
+
+def tokens_of(store):
+    return AccessTokens(store, ChangeFeed(store), now)
 
 
 @pytest.fixture
-def access(database):
-    return AccessTokens(database)
+def access(store):
+    return tokens_of(store)
 
 
-def test_a_token_is_known_by_its_text_and_only_its_hash_is_kept(access, database):
+def test_a_token_is_known_by_its_text_and_only_its_hash_is_stored(access, store):
     token, text = access.create("ana", Scope.WRITE, name="laptop")
     assert text.startswith(f"mcpm_{token.id}_")
     assert access.check(text).agent == "ana"
     secret = text.split("_", 2)[2]
-    assert all(secret not in str(value) for row in database.read("FROM tokens") for value in row)
+    assert all(
+        secret not in str(value) for row in store.database.read("FROM tokens") for value in row
+    )
 
 
-def test_tokens_are_there_when_the_database_is_opened_again(access, database):
+def test_tokens_are_there_when_the_database_is_opened_again(access, store):
     _, kept = access.create("ana", Scope.READ)
     ended, gone = access.create("ana", Scope.WRITE)
     access.revoke(ended.id)
-    again = AccessTokens(database)
+    again = tokens_of(store)
     assert again.check(kept).scope is Scope.READ
     with pytest.raises(AccessDenied) as fault:
         again.check(gone)
@@ -108,13 +115,13 @@ def test_who_listens_is_told_of_new_and_of_ended_tokens(access):
     assert told == [["active"], ["revoked"]]
 
 
-def test_the_last_use_is_written_down_once_in_ten_minutes(access, database):
+def test_the_last_use_is_written_down_once_in_ten_minutes(access, store):
     _, text = access.create("ana", Scope.WRITE)
     first = now()
 
     def noted():
         access.save_uses()
-        return AccessTokens(database).all()[0].last_used_at
+        return tokens_of(store).all()[0].last_used_at
 
     assert noted() is None
     access.check(text, at=first)

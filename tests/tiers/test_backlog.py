@@ -1,4 +1,4 @@
-"""Vectors that are written behind the reply: they are searched at once, and never lost for good."""
+"""Vectors that are written in batches: they are searched at once, and never lost for good."""
 
 import pytest
 from fakes import HashEmbedder, memory_of
@@ -13,47 +13,47 @@ def vector_rows(engine, memory_id):
 
 
 @pytest.fixture
-def behind(settings):
-    """Give an engine that holds vectors until it is told to write them."""
+def batching(settings):
+    """Open an engine that batches vectors until it is told to write them."""
     engine = Engine(settings, embedder=HashEmbedder())
-    engine.vectors.behind = lambda: None
+    engine.vectors.on_batched = lambda: None
     yield engine
     engine.close()
 
 
-def test_vectors_that_are_held_are_searched_at_once_and_written_together(behind):
-    memory = memory_of(behind)
+def test_vectors_in_a_batch_are_searched_at_once_and_written_together(batching):
+    memory = memory_of(batching)
     ids = [memory.archive.insert(f"number {n} of the teas").memory.id for n in range(3)]
-    assert not any(vector_rows(behind, key) for key in ids)
+    assert not any(vector_rows(batching, key) for key in ids)
     assert memory.archive.search("number 2 of the teas").search == "hybrid"
-    assert behind.vectors.write_held() == 3
-    assert all(len(vector_rows(behind, key)) == 1 for key in ids)
-    assert behind.vectors.write_held() == 0
+    assert batching.vectors.write_batch() == 3
+    assert all(len(vector_rows(batching, key)) == 1 for key in ids)
+    assert batching.vectors.write_batch() == 0
 
 
-def test_an_index_that_is_loaded_has_the_vectors_that_are_held(behind):
-    memory = memory_of(behind)
+def test_an_index_that_is_loaded_has_the_vectors_of_the_batch(batching):
+    memory = memory_of(batching)
     kept = memory.archive.insert("green tea").memory.id
-    behind.archival.forget_indexes()
-    index = behind.archival.index("default")
+    batching.archival.indexes.forget()
+    index = batching.archival.index("default")
     found = index.nearest(HashEmbedder().embed_passages(["green tea"])[0], at_least=0.99, limit=5)
     assert [item.key for item in found] == [kept]
 
 
-def test_vectors_of_a_memory_that_has_changed_meanwhile_are_not_written(behind):
-    memory = memory_of(behind)
+def test_vectors_of_a_memory_that_has_changed_meanwhile_are_not_written(batching):
+    memory = memory_of(batching)
     kept = memory.archive.insert("green tea").memory.id
     gone = memory.archive.insert("black tea").memory.id
     memory.archive.update(kept, content="white tea", kind=Kind.FACT)
     memory.archive.delete(gone)
-    behind.vectors.write_held()
-    assert vector_rows(behind, kept) == [(2,)]
-    assert vector_rows(behind, gone) == []
+    batching.vectors.write_batch()
+    assert vector_rows(batching, kept) == [(2,)]
+    assert vector_rows(batching, gone) == []
 
 
-def test_what_is_held_is_written_when_the_database_is_closed(settings):
+def test_the_batch_is_written_when_the_store_is_closed(settings):
     engine = Engine(settings, embedder=HashEmbedder())
-    engine.vectors.behind = lambda: None
+    engine.vectors.on_batched = lambda: None
     kept = memory_of(engine).archive.insert("green tea").memory.id
     engine.close()
     again = Engine(settings, embedder=HashEmbedder())
@@ -63,10 +63,10 @@ def test_what_is_held_is_written_when_the_database_is_closed(settings):
 
 def test_vectors_that_a_crash_has_lost_are_computed_again(settings):
     engine = Engine(settings, embedder=HashEmbedder())
-    engine.vectors.behind = lambda: None
+    engine.vectors.on_batched = lambda: None
     memory = memory_of(engine)
     kept = memory.archive.insert("green tea").memory.id
-    engine.store.database.close()
+    engine.store.close()
     again = Engine(settings, embedder=HashEmbedder())
     assert vector_rows(again, kept) == []
     again.start()
@@ -81,9 +81,9 @@ def test_what_a_crash_has_lost_is_pending_before_the_model_is_said_to_be_ready(
     embedder = HashEmbedder()
     settings = settings.model_copy(update={"embedding_model": embedder.name})
     engine = Engine(settings, embedder=embedder)
-    engine.vectors.behind = lambda: None
+    engine.vectors.on_batched = lambda: None
     memory_of(engine).archive.insert("green tea")
-    engine.store.database.close()
+    engine.store.close()
     ready: list[tuple[str, int]] = []
 
     def used(self, embedder):
@@ -104,7 +104,7 @@ def test_what_a_crash_has_lost_is_pending_before_the_model_is_said_to_be_ready(
 def test_in_the_background_vectors_are_written_before_long(settings):
     engine = Engine(settings, embedder=HashEmbedder())
     engine.start()
-    until(lambda: engine.vectors.behind is not None, "the background work")
+    until(lambda: engine.vectors.on_batched is not None, "the background work")
     kept = memory_of(engine).archive.insert("green tea").memory.id
     until(lambda: vector_rows(engine, kept) == [(1,)], "the vectors")
     engine.close()
@@ -206,7 +206,7 @@ def out_of_memory():
     raise MemoryError
 
 
-def test_if_the_model_fails_the_texts_are_kept_and_embedded_later(meanwhile):
+def test_if_the_model_fails_the_texts_are_stored_and_embedded_later(meanwhile):
     memory, embedder = memory_of(meanwhile), meanwhile._embedder
     embedder.act = out_of_memory
     kept = memory.archive.insert("green tea")
@@ -232,7 +232,7 @@ def test_of_many_texts_each_has_its_own_vector(meanwhile):
     meanwhile.fill_pending(done.append)
     assert sum(done) == 300
     assert meanwhile.vectors.pending_count() == 0
-    meanwhile.archival.forget_indexes()
+    meanwhile.archival.indexes.forget()
     index = meanwhile.archival.index("default")
     for n in (0, 17, 89, 271):
         chunks = meanwhile._embedder.chunk(texts[n].strip())
@@ -244,7 +244,7 @@ def test_of_many_texts_each_has_its_own_vector(meanwhile):
 
 def test_what_callers_have_waited_for_is_written_while_much_is_pending(meanwhile):
     memory = memory_of(meanwhile)
-    meanwhile.vectors.behind = lambda: None
+    meanwhile.vectors.on_batched = lambda: None
     memory.loader.memories([{"content": f"number {n}"} for n in range(200)])
     kept = memory.archive.insert("green tea").memory.id
     seen = []
@@ -258,13 +258,14 @@ def test_messages_are_embedded_with_their_neighbours_unless_that_is_off(settings
     changed = settings.model_copy(update={"window_vectors": windows})
     engine = Engine(changed, embedder=HashEmbedder())
     engine.start()
-    until(lambda: engine.vectors.behind is not None, "the background work")
+    until(lambda: engine.vectors.on_batched is not None, "the background work")
     memory = memory_of(engine)
     memory.conversations.append([NewMessage("user", f"said {n}") for n in range(3)])
     until(lambda: not engine.recall.without_window, "the windows")
     engine.close()
     again = Engine(changed, embedder=HashEmbedder())
-    rows = again.database.read("SELECT count(*) FROM vectors WHERE source = 'window'")
+    found = again.store.vectors.blocks("default", "window", again.store.seq("default"))
+    numbers = [number for block in found for number in block.numbers.tolist()]
     again.close()
     # Each with the two and with the four before it.
-    assert rows == [(6 if windows else 0,)]
+    assert sorted(numbers) == ([0, 0, 0, 1, 1, 1] if windows else [])

@@ -3,7 +3,7 @@
 import pytest
 from fakes import HashEmbedder, memory_of
 
-from mcp_memory.store.duckdb import stored
+from mcp_memory.store.duckdb import vectors
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.errors import StorageFault
 from mcp_memory.values.records import NewMessage
@@ -13,12 +13,12 @@ QUESTION = "which kettle boils slowly"
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(stored, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(vectors, "BLOCK_ROWS", 4)
 
 
 @pytest.fixture
 def started(tmp_path, settings):
-    """Give engines on one database, one at a time; by day they leave the filling to the test."""
+    """Open engines on one database, one at a time; usually they leave the filling to the test."""
     opened: list[Engine] = []
 
     def start(*, puts_off=True):
@@ -99,7 +99,7 @@ def test_messages_and_what_surrounds_them_are_filled_too(started):
     assert found(memory.conversations) == whole
 
 
-def test_an_index_whose_vectors_cannot_be_read_is_loaded_anew(started, monkeypatch):
+def test_an_index_whose_vectors_cannot_be_read_is_loaded_again(started, monkeypatch):
     fill(started()[1])
     engine, memory = started()
     memory.archive.search(QUESTION)
@@ -108,7 +108,7 @@ def test_an_index_whose_vectors_cannot_be_read_is_loaded_anew(started, monkeypat
         raise StorageFault("no such luck")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.database, "read_columns", fails)
+        patch.setattr(engine.store.database, "read_columns", fails)
         with pytest.raises(StorageFault, match="no such luck"):
             engine.indexes.fill_more()
     assert ("memory", "default") not in engine.indexes
@@ -139,5 +139,5 @@ def test_the_texts_of_a_small_memory_are_read_before_they_are_found(started, mon
     def fails(*_):
         raise StorageFault("it was not read ahead")
 
-    monkeypatch.setattr(engine.database, "read", fails)
+    monkeypatch.setattr(engine.store.database, "read", fails)
     assert len(found(memory.archive)) == len(found(memory.conversations)) == 40

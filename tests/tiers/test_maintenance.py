@@ -1,4 +1,4 @@
-"""What is due, and what is done about it; a heart that beats only if there is news."""
+"""What a store needs from time to time; and a heart that beats only if there is news."""
 
 from __future__ import annotations
 
@@ -7,38 +7,31 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from fakes import HashEmbedder
+from fakes import FakeClock, HashEmbedder
 from talker import until
 
 from mcp_memory.agent import AgentMemory, Memories
 from mcp_memory.settings import Settings
-from mcp_memory.store.duckdb.space import MIN_FILE_BYTES, Space
+from mcp_memory.store.duckdb import store as duckdb_store
 from mcp_memory.tiers import events
-from mcp_memory.tiers import maintenance as module
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.tiers.heartbeat import Heart
-from mcp_memory.tiers.maintenance import (
-    BIG_LOG_BYTES,
-    KEEP_EVENTS,
-    Failure,
-    Maintenance,
-    wants_checkpoint,
-    wants_compaction,
-)
-from mcp_memory.values.dates import now
-from mcp_memory.values.errors import StorageFault
+from mcp_memory.tiers.maintenance import KEEP_EVENTS, maintain
 from mcp_memory.values.records import NewMessage
 
 MOMENT = datetime(2026, 5, 1, tzinfo=UTC)
-THIRD_DEAD = Space(3 * MIN_FILE_BYTES, MIN_FILE_BYTES)
 
 
 @pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
-    engine = Engine(settings, embedder=HashEmbedder())
+def clock() -> FakeClock:
+    return FakeClock(MOMENT, tick=timedelta(microseconds=1))
+
+
+@pytest.fixture
+def engine(settings: Settings, clock: FakeClock) -> Iterator[Engine]:
+    engine = Engine(settings, embedder=HashEmbedder(), clock=clock)
     yield engine
     engine.close()
 
@@ -58,164 +51,78 @@ def heart_of(engine: Engine) -> Iterator[Callable[..., Heart]]:
         heart.close()
 
 
-def keep(engine: Engine, key: str, value: str = "v") -> None:
-    with engine.store.database.transaction() as tx:
-        tx.run("INSERT INTO settings VALUES ($1, $2)", key, value)
+def write(engine: Engine, key: str) -> None:
+    with engine.transaction() as unit:
+        engine.store.values.put(unit, key, "v")
 
 
 def log_bytes(engine: Engine) -> int:
-    path = Path(f"{engine.store.database.path}.wal")
-    return path.stat().st_size if path.exists() else 0
+    return engine.store.statistics().log_bytes
 
 
-def half_dead(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill the database, and delete nearly all of it."""
-    monkeypatch.setattr("mcp_memory.store.duckdb.space.MIN_FILE_BYTES", 1_000_000)
-    with engine.store.database.transaction() as tx:
-        tx.run(
-            "INSERT INTO vectors SELECT 'a', 'memory', 'm' || i, 1, 0, 0, 9, list_transform("
-            "range(64), lambda x: hash(x * 1000003 + i) % 1000000 / 7)::float[64]"
-            " FROM range(20000) AS t(i)"
-        )
-    engine.store.database.checkpoint()
-    with engine.store.database.transaction() as tx:
-        tx.run("DELETE FROM vectors WHERE hash(id) % 10 > 0")
+def log_event(engine: Engine, kind: str, conversation: str | None = None) -> None:
+    with engine.transaction() as unit:
+        engine.events.add(unit, "a", kind, "text", conversation=conversation)
 
 
-def log_event(engine: Engine, kind: str, at: datetime, conversation: str | None = None) -> None:
-    with engine.store.database.transaction() as tx:
-        event = engine.events.add(tx, "a", kind, "text", conversation=conversation)
-        tx.run("UPDATE events SET created_at = $1 WHERE id = $2", at, event.id)
-
-
-@pytest.mark.parametrize(
-    ("size", "quiet", "wanted"),
-    [
-        (0, True, False),
-        (1, True, True),
-        (1, False, False),
-        (BIG_LOG_BYTES - 1, False, False),
-        (BIG_LOG_BYTES, False, True),
-    ],
-)
-def test_the_log_is_written_back_when_it_is_quiet_or_the_log_is_big(
-    size: int, quiet: bool, wanted: bool
-):
-    assert wants_checkpoint(size, quiet=quiet) is wanted
-
-
-@pytest.mark.parametrize(
-    ("found", "wanted"),
-    [
-        (THIRD_DEAD, True),
-        (Space(3 * MIN_FILE_BYTES, MIN_FILE_BYTES - 1), False),
-        (Space(MIN_FILE_BYTES - 1, MIN_FILE_BYTES - 1), False),
-        (Space(0, 0), False),
-    ],
-)
-def test_a_file_of_some_size_is_compacted_once_a_third_of_it_is_dead(found: Space, wanted: bool):
-    assert wants_compaction(found, None, MOMENT) is wanted
-
-
-@pytest.mark.parametrize(
-    ("ago", "size", "wanted"),
-    [
-        (timedelta(hours=1), THIRD_DEAD.file_bytes, False),
-        (timedelta(days=1), THIRD_DEAD.file_bytes, True),
-        (timedelta(hours=1), THIRD_DEAD.file_bytes * 3 // 4, True),
-        # The clock was set back.
-        (timedelta(days=-3), THIRD_DEAD.file_bytes, True),
-    ],
-)
-def test_after_a_failure_it_waits_a_day_or_until_the_file_has_grown(
-    ago: timedelta, size: int, wanted: bool
-):
-    failure = Failure(MOMENT - ago, size)
-    assert wants_compaction(THIRD_DEAD, failure, MOMENT) is wanted
-
-
-def test_a_quiet_database_has_no_log_afterwards(engine: Engine):
-    keep(engine, "a")
+def test_a_quiet_store_has_no_log_afterwards(engine: Engine):
+    write(engine, "a")
     assert log_bytes(engine) > 0
-    assert Maintenance(engine).run(quiet=True) is False
+    assert maintain(engine, quiet=True) is False
+    assert log_bytes(engine) == 0
+    assert maintain(engine, quiet=True) is False
+
+
+def test_while_somebody_is_at_work_only_a_big_log_is_written_back(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    write(engine, "a")
+    size = log_bytes(engine)
+    monkeypatch.setattr(duckdb_store, "BIG_LOG_BYTES", size + 1)
+    assert maintain(engine, quiet=False) is True
+    assert log_bytes(engine) == size
+    monkeypatch.setattr(duckdb_store, "BIG_LOG_BYTES", size)
+    assert maintain(engine, quiet=False) is False
     assert log_bytes(engine) == 0
 
 
-def test_what_would_be_in_somebodys_way_is_put_off(engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    keep(engine, "a")
-    assert Maintenance(engine).run(quiet=False) is True
-    assert log_bytes(engine) > 0
-    done: list[bool] = []
-    with engine.store.database.held():
-        thread = threading.Thread(
-            target=lambda: done.append(engine.store.database.checkpoint(wait=False))
-        )
+def test_the_log_is_not_written_back_while_somebody_writes(engine: Engine):
+    write(engine, "a")
+    put_off: list[bool] = []
+    with engine.store.transaction():
+        thread = threading.Thread(target=lambda: put_off.append(engine.store.maintain(quiet=True)))
         thread.start()
         thread.join()
-    assert done == [False]
-    half_dead(engine, monkeypatch)
-    engine.store.database.checkpoint()
-    size = Path(engine.store.database.path).stat().st_size
-    assert Maintenance(engine).run(quiet=False) is True
-    assert Path(engine.store.database.path).stat().st_size == size
+    assert put_off == [True]
+    assert log_bytes(engine) > 0
 
 
-def test_a_file_of_which_much_is_dead_is_compacted(engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    half_dead(engine, monkeypatch)
-    size = Path(engine.store.database.path).stat().st_size
-    assert Maintenance(engine).run(quiet=True) is False
-    assert Path(engine.store.database.path).stat().st_size < size / 2
-    assert engine.store.database.read("SELECT count(*) > 1000 FROM vectors") == [(True,)]
-
-
-def test_a_compaction_that_fails_is_not_tried_again_at_the_next_beat(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-):
-    tried: list[int] = []
-
-    def fail(*_, **__):
-        tried.append(1)
-        raise StorageFault("no room")
-
-    monkeypatch.setattr(module, "compact", fail)
-    half_dead(engine, monkeypatch)
-    for _ in range(3):
-        # Another process would know it as well.
-        assert Maintenance(engine).run(quiet=True) is False
-    assert len(tried) == 1
-
-
-def test_a_compaction_is_given_up_when_the_process_ends(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-):
-    half_dead(engine, monkeypatch)
-    file = Path(engine.store.database.path).stat().st_ino
-    assert Maintenance(engine, stopped=lambda: True).run(quiet=True) is True
-    assert Path(engine.store.database.path).stat().st_ino == file
-
-
-def test_the_vectors_of_a_deleted_memory_are_gone(open_memory):
-    memory = open_memory()
-    kept = memory.archive.insert("The kettle is blue.").memory
+def test_the_vectors_of_a_deleted_memory_are_gone(engine: Engine):
+    memory = Memories(engine).open("a")
+    changed = memory.archive.insert("The kettle is blue.").memory
     gone = memory.archive.insert("The kettle is red.").memory
-    memory.archive.update(kept.id, content="The kettle is green.")
+    memory.archive.update(changed.id, content="The kettle is green.")
     memory.archive.delete(gone.id)
-    read = memory._engine.store.database.read
-    assert read("SELECT DISTINCT id, version FROM vectors") == [(kept.id, 2)]
-    assert read("SELECT count(*) FROM memories WHERE id = $1", kept.id) == [(2,)]
+    [block] = engine.store.vectors.blocks("a", "memory", engine.store.seq("a"))
+    assert block.ids == [changed.id]
+    assert engine.store.statistics().rows["memories"] == 3
 
 
 def test_old_events_are_deleted_but_the_newest_and_the_last_of_each_kind(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(events, "KEPT", 3)
-    old = now() - KEEP_EVENTS - timedelta(days=9)
+    monkeypatch.setattr(events, "MAX_OLD", 3)
     for day in range(5):
-        log_event(engine, events.RETHOUGHT, old + timedelta(days=day))
-        log_event(engine, events.FLUSHED, old + timedelta(days=day), "one")
-    log_event(engine, events.FLUSHED, old, "two")
+        clock.moment = MOMENT + timedelta(days=day)
+        log_event(engine, events.RETHOUGHT)
+        log_event(engine, events.FLUSHED, "one")
+    clock.moment = MOMENT
+    log_event(engine, events.FLUSHED, "two")
+    present = MOMENT + KEEP_EVENTS + timedelta(days=9)
     for hour in range(3):
-        log_event(engine, events.WARNING, now() - timedelta(hours=hour), "one")
+        clock.moment = present - timedelta(hours=hour)
+        log_event(engine, events.WARNING, "one")
+    clock.moment = present
     asked = [
         (kinds, conversation)
         for kinds in ((events.RETHOUGHT, events.REMINDER), (events.FLUSHED,), (events.WARNING,))
@@ -223,17 +130,20 @@ def test_old_events_are_deleted_but_the_newest_and_the_last_of_each_kind(
     ]
     before = [engine.events.last_at("a", *asking) for asking in asked]
     newest = engine.events.recent("a", 3)
-    Maintenance(engine).run(quiet=True)
+    maintain(engine, quiet=True)
     assert [engine.events.last_at("a", *asking) for asking in asked] == before
     assert engine.events.recent("a", 3) == newest
     assert len(engine.events.recent("a", 100)) == 6
 
 
-def test_no_event_of_the_last_month_is_deleted(engine: Engine, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(events, "KEPT", 1)
+def test_no_event_of_the_last_month_is_deleted(
+    engine: Engine, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(events, "MAX_OLD", 1)
     for day in range(10):
-        log_event(engine, events.WARNING, now() - timedelta(days=day), "one")
-    Maintenance(engine).run(quiet=True)
+        clock.moment = MOMENT + timedelta(days=day)
+        log_event(engine, events.WARNING, "one")
+    maintain(engine, quiet=True)
     assert len(engine.events.recent("a", 100)) == 10
 
 
@@ -310,26 +220,26 @@ def test_a_heart_beats_once_at_the_start_and_then_only_after_something_new(
     engine: Engine, heart_of: Callable[..., Heart]
 ):
     heart = heart_of()
-    until(lambda: heart.beats and not heart.armed, "the first beat")
-    beats = heart.beats
-    engine.store.database.read("SELECT 1")
-    assert not heart.armed
-    keep(engine, "a")
-    assert heart.armed or heart.beats > beats
-    until(lambda: heart.beats > beats and not heart.armed, "the beat after a change")
+    until(lambda: heart.beats, "the first beat")
+    engine.events.recent("a", 10)
+    write(engine, "a")
+    until(lambda: heart.beats > 1, "the beat after a change")
+    assert heart.beats == 2
     assert log_bytes(engine) == 0
 
 
 def test_what_a_beat_writes_makes_no_other_beat(engine: Engine, heart_of: Callable[..., Heart]):
     written: list[str] = []
 
-    def write() -> None:
+    def write_event() -> None:
         written.append(f"key{len(written)}")
-        keep(engine, written[-1])
+        write(engine, written[-1])
 
-    heart = heart_of(write)
-    until(lambda: heart.beats and not heart.armed, "the first beat")
-    assert len(written) == heart.beats
+    heart = heart_of(write_event)
+    until(lambda: heart.beats, "the first beat")
+    write(engine, "a")
+    until(lambda: heart.beats > 1, "the beat after a change")
+    assert len(written) == heart.beats == 2
     # It was written back all the same.
     assert log_bytes(engine) == 0
 
@@ -341,15 +251,15 @@ def test_a_beat_that_fails_does_not_stop_the_heart(
         raise ValueError("unforeseen")
 
     heart = heart_of(fail)
-    until(lambda: heart.beats and not heart.armed, "the first beat")
-    keep(engine, "a")
+    until(lambda: heart.beats, "the first beat")
+    write(engine, "a")
     until(lambda: heart.beats > 1, "another beat")
     assert "unforeseen" in caplog.text
 
 
 def test_an_interval_of_0_is_no_heartbeat(engine: Engine, heart_of: Callable[..., Heart]):
     heart = heart_of(seconds=0)
-    keep(engine, "a")
+    write(engine, "a")
     assert heart.beats == 0
     assert "mcp-memory-heartbeat" not in {thread.name for thread in threading.enumerate()}
 

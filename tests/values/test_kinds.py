@@ -32,9 +32,10 @@ def changed(kind: Kind, **cells: object) -> dict[Kind, Policy]:
 
 def chunks_of(memory, memory_id):
     """Return the ranges of characters that a memory's vectors stand for."""
+    engine = memory._engine
     return [
         (int(start), int(end))
-        for block in memory._engine.vectors.blocks("default", "memory")
+        for block in engine.vectors.blocks("default", "memory", engine.store.seq("default"))
         for key, start, end in zip(block.ids, block.starts, block.ends, strict=True)
         if key == memory_id
     ]

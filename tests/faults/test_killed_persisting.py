@@ -1,4 +1,4 @@
-"""Killed while an index is kept, the one of before is there or the new one, and both serve."""
+"""Killed while an index is persisted, the one before is there or the new one, and both serve."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from dying import STEPS, open_memory
-from dying_keeper import KEYS, KILLED, keep
+from dying_persister import KILLED, persist
 
 from mcp_memory.agent import AgentMemory
 from mcp_memory.models.tokenizer import Tokenizer
 from mcp_memory.values.locations import PREFIX
 
-SCRIPT = Path(__file__).parents[1] / "support" / "dying_keeper.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "dying_persister.py"
+TIERS = ("memory", "message")
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,8 +25,8 @@ pytestmark = [
 
 
 def answers(memory: AgentMemory) -> list[tuple[str, float]]:
-    """Return what searches find, from indexes that are loaded anew."""
-    memory._engine.archival.forget_indexes()
+    """Return what searches find, from indexes that are loaded for it."""
+    memory._engine.feed.forget()
     found = memory.archive.search("blue kettle", limit=50).items
     told = memory.conversations.search("the kettle whistles", limit=50).items
     return [
@@ -34,14 +35,22 @@ def answers(memory: AgentMemory) -> list[tuple[str, float]]:
     ]
 
 
+def are_used(memory: AgentMemory) -> list[bool]:
+    """Return of each index in memory whether it was read rather than built."""
+    engine = memory._engine
+    return [
+        tier.indexes._persisted_at[memory.agent] is not None
+        for tier in (engine.archival, engine.recall)
+    ]
+
+
 def numbers(memory: AgentMemory) -> list[int | None]:
-    """Return which of all that was ever kept would be taken up, by tier."""
-    kept = memory._engine.keeping._kept
-    found = [kept.manifest(agent, tier) for tier, agent in KEYS]
-    return [None if one is None else one[0] for one in found]
+    """Return by tier which of all that were ever persisted would be read."""
+    found = [memory._engine.store.indexes.manifest(memory.agent, tier) for tier in TIERS]
+    return [None if manifest is None else manifest["number"] for manifest in found]
 
 
-def test_killed_at_any_step_the_old_or_the_new_one_is_taken_up(
+def test_killed_at_any_step_the_old_or_the_new_one_is_used(
     tmp_path: Path, subtests: pytest.Subtests, monkeypatch: pytest.MonkeyPatch
 ):
     environ = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
@@ -59,26 +68,17 @@ def test_killed_at_any_step_the_old_or_the_new_one_is_taken_up(
     for case in sorted((tmp_path / KILLED).iterdir()):
         step = (case / STEPS).read_text("utf-8").splitlines()[-1]
         memory = open_memory(case, tokenizer)
-        keeping = memory._engine.keeping
-        taken: list[object] = []
-        found = keeping._taken
-
-        def noted(texts, agent, found=found, taken=taken):
-            taken.append(found(texts, agent))
-            return taken[-1]
-
         with subtests.test(step, number=case.name):
-            monkeypatch.setattr(keeping, "_taken", noted)
             met.append(numbers(memory))
             after = answers(memory)
-            assert len(taken) == len(KEYS)
-            assert None not in taken
-            keep(memory)
+            assert are_used(memory) == [True, True]
+            persist(memory)
             assert answers(memory) == after
-            rows = "SELECT count(DISTINCT (tier, number)) FROM kept_indexes"
-            assert memory._engine.store.database.read(rows) == [(len(KEYS),)]
-            monkeypatch.setattr(keeping, "_taken", lambda *_: None)
-            assert answers(memory) == after
+            assert are_used(memory) == [True, True]
+            with monkeypatch.context() as patch:
+                patch.setattr(memory._engine.store.indexes, "manifest", lambda *_: None)
+                assert answers(memory) == after
+                assert are_used(memory) == [False, False]
         memory.close()
     assert met[0] == [1, 1]
     assert met[-1] == [2, 2]

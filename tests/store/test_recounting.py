@@ -1,12 +1,11 @@
-"""Another tokenizer: what is kept of the old one's counts is counted anew, once."""
+"""Another tokenizer: every stored count of the old one is counted again, once."""
 
 import pytest
 from fakes import HashEmbedder, memory_of
-from mcp_memory.tiers.recounting import recount
 
 from mcp_memory.models.tokenizer import Tokenizer
-from mcp_memory.store.duckdb.database import Database
-from mcp_memory.tiers import recounting
+from mcp_memory.store.duckdb import recounting
+from mcp_memory.store.duckdb.store import DuckDBStore
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.records import NewMessage
 from mcp_memory.values.render import render_message
@@ -16,6 +15,10 @@ CHINESE = "我姐姐的猫叫团子，每天早上六点就要吃饭。"
 
 def opened(settings, name):
     return Engine(settings.model_copy(update={"tokenizer": name}), embedder=HashEmbedder())
+
+
+def recount(store, tokenizer):
+    return store.recount(tokenizer.count, tokenizer.name)
 
 
 def say(memory, *texts):
@@ -44,7 +47,7 @@ def test_the_two_tokenizers_differ(settings):
     assert one.count(CHINESE) < other.count(CHINESE)
 
 
-def test_messages_memories_blocks_and_summaries_are_counted_anew(changed):
+def test_messages_memories_blocks_and_summaries_are_counted_again(changed):
     memory, count = memory_of(changed), changed.tokenizer.count
     listed = memory.conversations.search(limit=50).items
     assert len(listed) == 30
@@ -53,14 +56,14 @@ def test_messages_memories_blocks_and_summaries_are_counted_anew(changed):
     assert kept.memory.tokens == count(CHINESE)
     block = next(block for block in memory.core.all("main") if block.label == "human")
     assert block.tokens == count(block.value) > 0
-    rows = changed.database.read("SELECT content, tokens FROM summaries")
+    rows = changed.store.database.read("SELECT content, tokens FROM summaries")
     assert rows
     assert all(tokens == count(content) for content, tokens in rows)
 
 
 def test_the_budget_goes_by_what_is_set(changed):
     budget = memory_of(changed).conversations.budget("main")
-    rows = changed.database.read(
+    rows = changed.store.database.read(
         "SELECT role, name, content FROM messages ORDER BY position DESC LIMIT $1",
         budget.counts["queue_messages"],
     )
@@ -69,10 +72,10 @@ def test_the_budget_goes_by_what_is_set(changed):
 
 
 def test_it_is_done_once(changed, settings):
-    assert recount(changed.database, changed.tokenizer) == 0
+    assert recount(changed.store, changed.tokenizer) == 0
     back = Tokenizer("o200k_base", cache_dir=settings.cache_dir)
-    assert recount(changed.database, back) > 30
-    assert recount(changed.database, back) == 0
+    assert recount(changed.store, back) > 30
+    assert recount(changed.store, back) == 0
 
 
 def cut_short(engine, tokenizer, monkeypatch):
@@ -88,13 +91,13 @@ def cut_short(engine, tokenizer, monkeypatch):
         patch.setattr(recounting, "_ROWS_AT_ONCE", 8)
         patch.setattr(tokenizer, "count", fails)
         with pytest.raises(KeyboardInterrupt):
-            recount(engine.database, tokenizer)
+            recount(engine.store, tokenizer)
 
 
-def test_what_was_cut_short_begins_anew(changed, settings, monkeypatch):
+def test_what_was_cut_short_begins_again(changed, settings, monkeypatch):
     back = Tokenizer("o200k_base", cache_dir=settings.cache_dir)
     cut_short(changed, back, monkeypatch)
-    assert recount(changed.database, back) > 30
+    assert recount(changed.store, back) > 30
 
 
 def test_what_was_cut_short_is_not_taken_for_done_by_the_tokenizer_of_before(
@@ -103,17 +106,17 @@ def test_what_was_cut_short_is_not_taken_for_done_by_the_tokenizer_of_before(
     cut_short(changed, Tokenizer("o200k_base", cache_dir=settings.cache_dir), monkeypatch)
     rows = "SELECT content, tokens FROM messages WHERE tokens <> $1"
     before = changed.tokenizer.count(f"user (小雨): {CHINESE} 1\n")
-    assert changed.database.read(rows, before)  # Some were counted anew.
-    assert recount(changed.database, changed.tokenizer) > 30
+    assert changed.store.database.read(rows, before)  # Some were counted again.
+    assert recount(changed.store, changed.tokenizer) > 30
     assert all(
         tokens == changed.tokenizer.count(f"user (小雨): {content}\n")
-        for content, tokens in changed.database.read("SELECT content, tokens FROM messages")
+        for content, tokens in changed.store.database.read("SELECT content, tokens FROM messages")
     )
 
 
 def test_a_database_that_does_not_say_was_counted_by_the_first(tmp_path, settings):
-    database = Database(tmp_path / "new.duckdb")
+    store = DuckDBStore(tmp_path / "new.duckdb")
     first = Tokenizer("o200k_base", cache_dir=settings.cache_dir)
-    assert recount(database, first) == 0
-    assert not database.read("SELECT * FROM settings WHERE key = 'tokenizer'")
-    database.close()
+    assert recount(store, first) == 0
+    assert store.values.get("tokenizer") is None
+    store.close()
