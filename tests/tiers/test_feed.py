@@ -14,8 +14,7 @@ import pytest
 from fakes import FakeClock, HashEmbedder
 
 from mcp_memory.agent import AgentMemory, Memories
-from mcp_memory.search.asking import ask
-from mcp_memory.search.queries import Filter
+from mcp_memory.search.queries import Filter, parse_query
 from mcp_memory.settings import Settings
 from mcp_memory.store.duckdb.store import DuckDBStore
 from mcp_memory.store.ports import Change
@@ -83,7 +82,7 @@ def found(server: Server, agent: str, tier: Any, word: str) -> tuple[dict[str, o
     """
     with server.engine.view(agent):
         index = tier.index(agent)
-        question = ask(word, index.speakers, MOMENT, ZoneInfo("UTC"))
+        question = parse_query(word, index.speakers, MOMENT, ZoneInfo("UTC"))
         prepared = index.prepare(question, Filter((), None, None, LATER))
         by_word = index.search(prepared, None, offset=0, limit=500).found
         near = index.nearest(server.embedder.embed_query(word), at_least=0.5, limit=500)
