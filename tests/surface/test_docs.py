@@ -95,3 +95,12 @@ def test_the_python_code_of_the_library_page_runs(tmp_path, monkeypatch):
     blocks = _blocks(ROOT / "docs" / "library.md", "python")
     assert blocks
     exec(compile("\n".join(blocks), "docs/library.md", "exec"), {})  # noqa: S102 - our own page
+
+
+def test_every_file_that_the_architecture_page_names_exists():
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", text))
+    assert len(named) > 20
+    package = ROOT / "mcp_memory"
+    missing = [name for name in named if not any((at / name).exists() for at in (ROOT, package))]
+    assert not missing
