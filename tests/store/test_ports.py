@@ -269,7 +269,7 @@ def test_each_agent_counts_its_own_changes(store: Store, reopened) -> None:
 def test_a_unit_with_everything_in_it_is_read_back_as_one_change(store: Store) -> None:
     use_model(store)
     put_memories(store, memory(1), memory(2))
-    (change,) = commit(
+    change, of_all = commit(
         store,
         lambda unit: store.blocks.insert(unit, "ana", "", block()),
         lambda unit: store.messages.insert(unit, "ana", [message(0), message(1)]),
@@ -284,11 +284,9 @@ def test_a_unit_with_everything_in_it_is_read_back_as_one_change(store: Store) -
     assert change.deleted == ("m1",)
     assert [item.id for item in change.memories] == ["m3"]
     assert [len(getattr(change, name)) for name in ("blocks", "messages", "summaries")] == [1, 2, 1]
-    assert [len(getattr(change, name)) for name in ("events", "consolidations", "tokens")] == [
-        1,
-        1,
-        1,
-    ]
+    assert [len(getattr(change, name)) for name in ("events", "consolidations")] == [1, 1]
+    # Tokens are the store's.
+    assert (of_all.agent, of_all.tokens) == (SHARED, ((token(), b"digest"),))
 
 
 def test_changes_are_read_in_order_and_without_those_that_are_known(store: Store) -> None:
@@ -781,13 +779,13 @@ def test_access_tokens_are_revoked_and_their_use_is_no_change(store: Store) -> N
     assert port.all() == [(token(), b"\x00secret")]
     with store.transaction() as unit:
         port.note_uses(unit, {"t1": ("ana", at(3))})
-    assert (unit.changes, store.seq("ana")) == ((), 1)
+    assert (unit.changes, store.seq(SHARED)) == ((), 1)
     used = token(last_used_at=at(3))
     assert port.all() == [(used, b"\x00secret")]
     revoked = replace(used, revoked_at=at(4))
     commit(store, lambda unit: port.revoke(unit, revoked, b"\x00secret"))
     assert port.all() == [(revoked, b"\x00secret")]
-    assert store.seq("ana") == 2
+    assert (store.seq(SHARED), store.seq("ana")) == (2, 0)
 
 
 def test_a_value_takes_the_place_of_the_one_before(store: Store, reopened) -> None:
