@@ -177,6 +177,7 @@ class Connection(MessageStream):
         self._stream = stream
         self._in_flight: set[str | int] = set()
         self._answered = asyncio.Event()
+        self._is_ended = False
         self.on_client: Callable[[str], None] | None = None
         """Is given what the client calls itself."""
 
@@ -189,6 +190,14 @@ class Connection(MessageStream):
         with anyio.move_on_after(seconds):
             while self._in_flight:
                 await self._answered.wait()
+
+    def end(self) -> None:
+        """Send nothing any more: the next owner answers what has no answer yet.
+
+        The SDK answers each request that it cancels, an endless one such as a subscription
+        too, and the shim would take that for the end of it.
+        """
+        self._is_ended = True
 
     async def receive(self) -> SessionMessage:
         """Return the next message; lines that are none are answered here."""
@@ -212,6 +221,8 @@ class Connection(MessageStream):
 
     async def send(self, item: SessionMessage) -> None:
         """Send a message to the client."""
+        if self._is_ended:
+            return
         message = item.message
         line = message.model_dump_json(by_alias=True, exclude_unset=True)
         await self._stream.send(line.encode() + b"\n")

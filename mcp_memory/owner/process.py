@@ -141,6 +141,8 @@ class Owner:
             async with anyio.create_task_group() as settling:
                 for connection in self._open:
                     settling.start_soon(connection.settle, _SETTLE_SECONDS)
+            for connection in self._open:
+                connection.end()
             group.cancel_scope.cancel()
 
     async def _leave_on_signal(self) -> None:

@@ -264,7 +264,7 @@ def test_it_loads_into_the_owner_that_clients_use_and_says_that_the_model_is_mis
     path = file_of(house.home / "a.jsonl", [{"content": "Zanzibar cloves"}])
     done = command(house.home, "load", str(path), **house.settings)
     assert done.returncode == 0, done.stderr
-    assert "found by words only" in done.stderr
+    assert "found by words alone" in done.stderr
     found = client.call("archival_memory_search", query="zanzibar")
     assert found["results"][0]["text"] == "Zanzibar cloves"
     assert house.owners() == [house.pid()]
