@@ -18,7 +18,7 @@ from mcp_memory.store.ports import Change, Pending, Store, UnitOfWork
 from mcp_memory.tiers.feed import ChangeFeed
 from mcp_memory.tiers.indexes import Document, TierIndexes
 from mcp_memory.tiers.recall import READ_AHEAD, READ_AHEAD_ROWS
-from mcp_memory.tiers.rowcache import RowCache
+from mcp_memory.tiers.rowcache import RowCache, Tallies
 from mcp_memory.tiers.vectors import BatchedVectors
 from mcp_memory.values.dates import Clock
 from mcp_memory.values.errors import InvalidInput, NotFound
@@ -64,7 +64,7 @@ class ArchivalMemory:
         self._vectors = vectors
         self._tokenizer = tokenizer
         self._clock = clock
-        self._tallies: dict[str, tuple[int, datetime]] = {}
+        self._tallies = Tallies(lambda agent: self._memories.tally(agent, feed.seq(agent)))
         self._hashes: dict[str, dict[str, str]] = {}
         self._rows: RowCache[tuple[str, str], Memory] = RowCache()
         self.indexes = TierIndexes(
@@ -191,11 +191,9 @@ class ArchivalMemory:
                 self._forget_hashes(agent, hashes, stale)
                 for memory in change.memories:
                     hashes[content_hash(memory.content)] = memory.id
-            if agent in self._tallies:
-                count, newest = self._tallies[agent]
-                count += sum(memory.version == 1 for memory in change.memories)
-                newest = max([newest, *(memory.recorded_at for memory in change.memories)])
-                self._tallies[agent] = (count - len(change.deleted), newest)
+            new = sum(memory.version == 1 for memory in change.memories)
+            recorded = [memory.recorded_at for memory in change.memories]
+            self._tallies.add(agent, new - len(change.deleted), recorded)
             for key in change.deleted:
                 self._rows.drop((agent, key))
             for memory in change.memories:
@@ -213,14 +211,14 @@ class ArchivalMemory:
 
     def count(self, agent: str) -> int:
         """Return how many memories an agent has."""
-        return self._tally(agent)[0]
+        return self._tallies.of(agent)[0]
 
     def newest(self, agent: str) -> datetime:
         """Return when the newest memory was recorded.
 
         May lie in the future if the clock was set back.
         """
-        return self._tally(agent)[1]
+        return self._tallies.of(agent)[1]
 
     def tags(self, agent: str, limit: int = 100) -> list[str]:
         """Return the tags in use except sources, the most frequent first."""
@@ -263,11 +261,6 @@ class ArchivalMemory:
     def _cache(self, agent: str, memory: Memory) -> Memory:
         self._rows.put((agent, memory.id), memory, len(memory.content))
         return memory
-
-    def _tally(self, agent: str) -> tuple[int, datetime]:
-        if agent not in self._tallies:
-            self._tallies[agent] = self._memories.tally(agent, self._feed.seq(agent))
-        return self._tallies[agent]
 
     def _loaded_hashes(self, agent: str) -> dict[str, str]:
         if agent not in self._hashes:

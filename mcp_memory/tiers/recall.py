@@ -19,7 +19,7 @@ from mcp_memory.store.ports import Change, Pending, Store, UnitOfWork
 from mcp_memory.tiers.feed import ChangeFeed
 from mcp_memory.tiers.indexes import Document, TierIndexes
 from mcp_memory.tiers.queues import Queues
-from mcp_memory.tiers.rowcache import RowCache
+from mcp_memory.tiers.rowcache import RowCache, Tallies
 from mcp_memory.tiers.vectors import BatchedVectors
 from mcp_memory.values.dates import Clock
 from mcp_memory.values.errors import InvalidInput, NotFound
@@ -90,7 +90,7 @@ class RecallMemory:
         self.without_window: deque[tuple[str, str, int]] = deque(maxlen=MAX_WITHOUT_WINDOW)
         """Agent, conversation and index of messages whose window is still to be embedded."""
         self._conversations: dict[str, dict[str, datetime]] = {}
-        self._tallies: dict[str, tuple[int, datetime]] = {}
+        self._tallies = Tallies(lambda agent: self._messages.tally(agent, feed.seq(agent)))
         self._rows: RowCache[tuple[str, str], Message] = RowCache()
         self._ids: RowCache[tuple[str, str, int], str] = RowCache(_PLACES_CHARS)
         """Ids of messages that were read, by agent, conversation and index."""
@@ -163,10 +163,8 @@ class RecallMemory:
                 self._cache(agent, message)
                 if is_searchable(message):
                     self.without_window.append((agent, message.conversation, message.index))
-            if agent in self._tallies:
-                count, newest = self._tallies[agent]
-                recorded = max(message.recorded_at for message in messages)
-                self._tallies[agent] = (count + len(messages), max(newest, recorded))
+            recorded = [message.recorded_at for message in messages]
+            self._tallies.add(agent, len(messages), recorded)
             if agent in self._conversations:
                 newest_of = self._conversations[agent]
                 for message in messages:
@@ -224,14 +222,14 @@ class RecallMemory:
 
     def count(self, agent: str) -> int:
         """Return the number of messages of all conversations of an agent."""
-        return self._tally(agent)[0]
+        return self._tallies.of(agent)[0]
 
     def newest(self, agent: str) -> datetime:
         """Return when the newest message was recorded.
 
         May lie in the future if the clock was set back.
         """
-        return self._tally(agent)[1]
+        return self._tallies.of(agent)[1]
 
     def user_turns_since(self, agent: str, moment: datetime | None) -> int:
         """Return the number of messages from the user since a moment; None for all."""
@@ -302,11 +300,6 @@ class RecallMemory:
         self._rows.put((agent, message.id), message, len(message.content))
         self._ids.put((agent, message.conversation, message.index), message.id, 0)
         return message
-
-    def _tally(self, agent: str) -> tuple[int, datetime]:
-        if agent not in self._tallies:
-            self._tallies[agent] = self._messages.tally(agent, self._feed.seq(agent))
-        return self._tallies[agent]
 
 
 def pending(agent: str, messages: Sequence[Message]) -> list[Pending | None]:

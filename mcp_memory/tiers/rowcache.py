@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from datetime import datetime
 from typing import Final, Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -63,3 +64,35 @@ class RowCache(Generic[Key, Value]):
         """Drop every row."""
         self._rows.clear()
         self._chars = 0
+
+
+class Tallies:
+    """How many records each agent has, and when the newest was recorded. Not thread-safe.
+
+    Args:
+        load: Returns both for an agent; called when they are first asked for.
+    """
+
+    def __init__(self, load: Callable[[str], tuple[int, datetime]]) -> None:
+        self._load = load
+        self._loaded: dict[str, tuple[int, datetime]] = {}
+
+    def of(self, agent: str) -> tuple[int, datetime]:
+        """Return the number of records, and when the newest was recorded."""
+        if agent not in self._loaded:
+            self._loaded[agent] = self._load(agent)
+        return self._loaded[agent]
+
+    def add(self, agent: str, records: int, recorded: Sequence[datetime]) -> None:
+        """Add records, or subtract those that have gone; an agent that isn't loaded stays so.
+
+        Args:
+            recorded: When the new ones were recorded.
+        """
+        if agent in self._loaded:
+            count, newest = self._loaded[agent]
+            self._loaded[agent] = (count + records, max([newest, *recorded]))
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._loaded.clear()
