@@ -89,7 +89,7 @@ class SearchedTier(Protocol[R, H]):
 
     def newest(self, agent: str) -> datetime: ...  # noqa: D102  see the tiers
     def index(self, agent: str) -> SearchIndex[str]: ...  # noqa: D102  see the tiers
-    def get_many(self, agent: str, ids: Sequence[str]) -> Mapping[str, R]: ...  # noqa: D102
+    def get_many(self, agent: str, ids: Sequence[str]) -> Mapping[str, R]: ...  # noqa: D102  as above
     def listing(  # noqa: D102  see the tiers
         self, agent: str, where: Where, *, offset: int, limit: int
     ) -> tuple[Sequence[R | None], int]: ...

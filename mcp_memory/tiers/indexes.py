@@ -51,7 +51,7 @@ Document = tuple[str, str, Mapping[str, Any]]
 class Searchable(Protocol):
     """Gives the records of an agent that a search can find; see the ports."""
 
-    def __call__(self, agent: str, after: int, upto: int) -> Iterator[Any]: ...  # noqa: D102
+    def __call__(self, agent: str, after: int, upto: int) -> Iterator[Any]: ...  # noqa: D102  as above
 
 
 class TierIndexes:

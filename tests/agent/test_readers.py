@@ -245,7 +245,7 @@ def test_after_a_take_over_a_client_has_not_seen_what_changed_since_it_connected
     shown = memory.core.compiled()
     ben.core.rethink("rules", "Be brief", "What to keep to.")
     moved = memories.open("default", since=since)
-    # The handshake is repeated by whoever stands between; the client does not see it.
+    # The handshake is repeated by what stands between; the client does not see it.
     ana = moved.as_reader("ana", shown=shown)
     assert ana.core.rethink("persona", "Brief").version == 2
     for label, conversation in (("human", "main"), ("working", "trip"), ("rules", "main")):

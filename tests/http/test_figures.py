@@ -1,4 +1,4 @@
-"""What whoever runs the server sees of it: probes, figures, spans; never anybody's memory."""
+"""What an operator sees of the server: probes, figures, spans; never anybody's memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """No agent is shown anything of another: not a text, an id, a label, a count or a change.
 
-Several agents use one database at random. Whoever is alone on a database of
-its own and does the same must get exactly the same replies, except for ids and
+Several agents use one database at random. An agent alone on a database of
+its own that does the same must get exactly the same replies, except for ids and
 times: so no trace of the others is in any answer, refusal or notice.
 """
 
