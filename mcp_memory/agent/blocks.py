@@ -216,13 +216,13 @@ class Blocks(Part):
 
         A value shown in parts counts as seen if nobody has changed it between the parts.
         """
-        if self._call is None:
+        key = block_key(block, conversation)
+        if self._call is None or self._call.has_seen(key):
             return
         with self._view():
             present = self._present(conversation, block.label)
             if present is None or present.version != block.version:
                 return
-            key = block_key(block, conversation)
             last = end is None or end >= len(block.value)
             if start == 0 and last:
                 self._call.saw(key)

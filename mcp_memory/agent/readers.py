@@ -93,6 +93,10 @@ class Call:
         self._readers = readers
         self._arrived = arrived
 
+    def has_seen(self, key: BlockKey) -> bool:
+        """Return whether the caller was shown the present value, before this call or in it."""
+        return key not in self.reader.unseen
+
     def knows(self, key: BlockKey) -> bool:
         """Return whether the caller had seen the present value of a block before this call."""
         reader = self.reader

@@ -30,6 +30,8 @@ from mcp_memory.values.records import (
 
 Payload = dict[str, Any]
 
+_COMPACT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 CUT: Final = "cut; core_memory_view shows all of it"
 
 _CURSOR_TOKENS: Final = 110
@@ -197,7 +199,7 @@ def _with_value(text: str, payload: Payload, value: str, fitter: Fitter) -> tupl
 
 def compact(payload: object) -> str:
     """Return JSON without spaces; non-ASCII text stays readable."""
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    return _COMPACT.encode(payload)
 
 
 def _how_many(bare: Sequence[int], texts: Sequence[int], room: int) -> int:

@@ -7,7 +7,7 @@ no edit leaves a block over its limit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -28,17 +28,25 @@ MAX_DESCRIPTION_CHARS: Final = 300
 WORKING: Final = "working"
 
 
-@dataclass(frozen=True, slots=True)
-class _Default:
-    label: str
-    scope: Scope
-    description: str
+def _fresh(label: str, scope: Scope, description: str) -> Block:
+    """Return a block that nobody has written yet."""
+    return Block(
+        label=label,
+        value="",
+        tokens=0,
+        limit=DEFAULT_LIMIT_TOKENS,
+        description=description,
+        read_only=False,
+        scope=scope,
+        version=0,
+        changed_at=EPOCH,
+    )
 
 
 _DEFAULTS: Final = (
-    _Default("persona", "agent", "Who you, the assistant, are: your role, manner and rules."),
-    _Default("human", "agent", "What you know of the person you talk with and must not forget."),
-    _Default(WORKING, "conversation", "This conversation's task: Goals, In progress, Next."),
+    _fresh("persona", "agent", "Who you, the assistant, are: your role, manner and rules."),
+    _fresh("human", "agent", "What you know of the person you talk with and must not forget."),
+    _fresh(WORKING, "conversation", "This conversation's task: Goals, In progress, Next."),
 )
 _SHARED_DESCRIPTION: Final = "What all who work here should know; others read and edit it too."
 
@@ -77,7 +85,7 @@ class CoreMemory:
         if shared:
             theirs = self._of(SHARED)
             found |= {label: theirs.get(("", label)) or _fresh_shared(label) for label in shared}
-        first = [found.pop(d.label) if d.label in found else _fresh(d) for d in _DEFAULTS]
+        first = [found.pop(default.label, default) for default in _DEFAULTS]
         return (*first, *(found[label] for label in sorted(found)))
 
     def shared(self) -> tuple[Block, ...]:
@@ -195,7 +203,7 @@ class CoreMemory:
                     field="label",
                     hint="Use an existing block, or archival memory",
                 )
-            block = _fresh(_Default(label, "agent", description))
+            block = _fresh(label, "agent", description)
         elif block.read_only:
             raise ReadOnly(label)
         return self._revised(replace(block, description=description or block.description), value)
@@ -221,7 +229,7 @@ class CoreMemory:
         check_characters(value, "value")
         blocks = self.blocks(agent, conversation, shared)
         present = next((block for block in blocks if block.label == label), None)
-        block = present or _fresh(_Default(label, "agent", description or label))
+        block = present or _fresh(label, "agent", description or label)
         block = replace(
             block,
             description=_check_description(description) if description else block.description,
@@ -331,21 +339,7 @@ class CoreMemory:
 
 
 def _fresh_shared(label: str) -> Block:
-    return _fresh(_Default(label, "shared", _SHARED_DESCRIPTION))
-
-
-def _fresh(default: _Default) -> Block:
-    return Block(
-        label=default.label,
-        value="",
-        tokens=0,
-        limit=DEFAULT_LIMIT_TOKENS,
-        description=default.description,
-        read_only=False,
-        scope=default.scope,
-        version=0,
-        changed_at=EPOCH,
-    )
+    return _fresh(label, "shared", _SHARED_DESCRIPTION)
 
 
 def _check_description(text: str) -> str:
