@@ -107,8 +107,8 @@ def owner_pid(db: Path, python: str = sys.executable) -> int | None:
 
 
 def kill_owner(db: Path, python: str = sys.executable) -> None:
-    """End the owner of a database at once, if one runs; without a database none does."""
-    pid = owner_pid(db, python) if db.exists() else None
+    """End the owner of a database at once, if one runs; it may not have made the file yet."""
+    pid = owner_pid(db, python)
     if pid is not None:
         procfs.kill(pid)
 
