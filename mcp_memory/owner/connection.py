@@ -29,8 +29,9 @@ from pydantic import ValidationError
 from mcp_memory.owner.lines import Lines, TooLong
 from mcp_memory.owner.wire import MAX_HELLO_BYTES, MAX_LINE_BYTES
 from mcp_memory.server.app import MemoryServer
-from mcp_memory.server.parsing import too_long, unreadable
+from mcp_memory.server.parsing import check_structure, refused, too_long, unreadable
 from mcp_memory.server.stdio import MessageStream
+from mcp_memory.values.errors import InvalidInput
 
 MAX_IN_FLIGHT: Final = 128
 """How many requests of a client are worked on at once; more lines are read after that. By
@@ -211,6 +212,9 @@ class Connection(MessageStream):
                         message = await anyio.to_thread.run_sync(_parse, line)
                     else:
                         message = _parse(line)
+                except InvalidInput as fault:
+                    await self._refuse(refused(line, fault))
+                    continue
                 except ValidationError as error:
                     await self._refuse(unreadable(line, error.errors()[0]["msg"]))
                     continue
@@ -270,4 +274,5 @@ def _client_name(params: dict[str, Any]) -> str | None:
 
 
 def _parse(line: bytes) -> JSONRPCMessage:
+    check_structure(line)
     return jsonrpc_message_adapter.validate_json(line, by_name=False)

@@ -1,12 +1,15 @@
 """What a line of JSON-RPC is, read from its first and last bytes, and the answers to bad lines.
 
-Only `json` and `re` are imported: the process that a client starts uses this too.
+Only what is light is imported: the process that a client starts uses this too.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from itertools import accumulate
+
+from mcp_memory.values.errors import InvalidInput
 
 Id = str | int
 Message = dict[str, object]
@@ -14,8 +17,17 @@ Message = dict[str, object]
 PARSE_ERROR = -32_700
 """JSON-RPC 2.0, section 5.1."""
 
+MAX_PARTS = 100_000
+"""Values of one message, nested ones included. By judgement: a hundred for each of the thousand
+messages that one call takes. Parsing this many takes a tenth of a second."""
+
+MAX_DEPTH = 64
+"""How deep the values of a message may be nested. By judgement: the calls of agents have 10."""
+
 _SMALL_BYTES = 4_096
 """To parse such a line takes 15 µs at most, and to read its members one by one 20."""
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 _TAIL_BYTES = 300
 """By judgement: `"jsonrpc":"2.0","id":"<a UUID>"}` takes 70."""
@@ -81,11 +93,48 @@ def envelope(line: bytes, *, parse: bool = True) -> tuple[str | None, Id | None]
     return named if isinstance(named, str) else None, _id(message.get("id"))
 
 
+def check_structure(data: bytes) -> None:
+    """Check that JSON is not made of so many values that parsing takes seconds and gigabytes.
+
+    It takes a millisecond for each megabyte, and finds nothing else that is wrong.
+
+    Raises:
+        InvalidInput: It has more than `MAX_PARTS` values, or is nested deeper than `MAX_DEPTH`.
+    """
+    opened = data.count(b"[") + data.count(b"{")
+    if opened <= MAX_DEPTH and opened + data.count(b",") < MAX_PARTS:
+        return
+    # Most of these characters may stand in strings, which are left out now.
+    data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # Two strings for each value, a key and itself; this also limits into how much is split.
+    if data.count(b'"') <= 4 * MAX_PARTS:
+        data = b"".join(data.split(b'"')[::2])
+        opened = data.count(b"[") + data.count(b"{")
+        if opened + data.count(b",") < MAX_PARTS:
+            if opened > MAX_DEPTH and _depth(data) > MAX_DEPTH:
+                raise InvalidInput(
+                    f"the message is nested deeper than {MAX_DEPTH} levels and was not read",
+                    hint="Send its parts as text, or flatten it",
+                )
+            return
+    raise InvalidInput(
+        f"the message has more than {MAX_PARTS:,} values and was not read",
+        hint="Send it in parts, or as text",
+    )
+
+
+def _depth(structure: bytes) -> int:
+    brackets = structure.translate(None, _NO_BRACKETS)
+    return max(accumulate(1 if bracket in b"[{" else -1 for bracket in brackets))
+
+
 def parsed(line: bytes) -> Message:
     """Return the message of a line; an empty one if it can't be read."""
     try:
-        message = json.loads(line)
-    except (ValueError, RecursionError):
+        check_structure(line)
+        # As bytes it could be UTF-16 as well, which `check_structure` can't read.
+        message = json.loads(line.decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError, InvalidInput):
         return {}
     return message if isinstance(message, dict) else {}
 
@@ -96,6 +145,11 @@ def error(number: Id | None, code: int, message: str, **data: object) -> Message
     if data:
         details["data"] = data
     return {"jsonrpc": "2.0", "id": number, "error": details}
+
+
+def refused(line: bytes, fault: InvalidInput) -> Message:
+    """Return the answer to a line that `check_structure` refuses."""
+    return error(envelope(line, parse=False)[1], PARSE_ERROR, str(fault))
 
 
 def unreadable(line: bytes, reason: str) -> Message:
