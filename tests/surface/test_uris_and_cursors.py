@@ -147,7 +147,7 @@ def _call_of(tool):
 @pytest.mark.anyio
 @pytest.mark.parametrize("tool", PAGED)
 async def test_a_forged_cursor_is_refused_by_every_tool_that_takes_one(tool, connect, caplog):
-    bodies = [[_call_of(tool), offset, part, moment] for offset, part, moment in FORGED]
+    bodies: list[object] = [[_call_of(tool), offset, part, moment] for offset, part, moment in FORGED]
     bodies += [[_call_of(tool)], "abcd", {"a": 1, "b": 2, "c": 3, "d": 4}, None, 7, [[[[]]]]]
     texts = [str(Forged(tool, body)) for body in bodies]
     texts += ["x", "\u0301", "é" * 50, "A" * 5_000, "=" * 20, "\U0001f600"]
