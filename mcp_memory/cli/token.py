@@ -35,7 +35,12 @@ def create(agent: str | None, scope: str, expires: str | None, name: str, as_jso
     """Create a token and print it once: only its hash is stored."""
     made = _ask(
         "token.create",
-        {"agent": agent or load_settings().agent, "scope": scope, "expires": expires, "name": name},
+        {
+            "agent": load_settings().agent if agent is None else agent,
+            "scope": scope,
+            "expires": expires,
+            "name": name,
+        },
     )
     if as_json:
         click.echo(json.dumps(made, ensure_ascii=False))

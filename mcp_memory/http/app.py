@@ -6,35 +6,31 @@ count as activity, so that maintenance goes on however often they come.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
-from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportSecurityMiddleware
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from mcp_types import JSONRPCMessage, JSONRPCRequest
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_memory.agent import AccessScope
-from mcp_memory.http.auth import Authenticator, Principal, Refused
+from mcp_memory.http.answers import OneDocument
+from mcp_memory.http.auth import Authenticator, Principal
+from mcp_memory.http.bodies import Bodies, ClientLeft, NoMessage, replay
 from mcp_memory.http.metrics import CONTENT_TYPE, Metrics
 from mcp_memory.http.options import HttpOptions
-from mcp_memory.http.tenants import Tenant, Tenants
+from mcp_memory.http.requests import Refused, Wanted, normalized
+from mcp_memory.http.tenants import Tenant, Tenants, is_listening
 from mcp_memory.server.servers import READ_ONLY_TOOLS, Servers
 from mcp_memory.server.tools import TOOLS
 from mcp_memory.values.errors import MemoryFault
-
-if TYPE_CHECKING:
-    from starlette.datastructures import Headers
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +40,18 @@ _ROUTES: Final = ("/mcp", "/sse", "/messages", "/healthz", "/readyz", "/metrics"
 _UNGUARDED: Final = frozenset({"/healthz", "/readyz"})
 """Probes may come with any Host header; they learn nothing about a memory."""
 
+_READER_BODY_BYTES: Final = 1_000_000
+"""The largest body of a token that only reads, by judgement: its longest text is a query."""
+
+_CHARGED_BYTES: Final = 65_536
+"""A body counts as a request for each so many bytes: it takes about as long to parse."""
+
 _SETTLED: Final = frozenset({"ready", "unavailable"})
 """Without its model search uses words alone, and everything works: that is ready, too."""
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+Answering = Callable[[Request], Awaitable[Response]]
+Serving = Callable[[Tenant, Scope, Receive, Send], Awaitable[None]]
 
 
 class HttpApp:
@@ -67,53 +71,89 @@ class HttpApp:
         self._options = options
         self._auth = auth
         self._metrics = metrics
-        self._security = TransportSecurityMiddleware(options.security())
+        self._names = options.names()
+        self._bodies = Bodies(options.max_body_bytes)
+        self._answering: dict[str, Answering] = {
+            "/healthz": self._serve_health,
+            "/readyz": self._serve_readiness,
+            "/metrics": self._serve_metrics,
+            WELL_KNOWN: self._serve_metadata,
+        }
+        self._serving: dict[str, tuple[str, Serving]] = {
+            "/mcp": ("GET, POST, DELETE", self._serve_mcp),
+        }
+        if options.transport == "sse":
+            self._serving = {
+                "/sse": ("GET", self._serve_sse),
+                "/messages": ("POST", self._serve_message),
+            }
 
     def asgi(self) -> ASGIApp:
         """Return the application."""
-        routes: list[BaseRoute] = [
-            Route("/healthz", self._serve_health),
-            Route("/readyz", self._serve_readiness),
-            Route("/metrics", self._serve_metrics),
-            Route(WELL_KNOWN, self._serve_metadata),
-            Route(WELL_KNOWN + "/{path:path}", self._serve_metadata),
-        ]
-        if self._options.transport == "http":
-            routes.append(Route("/mcp", _Endpoint(self._serve_mcp)))
-        else:
-            routes.append(Route("/sse", _Endpoint(self._serve_sse)))
-            routes.append(Mount("/messages", _Endpoint(self._serve_message)))
-        middleware = [Middleware(_Guard, app_of=self)]
+        app: ASGIApp = self._guard
         if self._options.allowed_origins:
-            cors = Middleware(
-                CORSMiddleware,
-                allow_origins=list(self._options.allowed_origins),
+            app = CORSMiddleware(
+                app,
+                allow_origins=self._options.allowed_origins,
                 allow_methods=["GET", "POST", "DELETE"],
                 allow_headers=["*"],
                 expose_headers=["Mcp-Session-Id", "WWW-Authenticate", "Retry-After"],
             )
-            middleware.insert(0, cors)
-        return Starlette(routes=routes, middleware=middleware)
 
-    async def guard(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count a request, check its Host and Origin, and pass it on."""
-        request = Request(scope, receive)
+        async def normalize(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                scope, wanted = normalized(scope)
+            except Refused as refused:
+                self._metrics.answered("other", scope["method"], refused.status)
+                await self._refusal(refused, scope)(scope, receive, send)
+                return
+            scope["mcp_memory.wanted"] = wanted
+            await app(scope, receive, send)
+
+        return normalize
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count a request, check its Host and Origin, and answer it."""
+        path, method = scope["path"], scope["method"]
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._metrics.answered(_route(request), request.method, message["status"])
+                self._metrics.answered(_route(path), method, message["status"])
             await send(message)
 
-        if self.draining and request.url.path not in _UNGUARDED:
-            headers = {"Connection": "close", "Retry-After": "1"}
-            response: Response | None = JSONResponse(
-                {"error": "the server is shutting down"}, 503, headers
-            )
-        elif request.url.path in _UNGUARDED:
-            response = None
-        else:
-            response = await self._security.validate_request(request)
-        await (response or app)(scope, receive, counted)
+        try:
+            if path not in _UNGUARDED:
+                if self.draining:
+                    raise Refused(
+                        503, "ending", "the server is shutting down", retry_after_seconds=1
+                    )
+                self._names.check(scope)
+            await self._route(scope, receive, counted)
+        except Refused as refused:
+            await self._refusal(refused, scope)(scope, receive, counted)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request by its path.
+
+        Raises:
+            Refused: There is nothing there, or not for this method.
+        """
+        path, method = scope["path"], scope["method"]
+        answering = self._answering.get(path)
+        if answering is None and path.startswith(WELL_KNOWN + "/"):
+            answering = self._serve_metadata
+        if answering is not None:
+            if method not in {"GET", "HEAD"}:
+                raise Refused(405, "method_not_allowed", f"{path} takes GET", allow="GET, HEAD")
+            response = await answering(Request(scope, receive))
+            await response(scope, receive, send)
+            return
+        methods, serving = self._serving.get(path, ("", None))
+        if serving is None:
+            raise Refused(404, "not_found", f"MCP is served at {self._options.path}")
+        if method not in methods.split(", "):
+            raise Refused(405, "method_not_allowed", f"{path} takes {methods}", allow=methods)
+        await self._admit(serving, scope, receive, send)
 
     async def _serve_health(self, request: Request) -> Response:
         """Answer that the process is alive."""
@@ -143,11 +183,8 @@ class HttpApp:
         return "writable", memories.embedding
 
     async def _serve_metrics(self, request: Request) -> Response:
-        try:
-            # Not as a tenant: its memory would be opened, and its token's use stored.
-            await self._identify(request.headers, AccessScope.ADMIN, note_use=False)
-        except Refused as refused:
-            return self._refusal(refused, request.headers)
+        # Not as a tenant: its memory would be opened, and its token's use stored.
+        await self._identify(request.scope, AccessScope.ADMIN, note_use=False)
         self._metrics.http_sessions.set(self.tenants.count_sessions())
         memories = self._servers.opened
         figures = await anyio.to_thread.run_sync(memories.figures) if memories else None
@@ -158,10 +195,10 @@ class HttpApp:
 
         Source: RFC 9728, sections 2 and 3.1.
         """
-        resource = self._resource(request.headers)
-        path = request.path_params.get("path")
-        if path is not None and f"/{path}" != urlsplit(resource).path:
-            return JSONResponse({"error": f"the resource of this server is {resource}"}, 404)
+        resource = self._resource(request.scope)
+        path = request.scope["path"].removeprefix(WELL_KNOWN)
+        if path and path != urlsplit(resource).path:
+            raise Refused(404, "not_found", f"the resource of this server is {resource}")
         prefix = self._options.scope_prefix
         document: dict[str, Any] = {
             "resource": resource,
@@ -174,104 +211,101 @@ class HttpApp:
         headers = {"Cache-Control": "public, max-age=3600", "Access-Control-Allow-Origin": "*"}
         return JSONResponse(document, headers=headers)
 
-    async def _serve_mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def handle(tenant: Tenant, scope: Scope, receive: Receive, send: Send) -> None:
-            await self._checked(tenant, tenant.streamable_http, scope, receive, send)
-
-        await self._admit(handle, AccessScope.READ, scope, receive, send)
-
-    async def _serve_message(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def handle(tenant: Tenant, scope: Scope, receive: Receive, send: Send) -> None:
-            await self._checked(tenant, tenant.sse_message, scope, receive, send)
-
-        await self._admit(handle, AccessScope.READ, scope, receive, send)
-
-    async def _serve_sse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "GET":
-            await Response(status_code=405, headers={"Allow": "GET"})(scope, receive, send)
-            return
-
-        async def handle(tenant: Tenant, scope: Scope, receive: Receive, send: Send) -> None:
-            await tenant.sse_stream(self._metrics, scope, receive, send)
-
-        await self._admit(handle, AccessScope.READ, scope, receive, send)
-
-    async def _admit(
-        self,
-        handle: Callable[[Tenant, Scope, Receive, Send], Awaitable[None]],
-        needed: AccessScope,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        """Find out who asks, apply their limits, and answer with their server."""
-        headers = Request(scope).headers
-        try:
-            principal = await self._identify(headers, needed)
-            tenant = await self.tenants.get(principal)
-            if not self._auth.is_valid(principal):
-                raise Refused(401, "invalid_token", "the access token has ended")
-            wait = 0.0 if principal.is_open else tenant.rate.wait_seconds(anyio.current_time())
-            if wait > 0:
-                seconds = math.ceil(wait)
+    async def _serve_mcp(self, tenant: Tenant, scope: Scope, receive: Receive, send: Send) -> None:
+        wanted: Wanted = scope["mcp_memory.wanted"]
+        if is_listening(scope):
+            if not wanted.stream:
                 raise Refused(
-                    429, "too_many_requests", "too many requests", retry_after_seconds=seconds
+                    406, "not_acceptable", "changes are sent as a stream: accept text/event-stream"
                 )
-        except Refused as refused:
-            await self._refusal(refused, headers)(scope, receive, send)
-            return
+        elif wanted.json:
+            send = OneDocument(send).send
+        await self._with_body(tenant, tenant.streamable_http, scope, receive, send)
+
+    async def _serve_message(
+        self, tenant: Tenant, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        await self._with_body(tenant, tenant.sse_message, scope, receive, send)
+
+    async def _serve_sse(self, tenant: Tenant, scope: Scope, receive: Receive, send: Send) -> None:
+        await tenant.sse_stream(self._metrics, scope, receive, send)
+
+    async def _admit(self, serving: Serving, scope: Scope, receive: Receive, send: Send) -> None:
+        """Find out who asks, apply their limits, and answer with their server.
+
+        Raises:
+            Refused: They are not let in, or have asked for too much.
+        """
+        principal = await self._identify(scope, AccessScope.READ)
+        tenant = await self.tenants.get(principal)
+        if not self._auth.is_valid(principal):
+            raise _ended()
+        wait = 0.0 if principal.is_open else tenant.rate.wait_seconds(anyio.current_time())
+        if wait > 0:
+            raise Refused(
+                429,
+                "too_many_requests",
+                "too many requests",
+                retry_after_seconds=math.ceil(wait),
+            )
 
         async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-            await handle(tenant, scope, receive, send)
+            await serving(tenant, scope, receive, send)
 
         await self.tenants.serve(tenant, answered, scope, receive, send)
 
     async def _identify(
-        self, headers: Headers, needed: AccessScope, *, note_use: bool = True
+        self, scope: Scope, needed: AccessScope, *, note_use: bool = True
     ) -> Principal:
         """Return who asks.
 
         Raises:
             Refused: They are not let in, or their scope is not enough.
         """
-        principal = await self._auth.identify(headers.get("authorization"), note_use=note_use)
+        authorization = dict(scope["headers"]).get(b"authorization")
+        principal = await self._auth.identify(
+            None if authorization is None else authorization.decode("latin-1"), note_use=note_use
+        )
         if not principal.scope.covers(needed):
             raise _lacks(needed)
         return principal
 
-    async def _checked(
+    async def _with_body(
         self, tenant: Tenant, handle: Handler, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Refuse a body that is too large, and a writing tool for a token that may only read."""
-        if scope["method"] != "POST" or tenant.principal.scope.covers(AccessScope.WRITE):
-            await RequestBodyLimitMiddleware(handle, self._options.max_body_bytes)(
-                scope, receive, send
-            )
+        """Read the body of a message and check it, then answer the request.
+
+        Raises:
+            Refused: The body is too large, or calls a writing tool with a token that may only read.
+        """
+        if scope["method"] != "POST":
+            await handle(scope, receive, send)
             return
-
-        async def inspect(scope: Scope, receive: Receive, send: Send) -> None:
-            message = await receive()
-            if _calls_a_writing_tool(message.get("body", b"")):
-                refusal = self._refusal(_lacks(AccessScope.WRITE), Request(scope).headers)
-                await refusal(scope, receive, send)
+        writes = tenant.principal.scope.covers(AccessScope.WRITE)
+        max_bytes = self._options.max_body_bytes if writes else _READER_BODY_BYTES
+        with self._bodies.share(tenant) as share:
+            try:
+                body = await self._bodies.read(scope, receive, share, max_bytes)
+                if not tenant.principal.is_open:
+                    tenant.rate.charge(len(body) // _CHARGED_BYTES)
+                if not writes and _calls_a_writing_tool(await self._bodies.parse(body)):
+                    raise _lacks(AccessScope.WRITE)
+                if writes:
+                    await self._bodies.parse(body)
+            except ClientLeft:
                 return
-            given = [message]
+            except NoMessage as error:
+                await JSONResponse(error.answer, 400)(scope, receive, send)
+                return
+            receive = replay(body, receive)
+            del body  # It takes as much memory again where it is read next.
+            await handle(scope, receive, send)
 
-            async def replay() -> Message:
-                return given.pop() if given else await receive()
-
-            await handle(scope, replay, send)
-
-        await RequestBodyLimitMiddleware(inspect, self._options.max_body_bytes)(
-            scope, receive, send
-        )
-
-    def _refusal(self, refused: Refused, headers: Headers) -> Response:
+    def _refusal(self, refused: Refused, scope: Scope) -> Response:
         """Return the answer to a request that is not let in.
 
         Source: MCP 2025-11-25, "Authorization"; RFC 6750, section 3; RFC 9728, section 5.1.
         """
-        self._metrics.refusals.labels(refused.error or "no_token").inc()
         answer = JSONResponse(
             {
                 "error": refused.error or "unauthorized",
@@ -280,72 +314,45 @@ class HttpApp:
             refused.status,
             headers={"Cache-Control": "no-store"},
         )
-        if refused.status in {401, 403}:
-            resource = urlsplit(self._resource(headers))
+        if refused.scope is not None:
+            self._metrics.refusals.labels(refused.error or "no_token").inc()
+            resource = urlsplit(self._resource(scope))
             parts = []
             if refused.error:
                 parts.append(f'error="{refused.error}"')
                 parts.append(f'error_description="{refused.description}"')
-            if refused.scope is not None:
-                parts.append(f'scope="{self._options.scope_prefix}{refused.scope.value}"')
+            parts.append(f'scope="{self._options.scope_prefix}{refused.scope.value}"')
             where = f"{resource.scheme}://{resource.netloc}{WELL_KNOWN}{resource.path}"
             parts.append(f'resource_metadata="{where}"')
             answer.headers["WWW-Authenticate"] = f"Bearer {', '.join(parts)}"
         if refused.retry_after_seconds is not None:
             answer.headers["Retry-After"] = str(refused.retry_after_seconds)
+        if refused.allow is not None:
+            answer.headers["Allow"] = refused.allow
         return answer
 
-    def _resource(self, headers: Headers) -> str:
+    def _resource(self, scope: Scope) -> str:
         # The Host was checked before.
-        own = f"http://{headers.get('host', 'localhost')}{self._options.path}"
-        return self._options.resource or own
-
-
-class _Endpoint:
-    """An ASGI application: a plain function would get no `send` from its route."""
-
-    def __init__(self, handle: Handler) -> None:
-        self._handle = handle
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._handle(scope, receive, send)
-
-
-class _Guard:
-    """The middleware that calls `HttpApp.guard`."""
-
-    def __init__(self, app: ASGIApp, app_of: HttpApp) -> None:
-        self._app = app
-        self._guard = app_of.guard
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._guard(self._app, scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+        host = dict(scope["headers"]).get(b"host", b"localhost").decode("latin-1")
+        return self._options.resource or f"http://{host}{self._options.path}"
 
 
 def _lacks(scope: AccessScope) -> Refused:
     return Refused(403, "insufficient_scope", f"the scope {scope.value} is needed", scope=scope)
 
 
-def _route(request: Request) -> str:
-    path = request.url.path
+def _ended() -> Refused:
+    return Refused(401, "invalid_token", "the access token has ended", scope=AccessScope.READ)
+
+
+def _route(path: str) -> str:
     return next(
         (route for route in _ROUTES if path == route or path.startswith(f"{route}/")), "other"
     )
 
 
-def _calls_a_writing_tool(body: bytes) -> bool:
-    try:
-        decoded = json.loads(body)
-    except (ValueError, RecursionError):
-        return False  # The SDK answers what is wrong with it.
-    for message in decoded if isinstance(decoded, list) else [decoded]:
-        if not isinstance(message, dict) or message.get("method") != "tools/call":
-            continue
-        params = message.get("params")
-        name = params.get("name") if isinstance(params, dict) else None
-        if isinstance(name, str) and name in TOOLS and name not in READ_ONLY_TOOLS:
-            return True
-    return False
+def _calls_a_writing_tool(message: JSONRPCMessage) -> bool:
+    if not isinstance(message, JSONRPCRequest) or message.method != "tools/call":
+        return False
+    name = (message.params or {}).get("name")
+    return isinstance(name, str) and name in TOOLS and name not in READ_ONLY_TOOLS

@@ -23,9 +23,10 @@ from jwt.exceptions import PyJWKClientConnectionError, PyJWKClientError, PyJWTEr
 
 from mcp_memory.agent.access_tokens import PREFIX, AccessScope, AccessTokens
 from mcp_memory.http.options import HttpOptions
+from mcp_memory.http.requests import Refused
 from mcp_memory.values.dates import now
 from mcp_memory.values.errors import AccessDenied, InvalidInput
-from mcp_memory.values.text import check_name
+from mcp_memory.values.text import check_agent
 
 logger = logging.getLogger(__name__)
 
@@ -54,34 +55,6 @@ _FETCH_SECONDS: Final = 5.0
 _OPEN: Final = "open"
 _TOKEN: Final = "token"  # noqa: S105 - the name of a kind, not a secret
 _JWT: Final = "jwt"
-
-
-class Refused(Exception):
-    """A request that is not let in.
-
-    Args:
-        status: The HTTP status: 401, 403, 413, 429 or 503.
-        error: A code of RFC 6750, empty where no credentials came.
-        description: The reason, for the reader of the answer.
-        scope: The scope that would be enough.
-        retry_after_seconds: When to try again.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        error: str,
-        description: str,
-        *,
-        scope: AccessScope | None = None,
-        retry_after_seconds: int | None = None,
-    ) -> None:
-        super().__init__(description)
-        self.status = status
-        self.error = error
-        self.description = description
-        self.scope = scope
-        self.retry_after_seconds = retry_after_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +136,7 @@ class JwtVerifier:
         if not isinstance(agent, str):
             raise AccessDenied(f"without a text in {self._options.agent_claim!r}")
         try:
-            agent = check_name(agent, "agent")
+            check_agent(agent)
             expires_at = datetime.fromtimestamp(claims["exp"] + _CLOCK_SKEW_SECONDS, UTC)
         except (InvalidInput, ValueError, OverflowError, OSError) as error:
             raise AccessDenied("naming what is no agent or no time") from error

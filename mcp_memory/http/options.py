@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
-from mcp.server.transport_security import TransportSecuritySettings
-
+from mcp_memory.http.requests import Names, read_host, read_origin
 from mcp_memory.values.errors import SettingsFault
 
 if TYPE_CHECKING:
@@ -77,21 +76,19 @@ class HttpOptions:
         """The URL of the MCP endpoint, which OAuth calls the resource; None if it is not set."""
         return None if self.public_url is None else self.public_url + self.path
 
-    def security(self) -> TransportSecuritySettings:
-        """Return which Host and Origin headers are accepted, in the SDK's form."""
+    def names(self) -> Names:
+        """Return which Host and Origin headers are accepted."""
         hosts = [*_LOOPBACK_NAMES, *self._names()]
         if not is_wildcard(self.host):
             hosts.append(f"[{self.host}]" if ":" in self.host else self.host)
-        origins = [f"http://{name}{port}" for name in _LOOPBACK_NAMES for port in ("", ":*")]
+        origins = [
+            f"{scheme}://{name}:*" for scheme in ("http", "https") for name in _LOOPBACK_NAMES
+        ]
         origins += self.allowed_origins
         if self.public_url is not None:
             parts = urlsplit(self.public_url)
             origins.append(f"{parts.scheme}://{parts.netloc}")
-        return TransportSecuritySettings(
-            enable_dns_rebinding_protection=_ANY_HOST not in self.allowed_hosts,
-            allowed_hosts=[*hosts, *(f"{name}:*" for name in hosts if not _has_port(name))],
-            allowed_origins=origins,
-        )
+        return Names(hosts, origins, any_host=_ANY_HOST in self.allowed_hosts)
 
     def check(self, *, tokens: bool) -> None:
         """Refuse a configuration that would give everybody access.
@@ -108,6 +105,21 @@ class HttpOptions:
                 "an issuer is set without the audience of its tokens",
                 hint="Set MCP_MEMORY_HTTP_PUBLIC_URL or MCP_MEMORY_HTTP_AUDIENCE",
             )
+        for setting, names, read, example in (
+            ("HOSTS", self.allowed_hosts, read_host, "memory.example.org"),
+            ("ORIGINS", self.allowed_origins, read_origin, "https://app.example.org"),
+        ):
+            wrong = [
+                name
+                for name in names
+                if name != _ANY_HOST and read(name.removesuffix(":*")) is None
+            ]
+            if wrong:
+                raise SettingsFault(
+                    f"MCP_MEMORY_HTTP_ALLOWED_{setting}",
+                    f"{wrong[0]!r} is none",
+                    hint=f"Write it like {example}",
+                )
         bound_wide = not is_loopback(self.host)
         if not (bound_wide or any(not is_loopback(name) for name in self._names())):
             return
@@ -140,11 +152,15 @@ class HttpOptions:
 
 def is_loopback(host: str) -> bool:
     """Return whether a host name, with or without a port, is this machine's own."""
-    name = urlsplit(f"//{host}").hostname if host.count(":") < 2 or "[" in host else host
+    bare = host.count(":") > 1 and "[" not in host
+    found = read_host(f"[{host}]" if bare else host)
+    if found is None:
+        return False
+    name = found[0].strip("[]")
     if name == "localhost":
         return True
     try:
-        return ipaddress.ip_address(name or "").is_loopback
+        return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
 
@@ -155,7 +171,3 @@ def is_wildcard(host: str) -> bool:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return not host
-
-
-def _has_port(name: str) -> bool:
-    return ":" in name.rpartition("]")[2]

@@ -16,12 +16,8 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 from mcp.server.sse import SseServerTransport
-from mcp.server.streamable_http_manager import (
-    DEFAULT_MAX_SESSIONS,
-    StreamableHTTPSessionManager,
-)
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from mcp_memory import __version__
@@ -29,6 +25,7 @@ from mcp_memory.agent import AccessScope
 from mcp_memory.http.auth import Authenticator, Principal
 from mcp_memory.http.metrics import LISTEN, Metrics
 from mcp_memory.http.options import HttpOptions
+from mcp_memory.http.requests import Refused
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.server.servers import ConnectionInfo, Servers
 from mcp_memory.values.dates import now
@@ -40,7 +37,7 @@ SWEEP_SECONDS: Final = 2.0
 """How often idle callers and expired tokens are looked for, by judgement; a change of the
 access tokens is looked at without delay."""
 
-_METHOD_HEADER: Final = "mcp-method"
+_METHOD_HEADER: Final = b"mcp-method"
 _MINUTE_SECONDS: Final = 60.0
 
 _LEAVE_SECONDS: Final = 1.0
@@ -73,6 +70,10 @@ class Rate:
             return over
         self._paid_until = paid_until
         return 0.0
+
+    def charge(self, requests: int) -> None:
+        """Count more requests that were made already; later ones wait for them."""
+        self._paid_until += requests * self._interval
 
 
 class OpenRequest:
@@ -147,9 +148,7 @@ class Tenant:
         self.used_at = 0.0
         self.started = anyio.Event()
         self.ended = anyio.Event()
-        self.max_sessions = (
-            DEFAULT_MAX_SESSIONS if principal.is_open else options.sessions_per_token
-        )
+        self.max_sessions = options.sessions_per_token
         self._servers = servers
         self._options = options
         prefix = urlsplit(options.public_url or "").path
@@ -320,14 +319,21 @@ class Tenants:
         receive: Receive,
         send: Send,
     ) -> None:
-        """Answer one request; it is ended early if its caller's token ends."""
-        stream = is_stream(Request(scope))
-        if stream and tenant.streams >= tenant.max_sessions:
-            refusal = JSONResponse(
-                {"error": "too many open streams"}, 503, headers={"Retry-After": "10"}
+        """Answer one request; it is ended early if its caller's token ends.
+
+        Raises:
+            Refused: The caller has too many streams or requests open.
+        """
+        stream = scope["method"] == "GET" or is_listening(scope)
+        others = len(tenant.requests) - tenant.streams
+        if (tenant.streams if stream else others) >= tenant.max_sessions:
+            raise Refused(
+                503,
+                "too_many_open",
+                f"{tenant.max_sessions} {'streams' if stream else 'requests'} of this token are"
+                " open, its limit; close some",
+                retry_after_seconds=10,
             )
-            await refusal(scope, receive, send)
-            return
         request = OpenRequest(send, receive if stream else None)
         tenant.requests.add(request)
         self._count(tenant, stream, 1)
@@ -379,6 +385,6 @@ async def _open(server: MemoryServer) -> None:
         logger.error("%s", fault)
 
 
-def is_stream(request: Request) -> bool:
-    """Return whether the answer is a stream that ends only when one side leaves."""
-    return request.method == "GET" or request.headers.get(_METHOD_HEADER) == LISTEN
+def is_listening(scope: Scope) -> bool:
+    """Return whether a request asks for the stream of changes of 2026-07-28."""
+    return (_METHOD_HEADER, LISTEN.encode()) in scope["headers"]

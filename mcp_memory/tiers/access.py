@@ -23,7 +23,7 @@ from mcp_memory.values.dates import Clock, now, parse_range
 from mcp_memory.values.errors import AccessDenied, InvalidInput, NotFound
 from mcp_memory.values.ids import LENGTH, new_id, read_id
 from mcp_memory.values.records import SHARED
-from mcp_memory.values.text import check_name
+from mcp_memory.values.text import check_agent, check_name
 
 PREFIX: Final = "mcpm_"
 """The beginning of every token, by which scanners can find a leaked one."""
@@ -77,7 +77,7 @@ class AccessTokens:
         Raises:
             InvalidInput: The agent or the name is not valid, or the token has already expired.
         """
-        agent = check_name(agent, "agent")
+        agent = check_agent(agent)
         name = check_name(name, "name") if name else ""
         made_at = self._clock()
         if expires_at is not None and expires_at <= made_at:

@@ -157,7 +157,7 @@ async def test_a_writing_tool_with_a_token_that_reads_is_answered_403(servers):
             assert 'error="insufficient_scope"' in challenge
             assert 'scope="write"' in challenge
             assert 'resource_metadata="' in challenge
-            assert (await http.post("/mcp", json=[message], headers=headers)).status_code == 403
+            assert (await http.post("/mcp", json=[message], headers=headers)).status_code == 400
             searched = await http.post("/mcp", json=call("archival_memory_search"), headers=headers)
             assert searched.status_code == 200
             assert "smuggled" not in searched.text

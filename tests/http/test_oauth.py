@@ -54,7 +54,8 @@ async def test_another_claim_can_name_the_agent(issuer, servers):
         async with site.client(issuer.token(memory="team")) as client:
             await insert(client, "of the team")
         assert await status(site, issuer.token()) == 401
-        assert await status(site, issuer.token(memory="two\nlines")) == 401
+        for name in ("two\nlines", " ana ", "ana\u00a0"):
+            assert await status(site, issuer.token(memory=name)) == 401
     assert servers.memories().open("team").archive.count() == 1
 
 

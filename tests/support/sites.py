@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ class Site:
     @property
     def base(self) -> str:
         return self.url.rpartition("/")[0]
+
+    @property
+    def port(self) -> int:
+        return int(self.base.rpartition(":")[2])
 
     async def op(self, op: str, /, **params: Any) -> dict[str, Any]:
         """Run an operation of the command line in the listener's process."""
@@ -150,3 +155,17 @@ async def found(client: Client, query: str | None = None) -> list[str]:
     result = await client.call_tool("archival_memory_search", arguments)
     assert not result.is_error, result.content
     return [hit["text"] for hit in result.structured_content["results"]]
+
+
+async def exchange(site: Site, request: bytes) -> bytes:
+    """Send bytes over a connection of its own; return all that comes back until it is closed."""
+    async with await anyio.connect_tcp("127.0.0.1", site.port) as stream:
+        await stream.send(request)
+        return b"".join([part async for part in stream])
+
+
+def http_bytes(target: str, message: Any, *lines: str, method: str = "POST") -> bytes:
+    """Return a request with exactly these header lines, and the length of its body."""
+    body = message if isinstance(message, bytes) else json.dumps(message).encode()
+    head = [f"{method} {target} HTTP/1.1", *lines, f"Content-Length: {len(body)}"]
+    return "\r\n".join([*head, "Connection: close", "", ""]).encode("latin-1") + body

@@ -16,7 +16,6 @@ from mcp.client.sse import sse_client
 from processes import HEAVY, command, environment, listening_url, raw_server, stdio
 
 from mcp_memory.cli.schemas import schema_files
-from mcp_memory.settings import Settings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -76,22 +75,6 @@ def test_stdout_carries_messages_and_nothing_else(tmp_path):
         for line in server.process.stdout:
             assert json.loads(line)["jsonrpc"] == "2.0"
         assert server.process.wait(timeout=20) == 0
-
-
-@pytest.mark.parametrize("owner", ["", "off"])
-def test_a_host_that_filled_in_no_setting_is_served_with_the_defaults(tmp_path, owner):
-    """Each placeholder is one line on stderr, an empty value none; the handshake is answered."""
-    empty = dict.fromkeys(Settings.model_fields, "")
-    given = dict.fromkeys(Settings.model_fields, "${user_config.it}")
-    kept = {"offline": "1", "owner_idle_seconds": "0", "owner": owner}
-    for settings, lines in ((empty, 0), (given, len(given) - len(kept))):
-        with raw_server(tmp_path, **settings | kept) as server:
-            assert "core_memory" in server.initialize()["instructions"]
-            stored = server.tool("archival_memory_insert", {"content": "Tea is in the cupboard"})
-            assert not stored.get("isError"), stored
-            assert server.end() == 0
-            assert sum("was not filled in" in line for line in server.errors) == lines
-    assert list(tmp_path.glob("**/memory.duckdb"))
 
 
 def test_a_line_that_is_no_message_is_answered(tmp_path):
