@@ -88,8 +88,8 @@ def _serve_alone(settings: Settings) -> NoReturn:
     """Serve the client on stdin and stdout in this one process."""
     import anyio
 
+    from mcp_memory.owner.alone import serve_alone
     from mcp_memory.server.servers import Servers
-    from mcp_memory.server.stdio import serve_stdio
 
     logging.basicConfig(
         stream=sys.stderr,
@@ -105,7 +105,7 @@ def _serve_alone(settings: Settings) -> NoReturn:
         )
     status = 1
     try:
-        anyio.run(serve_stdio, servers)
+        anyio.run(serve_alone, servers)
         status = 0
     except KeyboardInterrupt:
         status = 130

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp_memory import __version__
@@ -307,20 +307,11 @@ def _own_session(settings: Settings, purpose: str, *, background: bool) -> Itera
 
 def _serve(connection: socket.socket, server: MemoryServer) -> None:
     """Serve one MCP client until it closes its end."""
-    import asyncio
-
     import anyio
 
-    from mcp_memory.owner.connection import ClientStream, Connection
+    from mcp_memory.owner.connection import serve_socket
 
-    async def run() -> None:
-        _, stream = await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: ClientStream(lambda _: None), connection
-        )
-        with closing(stream):
-            await Connection(stream).serve(server)
-
-    anyio.run(run)
+    anyio.run(serve_socket, connection, server)
 
 
 @contextmanager

@@ -26,6 +26,11 @@ class Lines:
         self._size = 0
         self._head: bytes | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """How much is held of a line that has no end yet; 0 if it is too long."""
+        return self._size if self._head is None else 0
+
     def feed(self, chunk: bytes) -> list[bytes | TooLong]:
         """Return the lines that end in the next bytes of the stream, with their ends."""
         *pieces, rest = chunk.split(b"\n")

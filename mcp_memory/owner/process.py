@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import json
 import logging
 import os
 import signal
 import sys
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
@@ -20,9 +21,12 @@ import anyio
 import anyio.to_thread
 
 from mcp_memory import __version__
-from mcp_memory.owner.connection import ClientStream, Connection
-from mcp_memory.owner.seat import BACKLOG, Seat, error_message
+from mcp_memory.owner.connection import ClientStream, Connection, encoded
+from mcp_memory.owner.room import Room
+from mcp_memory.owner.seat import Seat, error_message
 from mcp_memory.owner.wire import PROTOCOL
+from mcp_memory.server.accepting import accept_all, raise_file_limit
+from mcp_memory.server.parsing import parsed
 from mcp_memory.server.servers import ConnectionInfo, Servers
 from mcp_memory.server.tools import TOOLS
 from mcp_memory.settings import Settings, load_settings, settings_of
@@ -47,6 +51,12 @@ _SAME_FOR_ALL: Final = ("embedding_model", "tokenizer")
 # All by judgement: each is many times what the step takes, and short for a person who waits.
 _HELLO_SECONDS: Final = 10.0
 """How long a client may take for its hand-shake."""
+
+_SILENT_SECONDS: Final = 1.0
+"""How long a client may say nothing if others wait for its place; a shim says it at once."""
+
+_MAX_OF_PROCESS: Final = 32
+"""Connections of one process: a shim has one, and a second for a moment."""
 
 _FIRST_CLIENT_SECONDS: Final = 10.0
 """How long a new owner waits for the client that has started it, at least."""
@@ -115,6 +125,14 @@ class Owner:
         self._stop = anyio.Event()
         self._news = anyio.Event()
         self._open: set[Connection] = set()
+        self._room = Room()
+        connections = raise_file_limit()
+        # Those over HTTP have the other half.
+        self._max_open = connections if listen is None else max(connections // 2, 1)
+        self._max_of_process = max(min(self._max_open // 4, _MAX_OF_PROCESS), 1)
+        self._silent: dict[ClientStream, float] = {}
+        """Those without a hand-shake yet, the oldest first, and when each was accepted."""
+        self._of_process: Counter[int | None] = Counter()
 
     async def run(self) -> None:
         """Serve until the idle time is over or a signal ends the process."""
@@ -123,11 +141,16 @@ class Owner:
         async with anyio.create_task_group() as group:
 
             def accept(stream: ClientStream) -> None:
-                group.start_soon(self._serve, stream)
+                if self._admits(stream):
+                    group.start_soon(self._serve, stream)
 
             group.start_soon(self._leave_on_signal)
-            listening = await asyncio.get_running_loop().create_server(
-                lambda: ClientStream(accept), sock=self._seat.listener, backlog=BACKLOG
+            listening = asyncio.create_task(
+                accept_all(
+                    self._seat.listener,
+                    lambda: ClientStream(accept, self._room),
+                    encoded({"error": error_message(_too_many(self._max_open))}),
+                )
             )
             if self._listen is not None:
                 await group.start(partial(self._listen, self.servers, stop=self._stop))
@@ -136,7 +159,7 @@ class Owner:
             self._seat.ready()
             await self._stop.wait()
             _leave_in_any_case()
-            listening.close()
+            listening.cancel()
             self._seat.stop_listening()
             async with anyio.create_task_group() as settling:
                 for connection in self._open:
@@ -169,11 +192,43 @@ class Owner:
                     self._stop.set()
                     return
 
+    def _admits(self, stream: ClientStream) -> bool:
+        """Return whether there is room for a new connection; tell it if there is none."""
+        fault = None
+        if stream.peer is not None and self._of_process[stream.peer] >= self._max_of_process:
+            fault = OwnerFault(
+                f"this process has {self._max_of_process} connections to the memory already",
+                hint="Close some of them first",
+            )
+        elif self._of_process.total() >= self._max_open:
+            oldest = next(iter(self._silent), None)
+            if oldest is not None and self._silent[oldest] < time.monotonic() - _SILENT_SECONDS:
+                oldest.refuse(encoded({"error": error_message(_too_many(self._max_open))}))
+                self._silent.pop(oldest)
+            else:
+                fault = _too_many(self._max_open)
+        if fault is not None:
+            logger.warning("a client is refused: %s", fault.message)
+            stream.refuse(encoded({"error": error_message(fault)}))
+            return False
+        self._silent[stream] = time.monotonic()
+        self._of_process[stream.peer] += 1
+        return True
+
     async def _serve(self, stream: ClientStream) -> None:
         """Answer a client's hand-shake and serve it; no client can end the owner."""
+        process = stream.peer
+        try:
+            await self._greet_and_serve(stream)
+        finally:
+            self._silent.pop(stream, None)
+            self._of_process -= Counter((process,))
+
+    async def _greet_and_serve(self, stream: ClientStream) -> None:
         with contextlib.closing(stream):
             try:
                 hello = await self._hello(stream)
+                self._silent.pop(stream, None)
                 if hello is None:
                     return
                 if "op" in hello:
@@ -230,11 +285,9 @@ class Owner:
             line = await stream.line()
         if not isinstance(line, bytes):
             return None
-        try:
-            hello = json.loads(line)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(hello, dict) or hello.get("mcp_memory") != PROTOCOL:
+        hello = parsed(line)
+        stream.leave_place()
+        if hello.get("mcp_memory") != PROTOCOL:
             return None
         secret = self._seat.secret
         given = str(hello.get("secret")).encode("utf-8", "replace")
@@ -277,6 +330,13 @@ class Owner:
         return settings
 
 
+def _too_many(limit: int) -> OwnerFault:
+    return OwnerFault(
+        f"{limit} clients are connected to the memory, as many as its open files allow",
+        hint="Close one, or allow more open files (`ulimit -n`) and restart all clients",
+    )
+
+
 def _leave_in_any_case() -> None:
     """End the process after a while, even if a call can't be cancelled."""
     timer = threading.Timer(_CLOSE_SECONDS, os._exit, (0,))
@@ -299,4 +359,4 @@ def _fault_in(error: BaseException) -> MemoryFault | None:
 
 
 async def _send(stream: ClientStream, answer: dict[str, Any]) -> None:
-    await stream.send(json.dumps(answer).encode() + b"\n")
+    await stream.send(encoded(answer))

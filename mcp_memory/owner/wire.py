@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from contextlib import suppress
 
 from mcp_memory import __version__
 from mcp_memory.owner.places import Address
@@ -55,7 +56,7 @@ def dial(address: Address, timeout: float) -> socket.socket:
             raise Gone
         try:
             connection.settimeout(timeout)
-            connection.connect(target)
+            _connect(connection, target, time.monotonic() + timeout)
         except BaseException:
             connection.close()
             raise
@@ -64,6 +65,19 @@ def dial(address: Address, timeout: float) -> socket.socket:
     except (OSError, ValueError, OverflowError):  # The last two: the file contains no address.
         raise Gone from None
     return connection
+
+
+def _connect(connection: socket.socket, target: str | tuple[str, int], deadline: float) -> None:
+    while True:
+        try:
+            connection.connect(target)
+        except BlockingIOError:
+            # Others are waiting there to be accepted, as many as may: the owner is busy, not dead.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def greet(connection: socket.socket, address: Address, hello: Message) -> Message:
@@ -75,7 +89,9 @@ def greet(connection: socket.socket, address: Address, hello: Message) -> Messag
     """
     said = {"mcp_memory": PROTOCOL, "version": __version__, "secret": address.get("secret")}
     try:
-        connection.sendall(json.dumps({**said, **hello}).encode() + b"\n")
+        # It may have refused this client already, and closed.
+        with suppress(BrokenPipeError):
+            connection.sendall(json.dumps({**said, **hello}).encode() + b"\n")
         answer = _read_line(connection)
     except TimeoutError:
         raise Silent from None

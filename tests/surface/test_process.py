@@ -77,6 +77,32 @@ def test_stdout_carries_messages_and_nothing_else(tmp_path):
         assert server.process.wait(timeout=20) == 0
 
 
+def test_calls_in_flight_when_the_client_ends_are_answered_first(tmp_path):
+    with raw_server(tmp_path) as server:
+        server.initialize()
+        for number in range(20):
+            arguments = {"content": f"A text of call {number}, and of no other."}
+            call = {"name": "archival_memory_insert", "arguments": arguments}
+            request = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": call}
+            server.send(json.dumps(request).encode())
+        server.process.stdin.close()
+        answers = [json.loads(line) for line in server.process.stdout]
+        assert server.process.wait(timeout=60) == 0
+    stored = {answer["id"]: answer["result"] for answer in answers}
+    assert sorted(stored) == list(range(20))
+    assert not any(result.get("isError") for result in stored.values())
+
+
+def test_a_line_without_an_owner_has_the_limits_of_one_with_it(tmp_path):
+    with raw_server(tmp_path) as server:
+        server.initialize()
+        server.send(b'{"jsonrpc":"2.0","id":4,"method":"x","a":[' + b"[]," * 200_000 + b"1]}")
+        assert "more than 100,000 values" in server.answer(4)["error"]["message"]
+        server.send(b'{"jsonrpc":"2.0","id":5,"method":"x","a":"' + b"x" * 80_000_000 + b'"}')
+        assert "longer than" in server.answer(5)["error"]["message"]
+        assert not server.tool("core_memory_view", {}, 6).get("isError")
+
+
 def test_a_line_that_is_no_message_is_answered(tmp_path):
     with raw_server(tmp_path) as server:
         server.initialize()
