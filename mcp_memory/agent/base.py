@@ -18,13 +18,10 @@ from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.dates import parse_range
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import ROLES, SHARED, Page, Passage
-from mcp_memory.values.requests import SearchRequest, Tier, Where
+from mcp_memory.values.requests import MAX_RESULTS, SearchRequest, Tier, Where
 from mcp_memory.values.text import check_name, check_query, check_tags, shorten
 
 Listener = Callable[[frozenset[str]], None]
-
-MAX_RESULTS: Final = 50
-"""Results of one page of a search; by judgement."""
 
 _LEXICAL_NOTE: Final = "searched by words alone: the embedding model is {state}"
 _UNFILLED_NOTE: Final = "some texts are searched by words alone: their vectors are being loaded"

@@ -49,10 +49,10 @@ class Blocks(Part):
         Raises:
             NotFound: No block has this label.
         """
+        conversation = check_conversation(conversation)
         with self._view():
-            return self._engine.core.block(
-                self._agent, check_conversation(conversation), label, self._shared
-            )
+            label = self._spelled(conversation, label)
+            return self._engine.core.block(self._agent, conversation, label, self._shared)
 
     def append(self, label: str, content: str, conversation: str = DEFAULT_CONVERSATION) -> Block:
         """Add a line to a block and return it.
@@ -62,6 +62,7 @@ class Blocks(Part):
         """
         conversation = check_conversation(conversation)
         with self._view():
+            label = self._spelled(conversation, label)
             block = self._engine.core.append(
                 self._agent, conversation, label, content, self._shared
             )
@@ -80,6 +81,7 @@ class Blocks(Part):
         conversation = check_conversation(conversation)
         with self._view():
             core = self._engine.core
+            label = self._spelled(conversation, label)
             try:
                 block = core.replace(self._agent, conversation, label, old, new, self._shared)
             except MatchFault as fault:
@@ -107,6 +109,7 @@ class Blocks(Part):
         conversation = check_conversation(conversation)
         with self._view():
             core = self._engine.core
+            label = self._spelled(conversation, label)
             block = core.rethink(self._agent, conversation, label, value, description, self._shared)
             present = self._present(conversation, label)
             if present is not None and present.value != block.value:
@@ -263,6 +266,19 @@ class Blocks(Part):
                     if block.version and compile_block(block) not in shown
                 }
         return unseen
+
+    def _spelled(self, conversation: str, label: str) -> str:
+        """Return the label of the block that is meant: case and blanks around it don't matter.
+
+        A label that fits no block, or several, is returned unchanged.
+        """
+        blocks = self._engine.core.blocks(self._agent, conversation, self._shared)
+        labels = [block.label for block in blocks]
+        if label in labels:
+            return label
+        bare = label.strip().casefold()
+        meant = [present for present in labels if present.casefold() == bare]
+        return meant[0] if len(meant) == 1 else label
 
     def _present(self, conversation: str, label: str) -> Block | None:
         blocks = self._engine.core.blocks(self._agent, conversation, self._shared)

@@ -19,6 +19,26 @@ What a client gets, in the words that the model reads. [schemas/](../schemas) ha
 A `?` marks an argument that may be omitted.
 """
 
+_READING: Final = """
+## How arguments are read
+
+The schemas are strict; what is accepted is wider, because hosts change calls on their way. Text
+that is stored is kept to the letter: `{"a":1}`, `null` or `123` as `content` stay what they are.
+
+- Arguments that a host adds are passed over. A near miss of a name (`tag`, `topK`, `limit` for
+  `top_k`, `text` for `content`, `old_str`) is taken for it; the reply's `note` says so, except for
+  spelling. A name that may mean one of ours, such as `exclude_tags` or `offset`, is refused with
+  the name that may be meant: dropping it would change the call.
+- A list or object may be JSON text, one item may stand for a list, and some hosts put all arguments
+  into one object. `tags: "home, work"` is two tags.
+- `null`, an empty text, `"null"`, `"None"` and `"undefined"` mean that an optional argument isn't
+  given; in a list such items are dropped. In a required text they are text.
+- Numbers may come as text and texts as numbers. Case and outer blanks of labels, kinds, roles and
+  `tag_match_mode` don't matter.
+- `limit` and `top_k` over the maximum are cut, and the `note` says so. `tag_match_mode` without
+  `tags` is ignored.
+"""
+
 
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if anything has drifted.")
@@ -78,7 +98,7 @@ def tools_page() -> str:
             name if name in required else f"{name}?" for name in tool["inputSchema"]["properties"]
         )
         lines.append(f"| `{tool['name']}` | {arguments or '–'} | {tool['description']} |")
-    lines += ["", "## Resources", "", "| resource | what it shows |", "|---|---|"]
+    lines += [_READING, "## Resources", "", "| resource | what it shows |", "|---|---|"]
     resources = files["resources.json"]
     lines += [f"| `{item['uri']}` | {item['description']} |" for item in resources["resources"]]
     lines += [

@@ -254,11 +254,15 @@ class MemoryServer(Server[Any]):
                     key=params.name,
                     hint=f"Available tools: {', '.join(self.tools)}",
                 )
-            given = validate(spec.name, spec.arguments, params.arguments or {})
 
             def work(memory: AgentMemory, fitter: Fitter) -> CallToolResult:
+                # In the worker thread: long lists may come as text.
+                given, note = validate(spec.name, spec.arguments, params.arguments or {})
                 try:
-                    return spec.handler(memory, fitter, given).result()
+                    if note is None:
+                        return spec.handler(memory, fitter, given).result()
+                    reply = spec.handler(memory, fitter.beside(note), given)
+                    return reply.noted(note, fitter).result()
                 except Conflict as fault:  # It contains a block, so it needs the tokenizer.
                     logger.info("tool %r: Conflict", params.name)
                     return failure(fault, fitter)

@@ -1,17 +1,27 @@
 """The arguments of tools: the base class, field types that several tools share, and the schema.
 
-The arguments are checked before the façade is called; unknown ones are refused.
+The arguments are read as they were meant (`normalizing.py`), and checked before the façade
+is called.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mcp_memory.server.normalizing import AtMost, Prose, normalize
 from mcp_memory.values.errors import InvalidInput
+from mcp_memory.values.requests import MAX_RESULTS
 from mcp_memory.values.text import shorten
 
+Text = Annotated[str, Prose()]
+"""Text that is stored to the letter."""
+
+Query = Annotated[str | None, Prose(exact=False)]
+Results = Annotated[int, Field(description=f"1-{MAX_RESULTS}"), AtMost(MAX_RESULTS)]
+Label = Annotated[str, Field(description="human, persona, working, or another block")]
 Conversation = Annotated[str | None, Field(description="Default: main")]
 Cursor = Annotated[str | None, Field(description="next_cursor of the previous page")]
 Date = Annotated[str | None, Field(description="ISO date or time; a date means the whole day")]
@@ -28,6 +38,9 @@ class Arguments(BaseModel):
     """Named arguments of one tool."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+A = TypeVar("A", bound=Arguments)
 
 
 def input_schema(arguments: type[Arguments]) -> dict[str, Any]:
@@ -64,37 +77,45 @@ def _compact(node: Any, definitions: dict[str, Any]) -> Any:
     return compact
 
 
-def validate(tool: str, arguments: type[Arguments], given: dict[str, Any]) -> Arguments:
-    """Return the arguments of a call, checked.
+def validate(tool: str, arguments: type[A], sent: Mapping[str, Any]) -> tuple[A, str | None]:
+    """Return the arguments of a call, checked, and what the caller should know of their reading.
 
     Raises:
-        InvalidInput: An argument is missing, unknown or of the wrong type.
+        InvalidInput: An argument is missing, doubtful or of the wrong type.
     """
+    given = normalize(arguments, sent)
+    problems = dict(given.doubts)
+    checked: A | None = None
     try:
-        return arguments.model_validate(given)
+        checked = arguments.model_validate(given.values)
     except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False)
-        fields = [".".join(str(part) for part in problem["loc"]) for problem in problems]
-        lines = [
-            f"{field or 'arguments'}: {_reason(problem)}"
-            for field, problem in zip(fields[:_MAX_PROBLEMS], problems, strict=False)
-        ]
-        accepted = ", ".join(arguments.model_fields) or "none"
-        raise InvalidInput(
-            f"invalid arguments for {tool}: {'; '.join(lines)}",
-            field=fields[0],
-            hint=f"Accepted arguments: {accepted}. Nothing was changed",
-        ) from error
+        for problem in error.errors(include_url=False, include_context=False):
+            field = ".".join(str(part) for part in problem["loc"])
+            problems.setdefault(field or "arguments", _reason(problem))
+    if checked is not None and not problems:
+        return checked, given.note
+    lines = [f"{field}: {reason}" for field, reason in problems.items()][:_MAX_PROBLEMS]
+    accepted = ", ".join(arguments.model_fields) or "none"
+    unknown = [name for name in given.unknown if name not in problems][:_MAX_PROBLEMS]
+    passed_over = f" Unknown: {', '.join(unknown)}." if unknown else ""
+    raise InvalidInput(
+        f"invalid arguments for {tool}: {'; '.join(lines)}",
+        field=next(iter(problems)),
+        hint=f"Accepted arguments: {accepted}.{passed_over} Nothing was changed",
+    )
 
 
 def _reason(problem: Any) -> str:
     match problem["type"]:
-        case "extra_forbidden":
-            return "unknown argument"
         case "missing":
             return "missing"
+        case "list_type":
+            return f'must be a list, such as ["work", "tea"], got {_shown(problem)}'
         case "string_unicode":
             return "contains an unpaired surrogate, which is not valid Unicode"
         case _:
-            shown = shorten(repr(problem["input"]), 60).encode("ascii", "backslashreplace").decode()
-            return f"{problem['msg']}, got {shown}"
+            return f"{problem['msg']}, got {_shown(problem)}"
+
+
+def _shown(problem: Any) -> str:
+    return shorten(repr(problem["input"]), 60).encode("ascii", "backslashreplace").decode()

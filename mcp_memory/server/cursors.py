@@ -67,7 +67,8 @@ def read_cursor(tool: str, arguments: Arguments, cursor: str | None) -> Position
 
 def _call(tool: str, arguments: Arguments) -> str:
     # repr() is the same in every process and takes half as long as JSON.
-    given = [f"{name}={value!r}" for name, value in arguments if name not in _PAGING]
+    # An empty list filters by nothing, as None does.
+    given = [f"{name}={value or None!r}" for name, value in arguments if name not in _PAGING]
     text = "\n".join([tool, *sorted(given)])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

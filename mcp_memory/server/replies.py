@@ -73,6 +73,14 @@ class Reply:
             content=[TextContent(type="text", text=text)], structured_content=self.payload
         )
 
+    def noted(self, note: str, fitter: Fitter) -> Reply:
+        """Return it with one more note; the fitter that made it left room for it."""
+        payload = dict(self.payload)
+        payload["note"] = f"{payload['note']}; {note}" if "note" in payload else note
+        if "results" in payload:
+            payload["tokens"] += fitter.cost(note)
+        return Reply(payload, None if self.text is None else f"{self.text}\nNote: {note}")
+
 
 class Fitter:
     """Fits replies into a number of tokens.
@@ -89,6 +97,14 @@ class Fitter:
         self.max_tokens = max_tokens
         self._count = count
         self._clip = clip
+
+    def cost(self, note: str) -> int:
+        """Return the tokens that a note adds to a reply."""
+        return self._count(compact({"note": note})) + 1
+
+    def beside(self, note: str) -> Fitter:
+        """Return a fitter that leaves room for a note."""
+        return Fitter(self._count, self._clip, self.max_tokens - self.cost(note))
 
     def fits(self, text: str, spare_tokens: int = 0) -> bool:
         """Return whether a text fits a reply with `spare_tokens` left."""

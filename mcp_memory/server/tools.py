@@ -20,7 +20,11 @@ from mcp_memory.server.arguments import (
     Conversation,
     Cursor,
     Date,
+    Label,
+    Query,
+    Results,
     Tags,
+    Text,
     input_schema,
 )
 from mcp_memory.server.cursors import Position, read_cursor, write_cursor
@@ -31,6 +35,7 @@ from mcp_memory.server.hits import (
     search_request,
     text_reply,
 )
+from mcp_memory.server.normalizing import With
 from mcp_memory.server.replies import (
     ALERT_FRAC,
     PAGE_TOKENS,
@@ -165,8 +170,8 @@ def core_memory_view(memory: AgentMemory, fitter: Fitter, given: CoreView) -> Re
 class CoreAppend(Arguments):
     """Arguments of core_memory_append."""
 
-    label: str
-    content: str
+    label: Label
+    content: Text
     conversation: Conversation = None
 
 
@@ -184,9 +189,9 @@ def core_memory_append(memory: AgentMemory, fitter: Fitter, given: CoreAppend) -
 class CoreReplace(Arguments):
     """Arguments of core_memory_replace."""
 
-    label: str
-    old_content: Annotated[str, Field(description="Exact text; must occur once")]
-    new_content: Annotated[str, Field(description="Empty to delete")]
+    label: Label
+    old_content: Annotated[Text, Field(description="Exact text; must occur once")]
+    new_content: Annotated[Text, Field(description="Empty to delete")]
     conversation: Conversation = None
 
 
@@ -201,9 +206,9 @@ def core_memory_replace(memory: AgentMemory, fitter: Fitter, given: CoreReplace)
 class Rethink(Arguments):
     """Arguments of rethink_memory."""
 
-    label: str
-    new_memory: str
-    description: Annotated[str | None, Field(description="Required for a new block")] = None
+    label: Label
+    new_memory: Text
+    description: Annotated[Text | None, Field(description="Required for a new block")] = None
     conversation: Conversation = None
 
 
@@ -218,7 +223,7 @@ def rethink_memory(memory: AgentMemory, fitter: Fitter, given: Rethink) -> Reply
 class RethinkUser(Arguments):
     """Arguments of rethink_user_memory."""
 
-    new_memory: str
+    new_memory: Text
 
 
 @_tool(RethinkUser, destructive=True, idempotent=True)
@@ -245,7 +250,7 @@ def _edited(
 class FinishRethinking(Arguments):
     """Arguments of finish_rethinking_memory."""
 
-    reason: Annotated[str | None, Field(description="Why, for the history")] = None
+    reason: Annotated[Text | None, Field(description="Why, for the history")] = None
 
 
 @_tool(FinishRethinking)
@@ -276,7 +281,7 @@ class MessageArgument(Arguments):
     """One message of conversation_append."""
 
     role: Role
-    content: str
+    content: Text
     name: str | None = None
     created_at: Annotated[str | None, Field(description="ISO time")] = None
 
@@ -338,13 +343,13 @@ def conversation_append(memory: AgentMemory, fitter: Fitter, given: Conversation
 class ConversationSearch(Arguments):
     """Arguments of conversation_search."""
 
-    query: str | None = None
+    query: Query = None
     roles: list[Role] | None = None
     start_date: Date = None
     end_date: Date = None
     conversation: Annotated[str | None, Field(description="Default: all")] = None
     around: Around = None
-    limit: Annotated[int, Field(description="1-50")] = 10
+    limit: Results = 10
     cursor: Cursor = None
 
 
@@ -388,7 +393,7 @@ class ConversationFlush(Arguments):
     """Arguments of conversation_flush."""
 
     conversation: Conversation = None
-    summary: str | None = None
+    summary: Text | None = None
 
 
 @_tool(ConversationFlush)
@@ -425,7 +430,7 @@ class ChunkArgument(Arguments):
 
     start_index: int
     end_index: int
-    context: Annotated[str, Field(description="1-3 sentences")]
+    context: Annotated[Text, Field(description="1-3 sentences")]
     kind: Kind | None = None
 
 
@@ -477,7 +482,7 @@ def _alert(memory: AgentMemory, fitter: Fitter, conversation: str | None) -> Pay
 class ArchivalInsert(Arguments):
     """Arguments of archival_memory_insert."""
 
-    content: str
+    content: Text
     tags: Tags | None = None
     kind: Kind | None = None
     happened_at: Annotated[str | None, Field(description="ISO date or time; default now")] = None
@@ -501,14 +506,14 @@ def archival_memory_insert(memory: AgentMemory, fitter: Fitter, given: ArchivalI
 class ArchivalSearch(Arguments):
     """Arguments of archival_memory_search."""
 
-    query: str | None = None
+    query: Query = None
     tags: Tags | None = None
-    tag_match_mode: TagMatch = "any"
+    tag_match_mode: Annotated[TagMatch, With("tags")] = "any"
     kinds: list[Kind] | None = None
     start_date: Date = None
     end_date: Date = None
     around: Around = None
-    top_k: Annotated[int, Field(description="1-50")] = 10
+    top_k: Results = 10
     cursor: Cursor = None
 
 
@@ -549,7 +554,7 @@ class ArchivalUpdate(Arguments):
     """Arguments of archival_memory_update."""
 
     id: str
-    content: str | None = None
+    content: Text | None = None
     tags: Tags | None = None
     kind: Kind | None = None
 

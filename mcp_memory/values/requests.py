@@ -27,6 +27,10 @@ FILTERS: Final[Mapping[Tier, Mapping[str, str]]] = {
 """By tier: which field of a request filters on which field of the record."""
 
 
+MAX_RESULTS: Final = 50
+"""Results of one page of a search; by judgement."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
     """One search, or a listing by date where there is no `query`.

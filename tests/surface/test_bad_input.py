@@ -88,17 +88,38 @@ CASES: dict[str, tuple[tuple[str, dict[str, Any]], str]] = {
     ),
     "a cursor from elsewhere": (_search(query="x", cursor="bm90LW91cnM"), "cursor can't be used"),
     "top_k of 0": (_search(query="x", top_k=0), "top_k is 0; it must be 1 to 50"),
-    "top_k of a billion": (_search(query="x", top_k=10**9), "top_k is 1000000000"),
+    "top_k that is no number": (_search(query="x", top_k="many"), "top_k: Input should be"),
+    "top_k that is true": (_search(query="x", top_k=True), "top_k: Input should be"),
     "a limit of 0": (("conversation_search", {"limit": 0}), "limit is 0"),
-    "tags that are no strings": (_search(tags=[1, None]), "tags.0"),
-    "tags that are one string": (_search(tags="work"), "tags"),
-    "an empty tag": (
-        ("archival_memory_insert", {"content": "x", "tags": ["ok", " "]}),
-        "tag ' ' can't be used",
+    "tags that are no strings": (_search(tags=[{"name": "x"}]), "tags.0"),
+    "tags that are no list after all": (_search(tags="[work, tea]"), "tags: must be a list"),
+    "a tag that is too long": (
+        ("archival_memory_insert", {"content": "x", "tags": ["ok", "x" * 99]}),
+        "can't be used",
     ),
     "an unknown kind": (("archival_memory_insert", {"content": "x", "kind": "gossip"}), "kind"),
-    "unknown arguments": (_search(query="x", colour="red"), "colour: unknown argument"),
+    "a filter that doesn't exist": (
+        _search(query="x", exclude_tags=["work"]),
+        "exclude_tags: unknown argument, perhaps tags is meant",
+    ),
+    "a misspelt filter": (
+        _search(query="x", start_dat="2026-01-01"),
+        "start_dat: unknown argument, perhaps start_date is meant",
+    ),
+    "a date without a side": (
+        _search(query="x", date="2026-01-01"),
+        "date: unknown argument, perhaps start_date or end_date is meant",
+    ),
+    "pages by number": (_search(query="x", offset=10), "offset: unknown argument, perhaps cursor"),
     "a missing argument": (("archival_memory_insert", {}), "content: missing"),
+    "null for a text that is required": (
+        ("archival_memory_insert", {"content": None}),
+        "content: missing",
+    ),
+    "null for the new text": (
+        ("core_memory_replace", {"label": "human", "old_content": "more", "new_content": None}),
+        "new_content: missing",
+    ),
     "an id that is gone": (
         ("archival_memory_update", {"id": "0123456789", "content": "x"}),
         "there is no memory '0123456789'",
