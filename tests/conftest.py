@@ -15,7 +15,7 @@ from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.dates import Clock, now
 from mcp_memory.values.locations import PREFIX
 
-pytest_plugins = ["retries"]
+pytest_plugins = ["retries", "seeds"]
 
 
 @pytest.fixture
