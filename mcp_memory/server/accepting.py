@@ -28,7 +28,7 @@ listens on HTTP, with its model loaded, has 20."""
 _WANTED_FILES: Final = 4_096
 """By judgement: `MAX_CONNECTIONS`, and much beside."""
 
-# By judgement: when the system is out of something, who waits is refused, and then there is a pause.
+# By judgement: when the system is out of something, these are refused, and then there is a pause.
 _AT_ONCE: Final = 128
 _PAUSE_SECONDS: Final = 0.5
 
