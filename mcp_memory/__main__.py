@@ -16,6 +16,9 @@ STDIO: tuple[list[str], ...] = (
 
 def main() -> None:
     """Serve a client on stdio through the owner, or run another command."""
+    from mcp_memory.values.locations import report_placeholders
+
+    report_placeholders(os.environ)
     if sys.argv[1:] in STDIO and _has_owner():
         from mcp_memory.owner.shim import serve_client
 

@@ -13,7 +13,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     JsonValue,
     SecretStr,
@@ -21,11 +23,16 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mcp_memory.values.errors import InvalidInput, SettingsFault
 from mcp_memory.values.kinds import DEFAULTS, Policies, read_policies
-from mcp_memory.values.locations import PREFIX, default_cache, default_db, expanded
+from mcp_memory.values.locations import (
+    PREFIX,
+    default_cache,
+    default_db,
+    expanded,
+    own_settings,
+)
 from mcp_memory.values.project import install_hint
 from mcp_memory.values.text import check_agent, check_label
 from mcp_memory.values.windows import window_of
@@ -122,7 +129,7 @@ def _shared_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(checked)
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """Several names, separated by commas."""
 
 
@@ -152,10 +159,12 @@ def _shown(
     return {name: text for name, text in given.items() if text is not None}
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that can be set. docs/settings.md and the command line's help are made from it."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", validate_default=True, arbitrary_types_allowed=True
+    )
 
     db: Annotated[Path, AfterValidator(_expanded)] = Field(
         default_factory=_default_db,
@@ -172,7 +181,7 @@ class Settings(BaseSettings):
         description="Labels of the core memory blocks that this agent shares with other agents of"
         " the database.",
     )
-    kinds: Annotated[Policies, NoDecode, BeforeValidator(_table)] = Field(
+    kinds: Annotated[Policies, BeforeValidator(_table)] = Field(
         default=DEFAULTS,
         description="A TOML file that changes how memories of each kind are stored and ranked"
         " (docs/kinds.md). A relative path starts at the database's folder.",
@@ -435,13 +444,7 @@ def settings_of(environ: Mapping[str, str]) -> Settings:
     Raises:
         SettingsFault: A value is wrong; the message is one line.
     """
-    given = {
-        name: environ[PREFIX + name.upper()]
-        for name in Settings.model_fields
-        if PREFIX + name.upper() in environ
-    }
-    # No variable has this prefix, so this process's own environment is not read.
-    return load_settings(_env_prefix=f"{PREFIX}_NOT_", **given)
+    return _checked(_given(environ))
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -450,8 +453,18 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         SettingsFault: A value is wrong; the message is one line.
     """
+    return _checked({**_given(os.environ), **overrides})
+
+
+def _given(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix(PREFIX).lower(): value for name, value in own_settings(environ).items()
+    }
+
+
+def _checked(values: Mapping[str, object]) -> Settings:
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks the values
+        return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + (str(first["loc"][0]).upper() if first["loc"] else "*")

@@ -61,11 +61,9 @@ def test_a_setting_is_read_from_its_variable(monkeypatch, name, value, field, re
     [
         ("CONTEXT_WINDOW", "many"),
         ("CONTEXT_WINDOW", "10"),
-        ("CONTEXT_WINDOW", ""),
         ("TOKENIZER", "gpt2"),
         ("TIMEZONE", "Mars/Olympus"),
         ("TIMEZONE", "Europe"),
-        ("TIMEZONE", ""),
         ("TIMEZONE", "../../etc/passwd"),
         ("MAX_REPLY_TOKENS", "-1"),
         ("SHARED_BLOCKS", "a b"),
@@ -79,14 +77,10 @@ def test_a_setting_is_read_from_its_variable(monkeypatch, name, value, field, re
         ("RETHINK_EVERY", "-1"),
         ("OFFLINE", "perhaps"),
         ("CACHE_MB", "1"),
-        ("AGENT", " "),
         ("AGENT", "two\nlines"),
         ("AGENT", "a" * 200),
-        ("DB", ""),
         ("DB", "."),
         ("DB", "~no-such-user-here/memory.duckdb"),
-        ("CACHE_DIR", ""),
-        ("EMBEDDING_MODEL", ""),
         ("OWNER", "on"),
         ("THREADS", "0"),
         ("LOG_LEVEL", "loud"),
@@ -104,6 +98,46 @@ def test_a_value_that_cannot_be_taken_is_named_by_its_variable(monkeypatch, name
         load_settings()
     assert fault.value.setting == PREFIX + name
     assert "\n" not in str(fault.value)
+
+
+UNFILLED = [
+    "${user_config.value}",
+    "${input:value}",
+    "${env:VALUE}",
+    "${VALUE:-}",
+    "${HOME}/memory",
+    "$(pwd)/memory",
+    "$VALUE",
+    "$env:VALUE",
+    "%VALUE%",
+    "{env:VALUE}",
+    "{{value}}",
+    "${{ secrets.VALUE }}",
+    "<your value>",
+    "<YOUR_VALUE>",
+]
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+@pytest.mark.parametrize("value", ["", " ", "\t\n", *UNFILLED])
+def test_a_setting_that_a_host_left_empty_or_unfilled_has_its_default(monkeypatch, name, value):
+    default = load_settings()
+    assert settings_of({PREFIX + name.upper(): value}) == default
+    monkeypatch.setenv(PREFIX + name.upper(), value)
+    assert load_settings() == default
+
+
+@pytest.mark.parametrize(
+    "value", ["a$b", "$1", "100%", "{a}", "<ana>", "$", "${", "a < b", "pa$$word", "%a"]
+)
+def test_what_only_looks_like_a_placeholder_is_a_value(monkeypatch, value):
+    monkeypatch.setenv(PREFIX + "AGENT", value)
+    assert load_settings().agent == value
+
+
+def test_a_value_is_read_without_the_blanks_around_it(monkeypatch):
+    monkeypatch.setenv(PREFIX + "TIMEZONE", " Europe/Berlin\n")
+    assert load_settings().timezone == "Europe/Berlin"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ _PAGE: Final = """\
 
 All settings are environment variables, and all are optional. An MCP client sets them in the `env`
 of its entry for this server. A wrong value stops the start with one line on stderr and exit status
-2; `mcp-memory doctor` also finds names that do not exist.
+2; `mcp-memory doctor` also finds names that do not exist. An empty value means the default, and so
+does a variable that the client did not fill in, such as `${user_config.timezone}`; that is one line
+on stderr.
 """
 
 

@@ -19,6 +19,12 @@ _CHECK_CHARS: Final = 6
 _MAX_CHARS: Final = 400
 """A longer text isn't decoded; the longest cursor has about 140."""
 
+_MAX_COUNT: Final = 10**12
+"""No reply has as many items or characters; by judgement."""
+
+_YEARS: Final = range(1970, 3000)
+"""When a search can have been made; a clock may be wrong. By judgement."""
+
 _PAGING: Final = {"cursor", "limit", "top_k"}
 """Arguments that may differ between two pages of one search."""
 
@@ -55,14 +61,28 @@ def read_cursor(tool: str, arguments: Arguments, cursor: str | None) -> Position
         call, offset, part, moment = json.loads(
             base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         )
-        position = Position(
-            int(offset), None if moment is None else datetime.fromisoformat(moment), int(part)
-        )
+        position = Position(_count(offset), _moment(moment), _count(part))
     except (binascii.Error, ValueError, TypeError) as error:
         raise BadCursor("it is damaged or not from this server") from error
     if call != _call(tool, arguments):
         raise BadCursor("it belongs to a call with other arguments")
     return position
+
+
+def _count(value: object) -> int:
+    """Return a number of items or characters; the checksum is public, so it can be anything."""
+    if type(value) is not int or not 0 <= value <= _MAX_COUNT:
+        raise ValueError(value)
+    return value
+
+
+def _moment(value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None or moment.year not in _YEARS:
+        raise ValueError(value)
+    return moment
 
 
 def _call(tool: str, arguments: Arguments) -> str:

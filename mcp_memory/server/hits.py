@@ -8,19 +8,16 @@ from typing import Any, Final
 from mcp_memory.server.arguments import Arguments
 from mcp_memory.server.cursors import Position
 from mcp_memory.server.replies import PAGE_TOKENS, Fitter, Payload, Reply, compact
-from mcp_memory.values.errors import InvalidInput
+from mcp_memory.values.errors import BadCursor, InvalidInput
 from mcp_memory.values.records import Page, Passage
 from mcp_memory.values.requests import SearchRequest
-from mcp_memory.values.text import sentence_ranges, shorten
+from mcp_memory.values.text import sentence_ranges, shorten, whole_number
 
 _BEFORE_CHARS: Final = 600
 """How far before the requested character the shown text may begin; by judgement."""
 
 _TOKEN_CHARS: Final = 32
 """Few tokens are longer, so only this many characters a token are counted; by judgement."""
-
-_MAX_DIGITS: Final = 9
-"""No text has a character with a longer number: the limit of a text is 32 MB."""
 
 _FIELDS: Final = {"top_k": "limit", "tag_match_mode": "tag_match"}
 """Arguments of search tools whose field of `SearchRequest` has another name."""
@@ -73,6 +70,7 @@ def text_reply(
 
     Raises:
         InvalidInput: The text is shorter.
+        BadCursor: So is it for the cursor.
     """
     if char > len(text):
         raise InvalidInput(
@@ -80,6 +78,8 @@ def text_reply(
             field="around",
             hint="The field chars of a hit is [start, end, length]",
         )
+    if position.part > len(text):
+        raise BadCursor("the text ends before it")
     start = position.part or _beginning(text, char)
 
     def reply(end: int) -> Payload:
@@ -125,13 +125,14 @@ def parse_around(around: str) -> tuple[str, int | None]:
     key, colon, char = around.partition(":")
     if not colon:
         return key, None
-    if not char.strip().isdecimal() or len(char) > _MAX_DIGITS:
+    number = whole_number(char)
+    if number is None:
         raise InvalidInput(
             f"invalid around {shorten(around, 40)!r}",
             field="around",
             hint="Use the id of a hit, or id:character, such as 1bf4sewjyx:1200",
         )
-    return key, int(char)
+    return key, number
 
 
 def search_request(given: Arguments, position: Position) -> SearchRequest:

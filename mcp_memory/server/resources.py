@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote
 
 from mcp_types import Completion, Resource, ResourceTemplate, TextResourceContents
 
 from mcp_memory import __version__
 from mcp_memory.server.replies import Fitter, budget_payload
+from mcp_memory.server.uris import MemoryUri, read_number, read_uri
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.values.dates import show
 from mcp_memory.values.errors import InvalidInput, NotFound
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _TEXT: Final = "text/plain"
 _JSON: Final = "application/json"
-_SCHEME: Final = "memory"
 
 RESOURCES: Final = (
     Resource(
@@ -93,9 +93,6 @@ TEMPLATES: Final = (
 _EVENTS: Final = 20
 """Listed in `memory://events`; by judgement."""
 
-_MAX_DIGITS: Final = 12
-"""Longer numbers in a URI or argument are refused; no index or size has as many."""
-
 _COMPLETIONS: Final = 100
 """The protocol's limit. Source: MCP specification, "Completion", `values`."""
 
@@ -116,18 +113,15 @@ def read_resource(memory: AgentMemory, fitter: Fitter, uri: str) -> TextResource
         NotFound: The URI is unknown.
         InvalidInput: A part of the URI is invalid.
     """
-    split = urlsplit(uri)
-    path = [unquote(part) for part in (split.netloc + split.path).split("/")]
-    if split.scheme != _SCHEME:
+    found = read_uri(uri)
+    if found is None:
         raise _unknown(uri)
-    content = _read(memory, fitter, uri, path, parse_qs(split.query))
+    content = _read(memory, fitter, uri, found)
     return TextResourceContents(uri=uri, text=content.text, mime_type=content.mime_type)
 
 
-def _read(
-    memory: AgentMemory, fitter: Fitter, uri: str, path: list[str], query: dict[str, list[str]]
-) -> _Content:
-    match path:
+def _read(memory: AgentMemory, fitter: Fitter, uri: str, found: MemoryUri) -> _Content:
+    match found.path:
         case ["core"]:
             return _Content(memory.core.show(), _TEXT)
         case ["core", label]:
@@ -139,9 +133,9 @@ def _read(
         case ["context-budget", conversation]:
             return _budget(memory, conversation)
         case ["conversations", conversation, ("recent" | "summary" | "resume") as what]:
-            return _Content(_of_conversation(memory, fitter, conversation, what, query), _TEXT)
+            return _Content(_of_conversation(memory, fitter, conversation, what, found), _TEXT)
         case ["archival", memory_id]:
-            return _Content(_memory(memory, fitter, memory_id, query.get("from", ["0"])[0]), _TEXT)
+            return _Content(_memory(memory, fitter, memory_id, found), _TEXT)
         case ["events"]:
             return _Content(_events(memory, fitter), _JSON)
         case ["status"]:
@@ -151,13 +145,14 @@ def _read(
 
 
 def _of_conversation(
-    memory: AgentMemory, fitter: Fitter, conversation: str, what: str, query: dict[str, list[str]]
+    memory: AgentMemory, fitter: Fitter, conversation: str, what: str, found: MemoryUri
 ) -> str:
     if what == "recent":
-        return _recent(memory, fitter, conversation, query.get("before", [None])[0])
+        hint = "Use the number at the end of the previous page"
+        before = read_number(found.arguments.get("before"), "before", hint)
+        return _recent(memory, fitter, conversation, before)
     if what == "resume":
-        size = read_size(query.get("max_tokens", [None])[0])
-        return memory.resume.write(conversation, size)
+        return memory.resume.write(conversation, read_size(found.arguments.get("max_tokens")))
     summary = memory.conversations.summary(conversation)
     return "" if summary is None else render_summary(summary)
 
@@ -200,31 +195,17 @@ def read_size(given: str | None) -> int | None:
     Raises:
         InvalidInput: It isn't a whole number.
     """
-    if given is None or not given.strip():
-        return None
-    if not given.strip().isdecimal() or len(given) > _MAX_DIGITS:
-        raise InvalidInput(
-            f"max_tokens {given[:40]!r} isn't a whole number",
-            field="max_tokens",
-            hint="Omit it, or use a number such as 4000",
-        )
-    return int(given)
+    return read_number(given, "max_tokens", "Omit it, or use a number such as 4000")
 
 
 def _budget(memory: AgentMemory, conversation: str) -> _Content:
     return _Content(_dump(budget_payload(memory.conversations.budget(conversation))), _JSON)
 
 
-def _recent(memory: AgentMemory, fitter: Fitter, conversation: str, before: str | None) -> str:
+def _recent(memory: AgentMemory, fitter: Fitter, conversation: str, before: int | None) -> str:
     messages = memory.conversations.recent(conversation)
     if before is not None:
-        if not before.isdecimal() or len(before) > _MAX_DIGITS:
-            raise InvalidInput(
-                f"before={before[:40]!r} isn't a message index",
-                field="before",
-                hint="Use the number at the end of the previous page",
-            )
-        messages = tuple(message for message in messages if message.index < int(before))
+        messages = tuple(message for message in messages if message.index < before)
     lines: list[str] = []
     left = fitter.max_tokens - _FOOTER_TOKENS
     for message in reversed(messages):
@@ -240,19 +221,21 @@ def _recent(memory: AgentMemory, fitter: Fitter, conversation: str, before: str 
     return "\n".join(reversed(lines))
 
 
-def _memory(memory: AgentMemory, fitter: Fitter, memory_id: str, start: str) -> str:
+def _memory(memory: AgentMemory, fitter: Fitter, memory_id: str, found: MemoryUri) -> str:
+    hint = "Use the number at the end of the previous part"
+    start = read_number(found.arguments.get("from"), "from", hint) or 0
     record = memory.archive.get(memory_id)
-    if not start.isdecimal() or int(start) > len(record.content):
+    if start > len(record.content):
         raise InvalidInput(
-            f"from={start!r} isn't a position in a text of {len(record.content)} characters",
+            f"from={start} is behind the end of a text of {len(record.content)} characters",
             field="from",
-            hint="Use the number at the end of the previous part",
+            hint=hint,
         )
-    text = record.content[int(start) :]
+    text = record.content[start:]
     if fitter.fits(text):
         return text
     part = fitter.clip(text, fitter.max_tokens - _FOOTER_TOKENS).removesuffix("…")
-    end = int(start) + len(part)
+    end = start + len(part)
     return (
         f"{part}\n[{len(record.content) - end} of {len(record.content)} characters left:"
         f" memory://archival/{record.id}?from={end}]"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 
+from mcp_memory.values.errors import report
 from mcp_memory.values.project import DISTRIBUTION
 
 TYPE_CHECKING = False  # As in typing, which takes milliseconds to import.
@@ -20,11 +22,42 @@ DB_NAME = "memory.duckdb"
 MODELS_FOLDER = "models"
 
 
+_MARKS = frozenset("${%<")
+
+# What a host leaves of a variable that it did not fill: ${name} and $(command) anywhere; {env:x},
+# {{x}}, %NAME%, $NAME and <your key> only as the whole value.
+_PLACEHOLDER = (
+    r"(?s).*\$(?:\{[^{}]*\}|\([^()]*\)).*|\{(?:env|file|input):[^{}]*\}|.*\{\{[^{}]*\}\}.*"
+    r"|%[A-Z_][A-Z0-9_]*%|\$(?:env:)?[A-Z_][A-Z0-9_]*|<your[ _-][^<>]*>|<YOUR[ _-][^<>]*>"
+)
+
+
 def own_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of this program in an environment, names in capitals."""
-    return {
-        name.upper(): value for name, value in environ.items() if name.upper().startswith(PREFIX)
+    """Return the settings of this program in an environment, names in capitals.
+
+    This is the one place that reads them. A value is returned without surrounding
+    blanks. One that is empty, or a placeholder that a host did not fill, is left out:
+    the default holds.
+    """
+    found = {
+        name.upper(): value.strip()
+        for name, value in environ.items()
+        if name.upper().startswith(PREFIX)
     }
+    return {name: value for name, value in found.items() if value and not is_placeholder(value)}
+
+
+def is_placeholder(value: str) -> bool:
+    """Return whether a value is a variable that a host should have filled, such as `${x}`."""
+    # The client waits for this process to start, and a pattern takes a millisecond to compile.
+    return not _MARKS.isdisjoint(value) and re.fullmatch(_PLACEHOLDER, value.strip()) is not None
+
+
+def report_placeholders(environ: Mapping[str, str]) -> None:
+    """Say on stderr, in a line each, which settings have a placeholder instead of a value."""
+    for name, value in environ.items():
+        if name.upper().startswith(PREFIX) and is_placeholder(value):
+            report(f"{name} is {value.strip()[:80]!r}, which was not filled in: ignored", 0)
 
 
 def default_db(directories: Callable[..., PlatformDirsABC] | None = None) -> str:

@@ -23,6 +23,9 @@ MAX_TAGS: Final = 32
 MAX_TAG_CHARS: Final = 64
 MAX_NAME_CHARS: Final = 128
 
+_MAX_DIGITS: Final = 12
+"""Of a number in a URI or an argument: no index, size or position has as many."""
+
 _LABEL: Final = re.compile(r"\w[\w.-]{0,63}")
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])|\n+")
 
@@ -215,6 +218,12 @@ def sentence_ranges(value: str) -> list[tuple[int, int]]:
             ranges.append((first, first + len(bare)))
         start = behind
     return ranges
+
+
+def whole_number(value: str) -> int | None:
+    """Return the number that a text is in decimal digits; None if it isn't one, or too long."""
+    digits = value.strip()
+    return int(digits) if digits.isdecimal() and len(digits) <= _MAX_DIGITS else None
 
 
 def escape(value: str) -> str:

@@ -217,9 +217,11 @@ def test_a_damaged_model_is_told_from_one_that_is_not_there(
 
 def test_damage_in_the_database_is_a_problem(run: Run, filled: Settings) -> None:
     with duckdb.connect(str(filled.db)) as connection:
-        connection.execute("DELETE FROM vectors")
+        connection.execute(
+            "INSERT INTO memories BY NAME SELECT * REPLACE (2 AS version) FROM memories"
+        )
     problems = [check for check in run("database", status=1) if check["level"] == "problem"]
-    assert ["1 text without vectors" in check["text"] for check in problems] == [True]
+    assert ["1 memory with two current" in check["text"] for check in problems] == [True]
 
 
 @pytest.mark.usefixtures("filled")

@@ -12,6 +12,7 @@ import duckdb
 import pytest
 from fakes import HashEmbedder, memory_of
 from stores import database_of
+from talker import until
 
 from mcp_memory.agent import AgentMemory
 from mcp_memory.settings import Settings
@@ -41,6 +42,9 @@ def filled(settings: Settings) -> Settings:
     memory.archive.update(kept.id, content="the flight lands at 22:10")
     gone = memory.archive.insert("to be deleted").memory
     memory.archive.delete(gone.id)
+    engine = memory._engine
+    while engine.recall.without_window:
+        engine._backlog.fill_windows(HashEmbedder())
     memory.close()
     return settings
 
@@ -84,6 +88,20 @@ def test_texts_that_wait_for_their_vectors_are_counted_and_no_trouble(settings: 
     assert any("no embedding model was used yet" in finding.text for finding in findings)
 
 
+def test_a_text_whose_vectors_a_crash_has_lost_is_no_trouble_and_gets_them_at_the_next_start(
+    filled: Settings,
+) -> None:
+    damage(filled, "DELETE FROM vectors WHERE source = 'memory'")
+    findings = inspect(filled.db)
+    assert trouble(findings) == []
+    assert any("1 text pending" in finding.text for finding in findings)
+    engine = Engine(filled, embedder=HashEmbedder())
+    engine.start()
+    until(lambda: list(engine.store.vectors.blocks("default", "memory", 99)), "the vectors")
+    engine.close()
+    assert any("every text has its vectors" in finding.text for finding in inspect(filled.db))
+
+
 DAMAGES = {
     "a block over its limit": (
         ["UPDATE blocks SET tokens = limit_tokens + 1"],
@@ -110,11 +128,6 @@ DAMAGES = {
         "problem",
         "with two current versions",
     ),
-    "a vector that is gone": (
-        ["DELETE FROM vectors WHERE source = 'memory'"],
-        "problem",
-        "1 text without vectors and not listed as pending",
-    ),
     "a pending text that is gone": (
         [
             "INSERT INTO pending_vectors (agent, source, id, version)"
@@ -125,6 +138,14 @@ DAMAGES = {
     ),
     "vectors of a text that is gone": (
         ["INSERT INTO vectors BY NAME SELECT * REPLACE ('nothing' AS id) FROM vectors LIMIT 1"],
+        "warning",
+        "vectors of 1 text that no longer exist",
+    ),
+    "the vectors of a window that is gone": (
+        [
+            "INSERT INTO vectors BY NAME SELECT * REPLACE ('nothing' AS id) FROM vectors"
+            " WHERE source = 'window' LIMIT 1"
+        ],
         "warning",
         "vectors of 1 text that no longer exist",
     ),

@@ -16,6 +16,7 @@ from mcp.client.sse import sse_client
 from processes import HEAVY, command, environment, listening_url, raw_server, stdio
 
 from mcp_memory.cli.schemas import schema_files
+from mcp_memory.settings import Settings
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -101,6 +102,22 @@ def test_a_line_without_an_owner_has_the_limits_of_one_with_it(tmp_path):
         server.send(b'{"jsonrpc":"2.0","id":5,"method":"x","a":"' + b"x" * 80_000_000 + b'"}')
         assert "longer than" in server.answer(5)["error"]["message"]
         assert not server.tool("core_memory_view", {}, 6).get("isError")
+
+
+@pytest.mark.parametrize("owner", ["", "off"])
+def test_a_host_that_filled_in_no_setting_is_served_with_the_defaults(tmp_path, owner):
+    """Each placeholder is one line on stderr, an empty value none; the handshake is answered."""
+    empty = dict.fromkeys(Settings.model_fields, "")
+    given = dict.fromkeys(Settings.model_fields, "${user_config.it}")
+    kept = {"offline": "1", "owner_idle_seconds": "0", "owner": owner}
+    for settings, lines in ((empty, 0), (given, len(given) - len(kept))):
+        with raw_server(tmp_path, **settings | kept) as server:
+            assert "core_memory" in server.initialize()["instructions"]
+            stored = server.tool("archival_memory_insert", {"content": "Tea is in the cupboard"})
+            assert not stored.get("isError"), stored
+            assert server.end() == 0
+            assert sum("was not filled in" in line for line in server.errors) == lines
+    assert list(tmp_path.glob("**/memory.duckdb"))
 
 
 def test_a_line_that_is_no_message_is_answered(tmp_path):

@@ -34,10 +34,11 @@ _EMBEDDING: Final = 8
 """The place of the vector among `_COLUMNS`."""
 
 _BLOCK_COLUMNS: Final = "id, number, first_char, last_char, embedding"
-_SEARCHABLE: Final = (
+SEARCHABLE: Final = (
     "SELECT agent, 'memory' AS source, id, version FROM memories WHERE retired_at IS NULL"
     " UNION ALL SELECT agent, 'message', id, 1 FROM messages WHERE searchable"
 )
+"""The current version of each text that can be found."""
 
 
 class DuckDBVectors:
@@ -185,7 +186,7 @@ class DuckDBVectors:
         """List every searchable text as pending, and nothing else."""
         tx = transaction_of(unit)
         tx.run("DELETE FROM pending_vectors")
-        tx.run(f"INSERT INTO pending_vectors (agent, source, id, version) {_SEARCHABLE}")
+        tx.run(f"INSERT INTO pending_vectors (agent, source, id, version) {SEARCHABLE}")
 
     def pending(self, limit: int) -> list[Pending]:
         """Return some pending texts."""
@@ -218,7 +219,7 @@ class DuckDBVectors:
         if self.model() is None:
             return []
         rows = self._db.read(
-            f"SELECT agent, source, id, version FROM ({_SEARCHABLE}) AS t"
+            f"SELECT agent, source, id, version FROM ({SEARCHABLE}) AS t"
             " WHERE NOT EXISTS (SELECT 1 FROM vectors AS v WHERE v.agent = t.agent"
             "  AND v.source = t.source AND v.id = t.id AND v.version = t.version)"
             " AND NOT EXISTS (SELECT 1 FROM pending_vectors AS p WHERE p.agent = t.agent"
