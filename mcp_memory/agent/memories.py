@@ -227,6 +227,10 @@ class Memories:
         on_start(self.engine.reembed(embedder))
         return self.engine.fill_pending(on_done)
 
+    def leave_vectors(self) -> None:
+        """Compute no more vectors, so that calls end soon; the next start computes them."""
+        self.engine.leave_vectors()
+
     def close(self) -> None:
         """Stop the background work and close the database; every acknowledged write is stored."""
         # A heartbeat may be waiting for an answer that the rewriter has asked for.

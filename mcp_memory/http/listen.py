@@ -26,7 +26,7 @@ from mcp_memory.values.errors import SettingsFault, StorageFault
 
 logger = logging.getLogger(__name__)
 
-GRACE_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 2.0
 """How long open requests may take once the listener ends, by judgement: most take milliseconds."""
 
 _POLL_SECONDS: Final = 0.05

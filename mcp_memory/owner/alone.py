@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from mcp_memory.owner.connection import serve_socket
+from mcp_memory.owner.process import end_soon
 from mcp_memory.server.servers import Servers
 
 _CHUNK_BYTES: Final = 65_536
@@ -71,6 +72,7 @@ async def _leave_on_signal(servers: Servers) -> None:
         return  # The console ends the process there; what was acknowledged is durable.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
+            end_soon(servers)
             await anyio.to_thread.run_sync(servers.close)
             sys.stderr.flush()
             os._exit(0)

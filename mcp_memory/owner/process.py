@@ -61,11 +61,12 @@ _MAX_OF_PROCESS: Final = 32
 _FIRST_CLIENT_SECONDS: Final = 10.0
 """How long a new owner waits for the client that has started it, at least."""
 
-_SETTLE_SECONDS: Final = 5.0
-"""How long open requests may take once the owner ends."""
+_SETTLE_SECONDS: Final = 2.0
+"""How long open requests may take once the owner ends: none waits for the model then."""
 
-_CLOSE_SECONDS: Final = 20.0
-"""How long the whole end may take, with a call that can't be cancelled."""
+_END_SECONDS: Final = 4.5
+"""How long the whole end may take, whatever is worked on: supervisors kill after ten seconds, and
+what is acknowledged is durable."""
 
 
 def own_detached(seat: Seat) -> NoReturn:
@@ -158,7 +159,7 @@ class Owner:
                 group.start_soon(self._leave_when_idle)
             self._seat.ready()
             await self._stop.wait()
-            _leave_in_any_case()
+            end_soon(self.servers)
             listening.cancel()
             self._seat.stop_listening()
             async with anyio.create_task_group() as settling:
@@ -337,11 +338,13 @@ def _too_many(limit: int) -> OwnerFault:
     )
 
 
-def _leave_in_any_case() -> None:
-    """End the process after a while, even if a call can't be cancelled."""
-    timer = threading.Timer(_CLOSE_SECONDS, os._exit, (0,))
+def end_soon(servers: Servers) -> None:
+    """Let calls end that wait for the model, and end the process after a while in any case."""
+    timer = threading.Timer(_END_SECONDS, os._exit, (0,))
     timer.daemon = True
     timer.start()
+    if servers.opened is not None:
+        servers.opened.leave_vectors()
 
 
 def _moment(seconds: object) -> datetime:

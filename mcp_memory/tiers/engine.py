@@ -6,10 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mcp_memory.models.questions import Questions
 from mcp_memory.models.tokenizer import Tokenizer
@@ -54,6 +54,9 @@ _WINDOW_ROUNDS: Final = 8
 
 _RETRY_SECONDS: Final = 30.0
 """How long pending vectors wait after a failure, such as a full disk; by judgement."""
+
+_STOP_SECONDS: Final = 1.0
+"""How long the end waits for what the background is doing; by judgement, most takes less."""
 
 _PAUSE_SECONDS: Final = 0.002
 """Pause between two blocks of loaded vectors, by judgement: a waiting thread wakes in less."""
@@ -134,6 +137,8 @@ class Engine:
         """When a call last waited for a vector; by `time.monotonic`."""
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._leaving: Future[None] = Future()
+        """Done once no call waits for the model any more."""
         self._thread: threading.Thread | None = None
 
     @property
@@ -171,13 +176,20 @@ class Engine:
             )
             self._thread.start()
 
-    def close(self) -> None:
-        """Stop the background work and close the store; every acknowledged write is in it."""
+    def leave_vectors(self) -> None:
+        """Compute no more vectors, so that no call waits for one; the next start computes them."""
         self._stop.set()
         self._wake.set()
+        self._embedding.shutdown(wait=False, cancel_futures=True)
+        with suppress(InvalidStateError):
+            self._leaving.set_result(None)
+
+    def close(self) -> None:
+        """Stop the background work and close the store; every acknowledged write is in it."""
+        self.leave_vectors()
         if self._thread is not None:
-            self._thread.join(timeout=10)
-        self._embedding.shutdown(cancel_futures=True)
+            # It may be in the model; what it computes is dropped.
+            self._thread.join(_STOP_SECONDS)
         with self.lock:
             try:
                 self._backlog.write_batch()
@@ -219,24 +231,33 @@ class Engine:
         self._embedded_at = time.monotonic()
         if embedder is None:
             return None
-        return begin(embedder, self._embedding, texts, prefixes, chunk_tokens)
+        try:
+            return begin(embedder, self._embedding, texts, prefixes, chunk_tokens)
+        except RuntimeError:
+            if not self._stop.is_set():
+                raise
+            return None
 
     def embedded(self, job: EmbeddingJob, items: Sequence[Pending | None]) -> list[Embedded] | None:
         """Wait for the vectors of texts that have been written; see `take`.
 
-        If the model fails, the texts are listed as pending and the result is None.
+        If the model fails or this process ends, the texts are listed as pending and the result is
+        None.
 
         Args:
             items: What each text became; None for one that gets no vectors.
         """
-        try:
-            return job.result()
-        except Exception:
-            logger.exception("texts are stored without vectors, which are computed later")
-            with self.transaction() as unit:
-                self.vectors.defer(unit, [item for item in items if item is not None])
-            self.wake()
-            return None
+        either: tuple[Future[Any], ...] = (job.computed, self._leaving)
+        wait(either, return_when=FIRST_COMPLETED)
+        if not self._leaving.done():
+            try:
+                return job.result()
+            except Exception:
+                logger.exception("texts are stored without vectors, which are computed later")
+        with self.transaction() as unit:
+            self.vectors.defer(unit, [item for item in items if item is not None])
+        self.wake()
+        return None
 
     def finish(self, job: EmbeddingJob | None, items: Sequence[Pending | None]) -> None:
         """Wait for the vectors of texts that have been written, and let searches use them."""
