@@ -171,12 +171,16 @@ class Memories:
         with self.engine.lock:
             return Figures(self.engine.vectors.pending_count(), self.engine.embedding)
 
+    def agents(self) -> list[str]:
+        """Return the agents with anything in the database, by name."""
+        return self.engine.store.agents()
+
     def status(self) -> Status:
         """Return what is in the database."""
         found = self.engine.store.statistics()
         return Status(
             found.schema,
-            found.agents,
+            len(self.agents()),
             dict(found.rows),
             found.dead_frac,
             self.embedding_state(),

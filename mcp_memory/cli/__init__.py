@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from mcp_memory import __version__
+from mcp_memory.cli.output import echo, end_quietly, lenient
 from mcp_memory.values.errors import MemoryFault, SettingsFault, report
 
 _COMMANDS: Final = {
@@ -68,6 +69,7 @@ def main() -> None:
     # A matrix times a vector is done before a second thread has started, which then waits for
     # a busy core: measured 9 ms instead of 0.6 for 10,000 vectors.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    lenient()
     try:
         status = cli.main(prog_name="mcp-memory", standalone_mode=False)
     except SettingsFault as fault:
@@ -75,8 +77,11 @@ def main() -> None:
     except MemoryFault as fault:
         status = report(str(fault), 1)
     except click.ClickException as error:
-        error.show()
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            echo(f"{error.ctx.get_usage()}\nTry `{error.ctx.command_path} --help`.\n", err=True)
+        echo(f"Error: {error.format_message()}", err=True)
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         status = report("stopped", 130)
+    end_quietly()
     sys.exit(status if isinstance(status, int) else 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mcp_memory.cli.output import show
+from mcp_memory.cli.output import echo, show
 from mcp_memory.owner.client import ask, session
 from mcp_memory.settings import DEFAULT_CONVERSATION, Settings, load_settings
 
@@ -25,7 +25,7 @@ def _whose(settings: Settings) -> dict[str, object]:
 def list_blocks() -> None:
     """Print every block with its value."""
     with session(load_settings(), "block list") as opened:
-        click.echo(opened.read("memory://core"))
+        echo(opened.read("memory://core"))
 
 
 @block.command("set")
@@ -54,7 +54,7 @@ def set_block(
         },
     )
     state = ", read-only" if done["read_only"] else ""
-    click.echo(f"block {done['label']}: {done['tokens']} of {done['limit']} tokens{state}")
+    echo(f"block {done['label']}: {done['tokens']} of {done['limit']} tokens{state}")
 
 
 @block.command("history")
@@ -77,9 +77,9 @@ def show_history(label: str, conversation: str, limit: int, version: int | None)
         },
     )["revisions"]
     if version is not None:
-        click.echo(revisions[0]["value"])
+        echo(revisions[0]["value"])
     elif not revisions:
-        click.echo(f"block {label} has not been changed yet")
+        echo(f"block {label} has not been changed yet")
     else:
         show([(f"version {item['version']}", _revision_line(item)) for item in revisions])
 

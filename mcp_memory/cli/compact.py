@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mcp_memory.cli.output import echo
 from mcp_memory.settings import load_settings
 
 
@@ -19,10 +20,8 @@ def compact() -> None:
     settings = load_settings()
     if not settings.db.exists():
         raise click.ClickException(f"there is no database {settings.db}")
-    click.echo("compacting …", err=True)
+    echo("compacting ...", err=True)
     done = ask(settings, "compact", seconds=LONG_SECONDS)
     before, after = done["before_bytes"], done["after_bytes"]
     saved = 1 - after / before if before else 0.0
-    click.echo(
-        f"{settings.db}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now ({-saved:+.0%})"
-    )
+    echo(f"{settings.db}: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB now ({-saved:+.0%})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from mcp_memory.cli.output import show
+from mcp_memory.cli.output import echo, echo_json, show
 from mcp_memory.settings import Settings, load_settings
 from mcp_memory.values.errors import SettingsFault
 
@@ -45,10 +44,10 @@ def doctor(*, as_json: bool, timeout: float) -> None:
     warnings = sum(check.level == "warning" for check in checks)
     if as_json:
         report = {"ok": not problems, "checks": [asdict(check) for check in checks]}
-        click.echo(json.dumps(report, indent=2))
+        echo_json(report)
     else:
         _show(checks)
-        click.echo(f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}")
+        echo(f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}")
     if problems:
         sys.exit(1)
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mcp_memory.cli.output import lenient, printable
-from mcp_memory.cli.search import BOTH, NO_MODEL, highlighted, search_settings, wait_for_model
+from mcp_memory.cli.output import echo_json, line
+from mcp_memory.cli.search import (
+    BOTH,
+    NO_MODEL,
+    highlighted,
+    know_agent,
+    search_settings,
+    wait_for_model,
+)
 from mcp_memory.owner.client import session
 
 if TYPE_CHECKING:
@@ -35,6 +41,8 @@ def explain(query: str, *, tier: str, agent: str | None, limit: int, as_json: bo
     deviations above the mean, times its weight; the ranks by words alone and by meaning
     alone; and how much age and similar hits reduce the score.
     """
+    if not query.strip():
+        raise click.UsageError("QUERY is empty: give the words of the search")
     settings = search_settings(agent)
     asked = {
         "agent": settings.agent,
@@ -44,14 +52,14 @@ def explain(query: str, *, tier: str, agent: str | None, limit: int, as_json: bo
         "limit": limit,
     }
     with session(settings, "explain", background=True) as opened:
+        know_agent(opened, settings)
         wait_for_model(opened, settings.agent)
         found = opened.operate("explain", asked)
     if as_json:
-        click.echo(json.dumps({"query": query, **found}, ensure_ascii=False, indent=2))
+        echo_json({"query": query, **found})
         return
     from rich.console import Console
 
-    lenient()
     # A file has room for lines that a terminal would fold.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_COLUMNS)
     for name, part in found.items():
@@ -67,9 +75,9 @@ def _print(console: Console, tier: str, part: dict[str, Any], settings: Settings
         by = "words alone"
         if part["model"] != "ready":
             by += f": the embedding model is {part['model']}; {NO_MODEL}"
-    console.print(Text(f"{tier}: {part['total']} found, by {by}", style="bold"), soft_wrap=True)
-    for line in _question(part, settings):
-        console.print(Text(f"  {printable(line)}"), soft_wrap=True)
+    console.print(line(f"{tier}: {part['total']} found, by {by}", "bold"), soft_wrap=True)
+    for told in _question(part, settings):
+        console.print(line(f"  {told}"), soft_wrap=True)
     table = Table("#", "score", "signal", "words", "meaning", "age", "alike", box=None)
     for rank, hit in enumerate(part["hits"], 1):
         table.add_row(
@@ -84,16 +92,16 @@ def _print(console: Console, tier: str, part: dict[str, Any], settings: Settings
     if part["hits"]:
         console.print(table)
         legend = "words, meaning: the rank by each alone; age, alike: factors that reduce the score"
-        console.print(Text(legend, style="dim"), soft_wrap=True)
+        console.print(line(legend, "dim"), soft_wrap=True)
     for rank, hit in enumerate(part["hits"], 1):
         heading = f"{rank}. {hit['id']}  {', '.join(hit['why'])}"
-        console.print(Text(heading, style="dim"), soft_wrap=True)
+        console.print(line(heading, "dim"), soft_wrap=True)
         console.print(highlighted(hit), soft_wrap=True)
 
 
 def _question(part: dict[str, Any], settings: Settings) -> list[str]:
     """Return how the question was understood."""
-    terms = (f"{term} {'–' if idf is None else idf}" for term, idf in part["terms"].items())
+    terms = (f"{term} {'-' if idf is None else idf}" for term, idf in part["terms"].items())
     shown = [f"terms and idf: {', '.join(terms) or 'none'}"]
     if part["speakers"]:
         shown.append(f"speakers: {', '.join(part['speakers'])}")
@@ -114,4 +122,4 @@ def _signals(hit: dict[str, Any]) -> list[str]:
 
 
 def _rank(rank: int | None) -> str:
-    return "–" if rank is None else str(rank)
+    return "-" if rank is None else str(rank)

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from mcp_memory.cli.output import echo
 from mcp_memory.owner.client import session
 from mcp_memory.owner.places import Places
 from mcp_memory.settings import load_settings
@@ -119,12 +120,12 @@ def load(
             raise click.ClickException(f"{error.filename}: {error.strerror}") from error
         except KeyboardInterrupt:
             display.end()
-            click.echo(
+            echo(
                 f"stopped: {work.summary()}; run the same command again to load the rest",
                 err=True,
             )
             sys.exit(_INTERRUPTED)
-    click.echo(work.summary())
+    echo(work.summary())
 
 
 @dataclass(slots=True)
@@ -201,7 +202,7 @@ class _Load:
                 f"{item.where}: {reason}\n{self.summary()}."
                 " Correct the line and run the command again, or skip bad lines with --skip-bad"
             )
-        click.echo(f"{item.where}: {reason}", err=True)
+        echo(f"{item.where}: {reason}", err=True)
 
     def wait(self) -> None:
         """Wait until all texts have their vectors."""
@@ -211,7 +212,7 @@ class _Load:
         self.display.begin("embedding", total)
         while left:
             if found["state"] == "unavailable":
-                click.echo(
+                echo(
                     f"{left} texts are found by words alone: the embedding model is unavailable",
                     err=True,
                 )
@@ -268,7 +269,7 @@ class _Display:
             self._bars.update(self._task, advance=done, said=said)
         elif time.monotonic() - self._said_at > _LINE_SECONDS:
             self._said_at = time.monotonic()
-            click.echo(said, err=True)
+            echo(said, err=True)
 
     def end(self) -> None:
         """Remove the bar from the terminal."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from mcp_memory.cli.output import echo
+
 if TYPE_CHECKING:
     from mcp_memory.models.fetching import Progress
     from mcp_memory.models.files import ModelFiles
@@ -41,7 +43,7 @@ def fetch(model: str | None) -> None:
     name = model or settings.embedding_model
     files = find_model(name, settings.cache_dir)
     if files is not None:
-        click.echo(f"{name} is already there: {_where(files)}")
+        echo(f"{name} is already there: {_where(files)}")
         return
     try:
         with _Display() as display:
@@ -50,14 +52,12 @@ def fetch(model: str | None) -> None:
             )
     except ModelUnavailable as fault:
         for reason in fault.reasons:
-            click.echo(f"- {reason}", err=True)
+            echo(f"- {reason}", err=True)
         raise
     except KeyboardInterrupt:
-        click.echo(
-            "stopped; files that are complete stay, the same command fetches the rest", err=True
-        )
+        echo("stopped; files that are complete stay, the same command fetches the rest", err=True)
         sys.exit(_INTERRUPTED)
-    click.echo(f"{name} is ready: {_where(files)}")
+    echo(f"{name} is ready: {_where(files)}")
 
 
 @models.command("list")
@@ -70,16 +70,16 @@ def list_models(*, show_all: bool) -> None:
     settings = load_settings()
     name = settings.embedding_model
     files = find_model(name, settings.cache_dir)
-    click.echo(f"model:  {name}{' (the default)' if name == DEFAULT_MODEL else ''}")
+    echo(f"model:  {name}{' (the default)' if name == DEFAULT_MODEL else ''}")
     if files is not None:
-        click.echo(f"state:  there, {_size(files)}, checksums verified")
+        echo(f"state:  there, {_size(files)}, checksums verified")
     else:
-        click.echo("state:  not there; `mcp-memory models fetch` fetches it")
-    click.echo(f"folder: {model_directory(name, settings.cache_dir)}")
+        echo("state:  not there; `mcp-memory models fetch` fetches it")
+    echo(f"folder: {model_directory(name, settings.cache_dir)}")
     if show_all:
-        click.echo("\nDimensions and names of the models that can be set:")
+        echo("\nDimensions and names of the models that can be set:")
         for spec in [ARCTIC, *listed_by_fastembed()]:
-            click.echo(f"{spec.dimension:>6}  {spec.name}")
+            echo(f"{spec.dimension:>6}  {spec.name}")
 
 
 class _Display:
@@ -115,7 +115,7 @@ class _Display:
         if said != self._said:
             self._said = said
             if not self._has_bar:
-                click.echo(f"fetching {said}", err=True)
+                echo(f"fetching {said}", err=True)
             # A task for each file, so that its speed is its own.
             self._bars.remove_task(self._task)
             self._task = self._bars.add_task(said, total=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mcp_memory.cli.output import echo
 from mcp_memory.settings import load_settings
 
 
@@ -36,4 +37,4 @@ def reembed() -> None:
                 )
         finally:
             memories.close()
-    click.echo(f"{done} texts embedded with {settings.embedding_model}")
+    echo(f"{done} texts embedded with {settings.embedding_model}")

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from mcp_memory.cli.output import echo
 from mcp_memory.cli.reference import settings_page
 
 _TOOLS_PAGE: Final = """\
@@ -63,11 +64,11 @@ def schemas(check: bool, root: Path) -> None:
         for path in drifted:
             path.parent.mkdir(exist_ok=True)
             path.write_text(wanted[path], "utf-8", newline="\n")
-            click.echo(f"wrote {path}")
+            echo(f"wrote {path}")
     elif drifted:
         names = ", ".join(str(path) for path in drifted)
         raise click.ClickException(f"{names} differ: run `mcp-memory schemas` and commit them")
-    click.echo(f"{len(wanted)} files are what the server announces")
+    echo(f"{len(wanted)} files are what the server announces")
 
 
 def schema_files() -> dict[str, str]:

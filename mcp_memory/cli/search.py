@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mcp_memory.cli.output import lenient, printable
+from mcp_memory.cli.output import echo_json, line
 from mcp_memory.owner.admin import EXCERPT_CHARS
 from mcp_memory.owner.client import session
 from mcp_memory.settings import Settings, load_settings
+from mcp_memory.values.errors import NotFound
 from mcp_memory.values.records import ROLES, Kind
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _POLL_SECONDS: Final = 0.05
 
 
 @click.command()
-@click.argument("query")
+@click.argument("query", default="")
 @click.option(
     "--tier",
     type=click.Choice([*BOTH, "all"]),
@@ -79,17 +79,19 @@ def search(
     end: str | None,
     as_json: bool,
 ) -> None:
-    """Search messages and memories for QUERY, as the models do.
+    """Search messages and memories for QUERY, as the models do; without it, list the newest.
 
     If the embedding model is not there, the search uses words alone and says so; the
     model is not fetched.
     """
     settings = search_settings(agent)
     tiers = _tiers(tier, messages=bool(roles or conversation), memories=bool(kinds or tags))
-    given = {"query": query, "start_date": start, "end_date": end}
+    given = {"query": query.strip() or None, "start_date": start, "end_date": end}
     found: dict[str, Any] = {}
     with session(settings, "search", background=True) as opened:
-        wait_for_model(opened, settings.agent)
+        know_agent(opened, settings)
+        if given["query"]:
+            wait_for_model(opened, settings.agent)
         if MESSAGES in tiers:
             only = {"roles": list(roles) or None, "conversation": conversation, "limit": limit}
             found[MESSAGES] = _hits(opened, "conversation_search", {**given, **only}, limit)
@@ -97,7 +99,7 @@ def search(
             only = {"kinds": list(kinds) or None, "tags": list(tags) or None, "top_k": limit}
             found[MEMORIES] = _hits(opened, "archival_memory_search", {**given, **only}, limit)
     if as_json:
-        click.echo(json.dumps({"query": query, **found}, ensure_ascii=False, indent=2))
+        echo_json({"query": given["query"], **found})
         return
     _print(found, settings)
 
@@ -107,6 +109,21 @@ def search_settings(agent: str | None) -> Settings:
     settings = load_settings(**({} if agent is None else {"agent": agent}))
     # Offline: a command that only looks doesn't fetch a model.
     return settings.model_copy(update={"offline": True, "max_reply_tokens": _REPLY_TOKENS})
+
+
+def know_agent(opened: CommandSession, settings: Settings) -> None:
+    """Refuse an agent that has nothing stored if others have: its name is likely misspelt.
+
+    Raises:
+        NotFound: It is such an agent.
+    """
+    agents = opened.operate("agents", {})["agents"]
+    if agents and settings.agent not in agents:
+        raise NotFound(
+            f"agent {settings.agent!r} has stored nothing in {settings.db}",
+            key=settings.agent,
+            hint=f"Agents there: {', '.join(map(repr, agents))}",
+        )
 
 
 def wait_for_model(opened: CommandSession, agent: str) -> None:
@@ -129,7 +146,7 @@ def _hits(opened: CommandSession, tool: str, given: dict[str, Any], limit: int) 
         page = opened.call(tool, **given, cursor=page["next_cursor"])
         results.extend(page["results"])
     for hit in results:
-        hit["text"], hit["matches"] = excerpt(hit["text"], given["query"], EXCERPT_CHARS)
+        hit["text"], hit["matches"] = excerpt(hit["text"], given["query"] or "", EXCERPT_CHARS)
     return {
         "total": found["total"],
         "search": found["search"],
@@ -156,16 +173,18 @@ def _tiers(tier: str, *, messages: bool, memories: bool) -> list[str]:
 
 def _print(found: dict[str, Any], settings: Settings) -> None:
     from rich.console import Console
-    from rich.text import Text
 
-    lenient()
     console = Console(highlight=False, soft_wrap=True)
     for note in dict.fromkeys(part["note"] for part in found.values() if part["note"]):
-        console.print(Text(f"{printable(note)}; {NO_MODEL}", style="yellow"))
+        console.print(line(f"{note}; {NO_MODEL}", "yellow"))
     for tier, part in found.items():
         results = part["results"]
-        shown = f", the best {len(results)} shown" if len(results) < part["total"] else ""
-        console.print(Text(f"{_TITLES[tier]}: {part['total']} found{shown}", style="bold"))
+        listed = part["search"] == "listing"
+        shown = ""
+        if len(results) < part["total"]:
+            shown = f", the {'newest' if listed else 'best'} {len(results)} shown"
+        verb = "stored" if listed else "found"
+        console.print(line(f"{_TITLES[tier]}: {part['total']} {verb}{shown}", "bold"))
         for hit in results:
             console.print(_heading(hit, settings))
             console.print(highlighted(hit))
@@ -181,11 +200,12 @@ def _heading(hit: dict[str, Any], settings: Settings) -> Text:
         what = f"{who} in {hit['conversation']} {hit['index']}"
     else:
         what = " ".join([hit["kind"], *(f"#{tag}" for tag in hit["tags"])])
+    # A listing by date has no scores.
     return Text.assemble(
-        (f"{hit['score']:.3f}", "bold green"),
-        (f"  {at:%Y-%m-%d %H:%M}  ", "dim"),
-        (printable(what), "cyan"),
-        (f"  {hit['id']}  {', '.join(hit.get('why', ()))}", "dim"),
+        line(f"{hit['score']:.3f}  " if hit.get("why") else "", "bold green"),
+        line(f"{at:%Y-%m-%d %H:%M}  ", "dim"),
+        line(what, "cyan"),
+        line(f"  {hit['id']}  {', '.join(hit.get('why', ()))}".rstrip(), "dim"),
     )
 
 
@@ -193,9 +213,10 @@ def highlighted(hit: dict[str, Any]) -> Text:
     """Return a hit's text as one indented line with the matching words in bold."""
     from rich.text import Text
 
-    # Each character is replaced by one, so that the ranges still fit.
-    text = "".join(letter if letter.isprintable() else " " for letter in hit["text"])
-    shown = Text("    " + text)
+    text, shown, last = hit["text"], Text("    "), 0
     for start, end in hit["matches"]:
-        shown.stylize("bold yellow", start + 4, end + 4)
-    return shown
+        first = max(start, last)
+        shown.append_text(line(text[last:first]))
+        shown.append_text(line(text[first:end], "bold yellow"))
+        last = max(last, end)
+    return shown.append_text(line(text[last:]))

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import click
 
+from mcp_memory.cli.output import echo
 from mcp_memory.cli.reference import settings_help
 from mcp_memory.settings import load_settings
+from mcp_memory.values.visible import log_to_stderr
 
 if TYPE_CHECKING:
     from mcp_memory.settings import Settings
@@ -91,14 +93,10 @@ def _serve_alone(settings: Settings) -> NoReturn:
     from mcp_memory.owner.alone import serve_alone
     from mcp_memory.server.servers import Servers
 
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.upper(),
-        format="mcp-memory %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr(settings.log_level, "mcp-memory %(levelname)s %(name)s: %(message)s")
     servers = Servers(settings)
     if sys.stdin.isatty():
-        click.echo(
+        echo(
             "mcp-memory waits for an MCP client on stdin; MCP clients start it themselves."
             " `mcp-memory --help` lists other commands. Press Ctrl-C to end.",
             err=True,

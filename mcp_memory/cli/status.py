@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mcp_memory.cli.output import show
+from mcp_memory.cli.output import echo_json, show
 from mcp_memory.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def status(*, as_json: bool, timeout: float) -> None:
     settings = load_settings()
     seen = gather(settings, timeout)
     if as_json:
-        click.echo(json.dumps(seen, indent=2))
+        echo_json(seen)
         return
     show(lines(seen, settings))
 
@@ -51,15 +50,23 @@ def gather(settings: Settings, seconds: float) -> dict[str, Any]:
 
     `owner.state` is `running`, `silent`, `busy`, `stale` or `none`.
     """
+    from mcp_memory.cli.checks.machine import check_folders
     from mcp_memory.owner.admin import offline_status
     from mcp_memory.owner.look import State, look
     from mcp_memory.owner.places import Places
 
     seen = look(Places(str(settings.db)), "status", seconds=seconds)
     report: dict[str, Any] = {"owner": _owner(seen), "clients": [], **offline_status(settings)}
+    report["database"]["problems"] = [
+        f"{check.text}. {check.hint}"
+        for check in check_folders(settings)
+        if check.level == "problem"
+    ]
     answer = seen.result
     if seen.state is State.RUNNING:
+        database = report["database"] | answer.get("database", {})
         report |= {name: answer[name] for name in report if name != "owner" and name in answer}
+        report["database"] = database
     report["owner"] |= answer.get("owner", {})
     return report
 
@@ -75,6 +82,7 @@ def lines(seen: dict[str, Any], settings: Settings) -> list[tuple[str, str]]:
             since = _moment(client["since"], settings)
             shown.append(("", f"agent {client['agent']}, {name}, since {since}"))
     shown.append(("database", seen["database"]["path"]))
+    shown.extend(("", problem) for problem in seen["database"]["problems"])
     shown.extend(("", line) for line in _database_lines(seen["database"]))
     embedding = seen["embedding"]
     model = [embedding["model"]]

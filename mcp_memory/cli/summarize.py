@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 import click
 
+from mcp_memory.cli.output import echo
+from mcp_memory.cli.search import know_agent
 from mcp_memory.owner.client import LONG_SECONDS, session
 from mcp_memory.settings import DEFAULT_CONVERSATION, load_settings
 
@@ -26,8 +28,9 @@ def summarize(conversation: str, *, agent: str | None, rebuild: bool, by_endpoin
     settings = load_settings(**({} if agent is None else {"agent": agent}))
     uri = f"memory://conversations/{quote(conversation, safe='')}/summary"
     with session(settings, "summarize") as opened:
+        know_agent(opened, settings)
         if rebuild:
-            click.echo("rewriting the summary …", err=True)
+            echo("rewriting the summary ...", err=True)
             asked = {
                 "agent": settings.agent,
                 "conversation": conversation,
@@ -36,4 +39,4 @@ def summarize(conversation: str, *, agent: str | None, rebuild: bool, by_endpoin
             }
             opened.operate("summary.rebuild", asked, LONG_SECONDS)
         text = opened.read(uri)
-    click.echo(text or f"nothing has left the window of conversation {conversation!r} yet")
+    echo(text or f"nothing has left the window of conversation {conversation!r} yet")

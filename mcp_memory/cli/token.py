@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
+from mcp_memory.cli.output import echo, echo_json
 from mcp_memory.settings import load_settings
 
 
@@ -43,11 +43,13 @@ def create(agent: str | None, scope: str, expires: str | None, name: str, as_jso
         },
     )
     if as_json:
-        click.echo(json.dumps(made, ensure_ascii=False))
+        echo_json(made, indent=None)
         return
-    click.echo(made["token"])
+    echo(made["token"])
     until = f"until {made['expires_at']}" if made["expires_at"] else "it never expires"
-    click.echo(
+    if made["agent"] not in _ask("agents", {})["agents"]:
+        echo(f"Agent {made['agent']!r} has stored nothing yet: check its name.", err=True)
+    echo(
         f"Token {made['id']} for agent {made['agent']}, scope {made['scope']}, {until}."
         " It is not shown again. Clients send it as the header"
         " `Authorization: Bearer TOKEN`.",
@@ -62,17 +64,16 @@ def list_tokens(agent: str | None, as_json: bool) -> None:
     """Show every token, without its secret."""
     rows = _ask("token.list", {"agent": agent})["tokens"]
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False))
+        echo_json(rows, indent=None)
         return
     if not rows:
-        click.echo("there are no tokens; create one with `mcp-memory token create`", err=True)
+        whose = "there are no tokens" if agent is None else f"agent {agent!r} has no tokens"
+        echo(f"{whose}; create one with `mcp-memory token create`", err=True)
     for row in rows:
         name = f" ({row['name']})" if row["name"] else ""
         expires = f", expires {row['expires_at']}" if row["expires_at"] else ", never expires"
         used = f", last used {row['last_used_at']}" if row["last_used_at"] else ", not used yet"
-        click.echo(
-            f"{row['id']}  {row['state']:8} {row['scope']:5} {row['agent']}{name}{expires}{used}"
-        )
+        echo(f"{row['id']}  {row['state']:8} {row['scope']:5} {row['agent']}{name}{expires}{used}")
 
 
 @token.command()
@@ -80,7 +81,7 @@ def list_tokens(agent: str | None, as_json: bool) -> None:
 def revoke(token_id: str) -> None:
     """Revoke the token with this ID at once, also for open sessions."""
     row = _ask("token.revoke", {"id": token_id})
-    click.echo(f"token {row['id']} of agent {row['agent']} is revoked")
+    echo(f"token {row['id']} of agent {row['agent']} is revoked")
 
 
 def _ask(op: str, params: dict[str, Any]) -> dict[str, Any]:

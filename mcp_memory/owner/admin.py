@@ -109,6 +109,11 @@ def offline_status(settings: Settings) -> Params:
     }
 
 
+def agents(servers: Servers, params: Params) -> Params:
+    """Return `{agents}`: the names of those with anything in the database."""
+    return {"agents": servers.memories().agents()}
+
+
 def check(servers: Servers, params: Params) -> Params:
     """Return `{findings: [{level, text, hint}], embedding}` of the database.
 
@@ -384,6 +389,7 @@ def _explanation(done: Explanation, query: str) -> Params:
 
 
 OPERATIONS: Final[dict[str, Operation]] = {
+    "agents": agents,
     "block.history": block_history,
     "block.set": block_set,
     "check": check,

@@ -30,8 +30,9 @@ from mcp_memory.server.parsing import parsed
 from mcp_memory.server.servers import ConnectionInfo, Servers
 from mcp_memory.server.tools import TOOLS
 from mcp_memory.settings import Settings, load_settings, settings_of
-from mcp_memory.values.errors import MemoryFault, OwnerFault, SettingsFault
+from mcp_memory.values.errors import MemoryFault, OwnerFault, SettingsFault, report
 from mcp_memory.values.kinds import DEFAULTS
+from mcp_memory.values.visible import log_to_stderr
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +90,7 @@ def own(seat: Seat, settings: Settings, listen: Listen | None = None) -> NoRetur
         settings: Those of the process.
         listen: Another way to serve; with it the owner stays until a signal ends it.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.upper(),
-        format="%(asctime)s mcp-memory %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr(settings.log_level, "%(asctime)s mcp-memory %(levelname)s %(name)s: %(message)s")
     owner = Owner(settings, seat, listen)
     status = 1
     try:
@@ -104,8 +101,7 @@ def own(seat: Seat, settings: Settings, listen: Listen | None = None) -> NoRetur
         if fault is None:
             logger.exception("the owner has failed")
         else:  # For example a port that is in use.
-            sys.stderr.write(f"mcp-memory: {fault}\n")
-            status = 2 if isinstance(fault, SettingsFault) else 1
+            status = report(str(fault), 2 if isinstance(fault, SettingsFault) else 1)
     seat.stop_listening()
     owner.servers.close()
     seat.leave()

@@ -152,7 +152,6 @@ class Statistics:
     """What a store has, for people; sizes in bytes, 0 without a file."""
 
     schema: int
-    agents: int
     rows: Mapping[str, int] = field(default_factory=dict)
     file_bytes: int = 0
     log_bytes: int = 0
@@ -680,6 +679,10 @@ class Store(Protocol):
 
     def statistics(self) -> Statistics:
         """Return what the store has, for people."""
+        ...
+
+    def agents(self) -> list[str]:
+        """Return the agents with anything in the store, by name."""
         ...
 
     def check(self) -> list[Finding]:

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import sys
 
+from mcp_memory.values.visible import visible
+
 
 class MemoryFault(Exception):
     """What this program refuses or fails to do, in words that a model or a person can act on.
@@ -257,6 +259,6 @@ class SettingsFault(MemoryFault):
 
 def report(message: str, status: int) -> int:
     """Write one line to stderr, for the person who runs the program; return the exit status."""
-    sys.stderr.write(f"mcp-memory: {message}\n")
+    sys.stderr.write(f"mcp-memory: {visible(message, lines=True)}\n")
     sys.stderr.flush()
     return status

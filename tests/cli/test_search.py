@@ -19,6 +19,7 @@ from talker import Household
 from mcp_memory.agent import AgentMemory
 from mcp_memory.cli.explain import explain
 from mcp_memory.cli.search import highlighted, search
+from mcp_memory.cli.summarize import summarize
 from mcp_memory.models.files import find_model
 from mcp_memory.search.fusion import (
     MEANING,
@@ -31,7 +32,7 @@ from mcp_memory.search.fusion import (
 )
 from mcp_memory.settings import DEFAULT_MODEL, Settings, load_settings
 from mcp_memory.tiers.engine import Engine
-from mcp_memory.values.errors import InvalidInput
+from mcp_memory.values.errors import NotFound
 from mcp_memory.values.records import Kind, NewMessage
 
 MARCH = datetime(2026, 3, 9, 10, tzinfo=UTC)
@@ -111,7 +112,6 @@ def test_what_matches_is_marked(run):
             {"The heron stood at the pond\x1b[2J"},
         ),
         (["--tier", "archival", "--from", "2026-02-01"], "archival", {"Herons nest in April"}),
-        (["--agent", "nobody", "--tier", "archival"], "archival", set()),
     ],
 )
 def test_filters_choose_what_is_found(run, arguments, tier, texts):
@@ -160,10 +160,36 @@ def test_an_explanation_names_terms_speakers_times_and_ranks(run):
 
 
 def test_an_explanation_of_nothing_says_so(run):
-    done = run(explain, "heron", "--agent", "nobody")
+    done = run(explain, "zebra")
     assert done.exit_code == 0, done.output
     assert "conversation: 0 found" in done.stdout
-    assert isinstance(run(explain, " ").exception, InvalidInput)
+    refused = run(explain, " ")
+    assert refused.exit_code == 2
+    assert "QUERY is empty" in refused.output
+
+
+@pytest.mark.parametrize("nothing", [(), ("",), (" ",)])
+def test_without_a_query_the_newest_are_listed(run, nothing):
+    done = run(search, *nothing, "--limit", "2")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0] == "messages: 4 stored, the newest 2 shown"
+    assert "A heron [bold]again" in lines[2]
+    assert "memories: 2 stored" in lines
+    assert "0.000" not in done.stdout
+    listed = json.loads(run(search, *nothing, "--json").stdout)
+    assert listed["query"] is None
+    assert listed["conversation"]["search"] == "listing"
+
+
+@pytest.mark.parametrize("of", [search, explain, summarize])
+def test_an_agent_that_has_stored_nothing_is_named_with_those_that_have(of, run, settings):
+    refused = run(of, "heron", "--agent", "defualt").exception
+    assert isinstance(refused, NotFound)
+    assert "'defualt' has stored nothing" in refused.message
+    assert "'default'" in str(refused.hint)
+    again = run(of, "heron", "--agent", "defualt").exception
+    assert str(again) == str(refused)
 
 
 def test_ranks_by_each_half_and_what_age_and_copies_leave_are_explained(open_memory):

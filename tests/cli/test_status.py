@@ -14,12 +14,12 @@ from fakes import HashEmbedder, memory_of
 from owners import OwnersClient, running_owner, stopped
 from processes import command
 
-from mcp_memory.cli.output import printable
 from mcp_memory.cli.status import status
 from mcp_memory.owner.locks import ProcessLock
 from mcp_memory.owner.places import Places
 from mcp_memory.settings import Settings
 from mcp_memory.tiers.engine import Engine
+from mcp_memory.values.visible import visible
 
 needs_sigstop = pytest.mark.skipif(sys.platform == "win32", reason="it can't stop a process")
 
@@ -93,14 +93,14 @@ def test_on_a_terminal_there_is_a_table(
 
 
 def test_what_would_change_the_terminal_is_not_printed() -> None:
-    assert printable("a\x1b[2Jb\nc\u202e咖啡") == "a?[2Jb?c?咖啡"
+    assert visible("a\x1b[2Jb\nc\u202e咖啡") == r"a\x1b[2Jb\nc\u202e咖啡"
 
 
 @pytest.mark.slow
 def test_a_wrong_setting_is_one_line_and_status_2(tmp_path: Path) -> None:
-    done = command(tmp_path, "status", agent="")
+    done = command(tmp_path, "status", timezone="nowhere")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("mcp-memory: MCP_MEMORY_AGENT")
+    assert done.stderr.startswith("mcp-memory: MCP_MEMORY_TIMEZONE")
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from talker import until
 from mcp_memory.agent import AgentMemory
 from mcp_memory.settings import Settings
 from mcp_memory.store.duckdb.checks import (
-    agent_count,
+    agents,
     check,
     inspect,
     row_counts,
@@ -73,7 +73,7 @@ def test_it_can_be_looked_through_while_it_is_open(
     memory.archive.insert("Ana likes tea")
     read = database_of(memory._engine.store).read
     assert trouble(check(read)) == []
-    assert (schema_version(read), agent_count(read)) == (SCHEMA_VERSION, 1)
+    assert (schema_version(read), agents(read)) == (SCHEMA_VERSION, ["default"])
     counts = row_counts(read)
     assert (counts["memories"], counts["vectors"], counts["messages"]) == (1, 1, 0)
 

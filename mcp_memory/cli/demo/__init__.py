@@ -7,6 +7,8 @@ from io import TextIOWrapper
 
 import click
 
+from mcp_memory.cli.output import echo
+
 # Long enough to read a line, short enough for the demo to stay under a minute.
 PAUSE_SECONDS = 0.25
 # The width without a terminal: most lines fit; by judgement.
@@ -52,7 +54,7 @@ def demo(window_tokens: int, *, fast: bool) -> None:
     try:
         answered = anyio.run(play, show, window_tokens)
     except KeyboardInterrupt:
-        click.echo("stopped; the temporary database was deleted", err=True)
+        echo("stopped; the temporary database was deleted", err=True)
         sys.exit(INTERRUPTED)
     if not answered:
         sys.exit(1)

@@ -19,6 +19,7 @@ from mcp_memory.store.duckdb.space import space
 from mcp_memory.store.duckdb.vectors import SEARCHABLE
 from mcp_memory.store.ports import Finding
 from mcp_memory.values.errors import DatabaseCorrupt, ModelMismatch, StorageFault
+from mcp_memory.values.records import SHARED
 
 Read = Callable[..., list[Row]]
 """Runs a query with its values, such as `Database.read`."""
@@ -49,14 +50,14 @@ def row_counts(read: Read) -> dict[str, int]:
     }
 
 
-def agent_count(read: Read) -> int:
-    """Return the number of agents with any row in the database."""
-    return int(
-        read(
-            "SELECT count(*) FROM (SELECT agent FROM blocks UNION SELECT agent FROM messages"
-            " UNION SELECT agent FROM memories) AS agents"
-        )[0][0]
+def agents(read: Read) -> list[str]:
+    """Return the agents with anything in the database, by name."""
+    rows = read(
+        "SELECT agent FROM (SELECT agent FROM blocks UNION SELECT agent FROM messages"
+        " UNION SELECT agent FROM memories) AS found WHERE agent <> $1 ORDER BY agent",
+        SHARED,
     )
+    return [row[0] for row in rows]
 
 
 def inspect(path: Path, model: str | None = None) -> list[Finding]:

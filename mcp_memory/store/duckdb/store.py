@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mcp_memory.store.duckdb.blocks import DuckDBBlocks
-from mcp_memory.store.duckdb.checks import agent_count, check, row_counts, schema_version
+from mcp_memory.store.duckdb.checks import agents, check, row_counts, schema_version
 from mcp_memory.store.duckdb.compaction import compact
 from mcp_memory.store.duckdb.database import Database
 from mcp_memory.store.duckdb.events import DuckDBConsolidations, DuckDBEvents
@@ -155,12 +155,15 @@ class DuckDBStore:
         with self.database.closed() as path:
             return compact(path)
 
+    def agents(self) -> list[str]:
+        """Return the agents with anything in the database, by name."""
+        return agents(self.database.read)
+
     def statistics(self) -> Statistics:
         """Return what the database has, for people."""
         read = self.database.read
         return Statistics(
             schema=schema_version(read),
-            agents=agent_count(read),
             rows=row_counts(read),
             file_bytes=0 if self.path is None else size_bytes(self.path),
             log_bytes=0 if self.path is None else size_bytes(f"{self.path}.wal"),
