@@ -20,7 +20,7 @@ from mcp_memory.agent.rewriter import Rewriter
 from mcp_memory.agent.schedule import Scheduler
 from mcp_memory.paging import Pager, PagingStates
 from mcp_memory.settings import Settings
-from mcp_memory.store import inspect_file
+from mcp_memory.store import check_files, inspect_file
 from mcp_memory.store.ports import Compacted, Finding
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.tiers.heartbeat import Heart
@@ -29,7 +29,7 @@ from mcp_memory.values.records import EmbeddingState, Surface
 if TYPE_CHECKING:
     from mcp_memory.models.embedding import Embedder
 
-__all__ = ["Figures", "Memories", "Status", "inspect_file", "load_model"]
+__all__ = ["Figures", "Memories", "Status", "check_files", "inspect_file", "load_model"]
 
 
 @dataclass(frozen=True, slots=True)

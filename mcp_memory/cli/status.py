@@ -9,6 +9,7 @@ import click
 
 from mcp_memory.cli.output import echo_json, show
 from mcp_memory.settings import Settings, load_settings
+from mcp_memory.values.errors import StorageFault
 
 if TYPE_CHECKING:
     from mcp_memory.owner.look import Look
@@ -48,8 +49,10 @@ def status(*, as_json: bool, timeout: float) -> None:
 def gather(settings: Settings, seconds: float) -> dict[str, Any]:
     """Return what is known, as JSON: `{owner, clients, database, embedding, tokenizer}`.
 
-    `owner.state` is `running`, `silent`, `busy`, `stale` or `none`.
+    `owner.state` is `running`, `silent`, `busy`, `stale` or `none`; without an owner,
+    `database.problems` also says why the next one will refuse the database.
     """
+    from mcp_memory.agent.memories import check_files
     from mcp_memory.cli.checks.machine import check_folders
     from mcp_memory.owner.admin import offline_status
     from mcp_memory.owner.look import State, look
@@ -68,6 +71,11 @@ def gather(settings: Settings, seconds: float) -> dict[str, Any]:
         report |= {name: answer[name] for name in report if name != "owner" and name in answer}
         report["database"] = database
     report["owner"] |= answer.get("owner", {})
+    if seen.state in {State.NONE, State.STALE}:
+        try:
+            check_files(settings.db)
+        except StorageFault as fault:
+            report["database"]["problems"].append(str(fault))
     return report
 
 

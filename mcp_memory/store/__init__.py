@@ -26,6 +26,20 @@ def open_store(path: Path | None) -> Store:
     return DuckDBStore(path)
 
 
+def check_files(path: Path) -> None:
+    """Check that the files of a database are what they were, without opening it.
+
+    Args:
+        path: The file. No process has it open.
+
+    Raises:
+        StorageFault: Something that was acknowledged isn't there, or it is a file of another kind.
+    """
+    from mcp_memory.store.duckdb.witness import Witness
+
+    Witness(path).check()
+
+
 def inspect_file(path: Path, model: str) -> list[Finding]:
     """Check a database file that no process has open, without changing it.
 

@@ -15,6 +15,7 @@ MemoryFault
 ├── StorageFault          the database
 │   ├── DatabaseLocked    another process has it open
 │   ├── DatabaseCorrupt   it can't be read
+│   ├── DataMissing       what was acknowledged isn't there
 │   ├── DiskFull          no room to write
 │   └── SchemaTooNew      written by a newer version of this program
 ├── EndpointFault         the model that writes summaries gave no usable answer
@@ -197,11 +198,15 @@ class DatabaseCorrupt(StorageFault):
     def __init__(self, path: str, *, detail: str) -> None:
         super().__init__(
             f"the database {path} can't be read: {detail}",
-            hint="Move the file and its .wal aside and restore a backup, "
+            hint="Move the file, its .wal and its .witness aside and restore a backup, "
             "or set MCP_MEMORY_DB to a new file",
         )
         self.path = path
         self.detail = detail
+
+
+class DataMissing(StorageFault):
+    """A file of the database is gone, replaced, cut short or damaged; it was not changed."""
 
 
 class DiskFull(StorageFault):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mcp_memory.store.duckdb.database import Database
-from mcp_memory.values.errors import DatabaseCorrupt, DatabaseLocked, StorageFault
+from mcp_memory.values.errors import DatabaseCorrupt, DatabaseLocked, DataMissing, StorageFault
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -232,12 +232,15 @@ def test_a_changed_byte_is_noticed(path):
 def test_a_changed_log_is_noticed(path):
     database = Database(path)
     keep(database, "a", "value" * 500)
-    wal = path.with_name(f"{path.name}.wal")
-    pieces = path.read_bytes(), bytearray(wal.read_bytes())
+    wal, witness = (path.with_name(f"{path.name}.{end}") for end in ("wal", "witness"))
+    pieces = {file: bytearray(file.read_bytes()) for file in (path, wal, witness)}
     database.close()
-    pieces[1][len(pieces[1]) // 2] ^= 0xFF
-    path.write_bytes(pieces[0])
-    wal.write_bytes(pieces[1])
+    pieces[wal][len(pieces[wal]) // 2] ^= 0xFF
+    for file, content in pieces.items():
+        file.write_bytes(content)
+    with pytest.raises(DataMissing, match="is damaged"):
+        Database(path)
+    witness.unlink()
     with pytest.raises(DatabaseCorrupt):
         Database(path)
 

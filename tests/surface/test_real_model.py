@@ -166,4 +166,9 @@ async def test_nothing_is_left_in_the_home_but_the_memory(tmp_path, model_cache)
         await client.call_tool("archival_memory_insert", {"content": "x"})
         await ready(client)
     left = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()}
-    assert left <= {"memory.duckdb", "memory.duckdb.wal", "memory.duckdb.core"}
+    assert left <= {
+        "memory.duckdb",
+        "memory.duckdb.wal",
+        "memory.duckdb.witness",
+        "memory.duckdb.core",
+    }

@@ -25,7 +25,7 @@ PROBLEM_BYTES: Final = 100_000_000
 WARNING_BYTES: Final = 500_000_000
 """By judgement: five times that."""
 
-_BESIDE: Final = (".wal", ".core", ".owner")
+_BESIDE: Final = (".wal", ".witness", ".core", ".owner")
 _OTHERS: Final = 0o077
 _OTHERS_WRITE: Final = 0o022
 _SHOWN_PACKAGES: Final = ("mcp", "duckdb", "fastembed")

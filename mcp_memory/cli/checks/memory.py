@@ -48,8 +48,8 @@ def check_owner(settings: Settings, seconds: float) -> tuple[list[Check], Look]:
 def check_database(settings: Settings, seen: Look, seconds: float) -> Checks:
     """Check the consistency of the database: through the owner if one runs."""
     if not os.path.exists(settings.db):
-        text = f"{settings.db} does not exist yet; the first call creates it"
-        yield Check("database", "ok", text)
+        # Nobody can have it open, and a check creates no folders.
+        yield from _inspected(settings)
     elif seen.state is State.RUNNING:
         yield from _through_owner(settings, seconds)
     elif seen.state in {State.SILENT, State.BUSY}:
@@ -118,16 +118,22 @@ def _through_owner(settings: Settings, seconds: float) -> Checks:
 
 
 def _directly(settings: Settings, seconds: float) -> Checks:
+    try:
+        with alone(Places(str(settings.db)), seconds=seconds) as is_alone:
+            if is_alone:
+                yield from _inspected(settings)
+                return
+    except MemoryFault as fault:
+        yield Check("database", "problem", fault.message, fault.hint)
+    else:
+        yield Check("database", "warning", f"{_UNCHECKED}: an owner is starting", "Run it again")
+
+
+def _inspected(settings: Settings) -> Checks:
     from mcp_memory.agent.memories import inspect_file
 
     try:
-        with alone(Places(str(settings.db)), seconds=seconds) as is_alone:
-            if not is_alone:
-                yield Check(
-                    "database", "warning", f"{_UNCHECKED}: an owner is starting", "Run it again"
-                )
-                return
-            findings = inspect_file(settings.db, settings.embedding_model)
+        findings = inspect_file(settings.db, settings.embedding_model)
     except DatabaseLocked as fault:
         yield Check(
             "database",

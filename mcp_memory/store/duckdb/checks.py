@@ -14,9 +14,10 @@ import duckdb
 
 from mcp_memory.store.duckdb.database import CONFIG, Row
 from mcp_memory.store.duckdb.faults import translate
-from mcp_memory.store.duckdb.migrations import SCHEMA_VERSION
+from mcp_memory.store.duckdb.migrations import SCHEMA_VERSION, TABLES, is_foreign
 from mcp_memory.store.duckdb.space import space
 from mcp_memory.store.duckdb.vectors import SEARCHABLE
+from mcp_memory.store.duckdb.witness import Witness
 from mcp_memory.store.ports import Finding
 from mcp_memory.values.errors import DatabaseCorrupt, ModelMismatch, StorageFault
 from mcp_memory.values.records import SHARED
@@ -70,8 +71,11 @@ def inspect(path: Path, model: str | None = None) -> list[Finding]:
         model: The embedding model that it will be used with.
 
     Raises:
-        StorageFault: It can't be opened.
+        StorageFault: It can't be opened, or something that was acknowledged isn't there.
     """
+    Witness(path).check()
+    if not path.exists():
+        return [Finding("ok", f"{path} does not exist yet; the first call creates it")]
     try:
         connection = duckdb.connect(str(path), read_only=True, config=CONFIG)
     except duckdb.Error as error:
@@ -105,6 +109,14 @@ def check(read: Read, model: str | None = None) -> list[Finding]:
             )
         ]
     if found < _FIRST_MESSAGES_SCHEMA:
+        if is_foreign([row[0] for row in read(TABLES)]):
+            return [
+                Finding(
+                    "problem",
+                    "the database belongs to another program",
+                    "Set MCP_MEMORY_DB to another file",
+                )
+            ]
         return [Finding("ok", "the database is empty")]
     older = f", {SCHEMA_VERSION} after the next start" if found < SCHEMA_VERSION else ""
     findings = [Finding("ok", f"schema {found}{older}")]

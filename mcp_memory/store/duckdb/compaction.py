@@ -26,6 +26,7 @@ from mcp_memory.store.duckdb.files import (
     size_bytes,
     sync_folder,
 )
+from mcp_memory.store.duckdb.witness import Witness
 from mcp_memory.store.ports import Compacted
 from mcp_memory.values.errors import StorageFault
 
@@ -66,6 +67,7 @@ def compact(path: Path, *, on_step: Callable[[str], None] = lambda step: None) -
         _sync(copy, place)
         on_step("synced")
         after = size_bytes(copy)
+        Witness(path).expect(copy)
         os.replace(copy, place)
         on_step("renamed")
         sync_folder(place.parent)

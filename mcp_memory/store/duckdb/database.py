@@ -7,6 +7,7 @@ the lock that keeps other processes out.
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import threading
 import weakref
@@ -28,7 +29,10 @@ from mcp_memory.store.duckdb.files import (
 )
 from mcp_memory.store.duckdb.migrations import migrate
 from mcp_memory.store.duckdb.transaction import ParsedStatements, Row, Transaction
+from mcp_memory.store.duckdb.witness import Witness
 from mcp_memory.values.errors import DatabaseCorrupt, StorageFault
+
+logger = logging.getLogger(__name__)
 
 CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     # No extension is ever fetched: the server must work without a network.
@@ -61,7 +65,8 @@ class Database:
             path: The file; None for a database in memory.
 
         Raises:
-            StorageFault: It is locked, corrupt, of a newer version or can't be written.
+            StorageFault: It is locked, corrupt, of a newer version or can't be written, or
+                something that was acknowledged isn't there.
         """
         self.path = ":memory:" if path is None else str(path)
         self.generation = 0
@@ -81,6 +86,7 @@ class Database:
         self._statements = ParsedStatements()
         self._opened: tuple[int, int] | None = None
         """The identity of the opened file; its path may name another one later."""
+        self._witness = None if path is None else Witness(path)
         if path is not None:
             prepare_folder(path)
         self._connection = self._connect()
@@ -133,6 +139,8 @@ class Database:
                 yield transaction
                 connection.commit()
                 self._keep_private()
+                if self._witness is not None:
+                    self._check_files(self._witness.record)
                 transaction.committed()
                 if self.on_commit is not None:
                     self.on_commit()
@@ -160,6 +168,8 @@ class Database:
         try:
             self._revive()
             self._connection.execute("CHECKPOINT")
+            if self._witness is not None:
+                self._witness.record_checkpoint()
         except duckdb.Error as error:
             raise self._fault(error) from error
         finally:
@@ -193,6 +203,15 @@ class Database:
                     self._broken = False
             finally:
                 self._readers.admit()
+
+    def verify(self) -> None:
+        """Check that the files are those that were opened.
+
+        Raises:
+            StorageFault: They are not.
+        """
+        with self._write:
+            self._revive()
 
     def probe(self) -> None:
         """Check that the database can be written, without a commit and not counted as activity.
@@ -231,10 +250,13 @@ class Database:
             if not self._closed:
                 self._closed = True
                 self._readers.exclude(_READS_END_SECONDS)
+                self._check_before_closing()
                 self._close_all()
                 self._readers.admit()
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
+        if self._witness is not None:
+            self._witness.check()
         try:
             connection = duckdb.connect(self.path, config=CONFIG)
         except duckdb.Error as error:
@@ -255,6 +277,8 @@ class Database:
         self._epoch += 1
         self._keep_private()
         self._opened = identity(self.path)
+        if self._witness is not None:
+            self._witness.begin()
         return connection
 
     def _keep_private(self) -> None:
@@ -299,6 +323,44 @@ class Database:
         for connection in (*self._cursors, self._connection):
             with contextlib.suppress(duckdb.Error):
                 connection.close()
+        if self._witness is not None:
+            self._witness.end()
+
+    def _check_files(self, are_sound: Callable[[], bool]) -> None:
+        """Check the open files; if the log was lost, move what it had from memory into the file.
+
+        Args:
+            are_sound: Returns whether the log is there.
+
+        Raises:
+            StorageFault: The file is another one, or the log can't be replaced.
+        """
+        if self._witness is None or self._broken:
+            return
+        try:
+            if not are_sound():
+                logger.warning("the log of %s was removed or replaced while open", self.path)
+                self._witness.set_log_aside()
+                self._connection.execute("CHECKPOINT")
+                if not self._witness.record_checkpoint():
+                    raise self._witness.log_fault()
+        except (duckdb.Error, StorageFault) as error:
+            self._broken = True
+            self._keep_files()
+            if isinstance(error, duckdb.Error):
+                raise self._witness.log_fault() from error
+            raise
+
+    def _check_before_closing(self) -> None:
+        # The file of a path that is gone may only have been moved: it is completed.
+        if self._witness is not None and identity(self.path) is not None:
+            with contextlib.suppress(StorageFault):
+                self._check_files(self._witness.has_log)
+
+    def _keep_files(self) -> None:
+        """Prevent the driver's last checkpoint, which would change the file and delete the log."""
+        with contextlib.suppress(duckdb.Error):
+            self._connection.execute("PRAGMA disable_checkpoint_on_shutdown")
 
     def _roll_back(self, connection: duckdb.DuckDBPyConnection) -> None:
         try:
@@ -332,11 +394,10 @@ class Database:
                 raise StorageFault(
                     f"the database {self.path} was moved away or deleted while it was open:"
                     " nothing was stored",
-                    hint="Put it back, or close all clients to start with an empty one",
+                    hint="Put it back or restore a backup",
                 )
-            with contextlib.suppress(duckdb.Error):
-                # The log has acknowledged writes; it may belong to another file by now.
-                self._connection.execute("PRAGMA disable_checkpoint_on_shutdown")
+            # The log has acknowledged writes; it may belong to another file by now.
+            self._keep_files()
             self._readers.exclude(_READS_END_SECONDS)
             try:
                 self._close_all()
@@ -347,6 +408,8 @@ class Database:
             self.generation += 1
             if self.on_reopened is not None:
                 self.on_reopened()
+        elif self._witness is not None:
+            self._check_files(self._witness.has_log)
         return replaced
 
 

@@ -10,6 +10,7 @@ import duckdb
 from mcp_memory.values.errors import (
     DatabaseCorrupt,
     DatabaseLocked,
+    DataMissing,
     DiskFull,
     MemoryFault,
     SchemaTooNew,
@@ -29,6 +30,9 @@ _BROKEN: Final = re.compile(
     r"could not read enough bytes|has been invalidated",
     re.I,
 )
+_FOREIGN_LOG: Final = re.compile(
+    r"WAL does not match database|WAL checkpoint iteration does not match", re.I
+)
 _DENIED: Final = re.compile(r"permission denied|read-only|access is denied|is a directory", re.I)
 
 
@@ -41,6 +45,12 @@ def translate(error: duckdb.Error, path: str) -> MemoryFault:
         return DatabaseLocked(path, pid=int(found[1]) if found else None)
     if _FULL.search(text):
         return DiskFull(path)
+    if _FOREIGN_LOG.search(text):
+        return DataMissing(
+            f"the log {path}.wal belongs to another database than {path}, or to an older copy",
+            hint="Put back the one that it belongs to, or move the log aside to use this one;"
+            " nothing was changed",
+        )
     if _DENIED.search(text):
         return StorageFault(
             f"the database {path} can't be written: {detail}",

@@ -7,6 +7,7 @@ nothing is overwritten: blocks and memories are rows of versions.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ import duckdb
 
 from mcp_memory.store.duckdb.faults import too_new
 from mcp_memory.values.dates import now
+from mcp_memory.values.errors import StorageFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,18 @@ MIGRATIONS: Final = (
 
 SCHEMA_VERSION: Final = MIGRATIONS[-1].version
 
+TABLES: Final = "SELECT table_name FROM duckdb_tables()"
+"""The query for the names of all tables."""
+
+_SHOWN: Final = 3
+"""How many tables of another program a message names; by judgement."""
+
+
+def is_foreign(tables: Collection[str]) -> bool:
+    """Return whether a database with these tables belongs to another program."""
+    # The first thing that this program makes in a new file.
+    return bool(tables) and "migrations" not in tables
+
 
 def migrate(
     connection: duckdb.DuckDBPyConnection, path: str, *, upto: int = SCHEMA_VERSION
@@ -167,7 +181,15 @@ def migrate(
 
     Raises:
         SchemaTooNew: A later version wrote it; nothing was changed.
+        StorageFault: It belongs to another program; nothing was changed.
     """
+    tables = {row[0] for row in connection.execute(TABLES).fetchall()}
+    if is_foreign(tables):
+        raise StorageFault(
+            f"the database {path} belongs to another program: it has the tables"
+            f" {', '.join(sorted(tables)[:_SHOWN])}",
+            hint="Set MCP_MEMORY_DB to another file; nothing was changed",
+        )
     connection.execute(
         "CREATE TABLE IF NOT EXISTS migrations"
         " (version integer PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL)"

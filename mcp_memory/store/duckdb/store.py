@@ -172,6 +172,7 @@ class DuckDBStore:
 
     def check(self) -> list[Finding]:
         """Check that the parts of the database are consistent; reads all of it."""
+        self.database.verify()
         return check(self.database.read)
 
     def close(self) -> None:
