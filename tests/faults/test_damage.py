@@ -316,7 +316,7 @@ def a_length_in_the_log_is_wrong(pieces: Pieces, tmp_path: Path) -> Pieces:
 
 def the_log_is_that_of_another_database(pieces: Pieces, tmp_path: Path) -> Pieces:
     folder = elsewhere(tmp_path)
-    other = filled(folder)
+    other = filled(folder, 40)  # Of a log that is too short, only that is said.
     return pieces | {files(tmp_path)[1]: other[files(folder)[1]]}
 
 
