@@ -335,6 +335,7 @@ def the_file_is_an_older_copy(pieces: Pieces, tmp_path: Path) -> Pieces:
     put(pieces)
     with closing(Database(files(tmp_path)[0])) as database:
         keep(database, "of later")
+        database.checkpoint()
     return snapshot(tmp_path) | {files(tmp_path)[0]: pieces[files(tmp_path)[0]]}
 
 
