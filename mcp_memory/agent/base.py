@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from mcp_memory.agent.readers import Readers
+from mcp_memory.agent.topics import Listener
 from mcp_memory.paging import Pager
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.queries import Filter, parse_query
@@ -20,8 +21,6 @@ from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import ROLES, SHARED, Page, Passage
 from mcp_memory.values.requests import MAX_RESULTS, SearchRequest, Tier, Where
 from mcp_memory.values.text import check_name, check_query, check_tags, shorten
-
-Listener = Callable[[frozenset[str]], None]
 
 _LEXICAL_NOTE: Final = "searched by words alone: the embedding model is {state}"
 _UNFILLED_NOTE: Final = "some texts are searched by words alone: their vectors are being loaded"

@@ -32,7 +32,6 @@ class Blocks(Part):
         super().__init__(access)
         self._readers = access.readers
         self._all_readers = access.all_readers
-        self._grants = access.grants
         self._shared = access.settings.shared_blocks
         self._call = call
 
@@ -174,7 +173,6 @@ class Blocks(Part):
             with self._engine.transaction() as unit:
                 units.finish(unit, agent, done)
                 log_consolidation(unit, self._engine.events, agent, done)
-        self._notify("events")
         return Rethought(done, changes)
 
     def history(
@@ -310,21 +308,10 @@ class Blocks(Part):
         return block
 
     def announce(self, conversation: str, before: Block | None, block: Block) -> None:
-        """Notify the listeners of a version that was committed."""
+        """Tell other clients of a version that was committed, and keep it for the next start."""
         if before is None or before.value != block.value:
             self._tell_readers(block_key(block, conversation), block)
         self.write_snapshot()
-        if block.scope == "shared":
-            self._notify_granted(block.label, conversation)
-        else:
-            self._notify("core", f"budget/{conversation}")
-
-    def _notify_granted(self, label: str, conversation: str) -> None:
-        for grant in tuple(self._grants):
-            if label in grant.labels:
-                # Other agents must not learn the names of this agent's conversations.
-                own = conversation if grant.agent == self._agent else DEFAULT_CONVERSATION
-                grant.listener(frozenset({"core", f"budget/{own}"}))
 
     def _tell_readers(self, key: BlockKey, block: Block) -> None:
         by = self._call.reader if self._call else None

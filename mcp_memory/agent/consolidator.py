@@ -163,7 +163,6 @@ class Consolidator(Part):
                 log_consolidation(unit, engine.events, agent, done)
             for before, block in blocks:
                 self._core.announce(DEFAULT_CONVERSATION, before, block)
-        self._notify("events")
         return Rethought(done, changes)
 
     def _checked(self, edits: Sequence[_Edit], shown: Sequence[Block]) -> list[tuple[Block, Block]]:
@@ -215,7 +214,6 @@ class Consolidator(Part):
                 f"The endpoint's consolidation was not applied: {short_reason}",
                 data={"consolidation": refused.id, "author": "endpoint", "tokens": tokens},
             )
-        self._notify("events")
 
 
 def read_answer(text: str) -> _Answer:

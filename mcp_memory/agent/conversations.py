@@ -82,7 +82,6 @@ class Conversations(Part):
                 conversation, built, context_tokens, coming=job is not None
             )
         self._engine.finish(job, pending(self._agent, built))
-        self._notify(f"budget/{conversation}", *(["events"] if appended.has_events else []))
         return appended
 
     def budget(
@@ -131,9 +130,7 @@ class Conversations(Part):
         """
         conversation = check_conversation(conversation)
         with self._view():
-            flush = self._pager.flush(conversation, summary)
-        self._notify(f"budget/{conversation}", *(["events"] if flush.evicted else []))
-        return flush
+            return self._pager.flush(conversation, summary)
 
     def rewrite_summary(
         self,
@@ -153,10 +150,7 @@ class Conversations(Part):
         """
         conversation = check_conversation(conversation)
         with self._view():
-            written = self._pager.rewrite(conversation, content, author, of, limit)
-        if written is not None:
-            self._notify(f"budget/{conversation}")
-        return written
+            return self._pager.rewrite(conversation, content, author, of, limit)
 
     def store(
         self, chunks: Sequence[StoreChunk], conversation: str = DEFAULT_CONVERSATION

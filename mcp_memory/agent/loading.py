@@ -92,14 +92,12 @@ class Loader(Part):
             with self._view():
                 present = recall.get_many(self._agent, [draft.id for draft in said])
                 fresh = [draft for draft in said if draft.id not in present]
-                news = False
                 if fresh:
                     moment = self._engine.clock()
                     built = recall.build(self._agent, conversation, fresh, moment)
-                    news = self._pager.append(conversation, built).has_events
+                    self._pager.append(conversation, built)
             loaded.added += len(fresh)
             loaded.known += len(said) - len(fresh)
-            self._notify(f"budget/{conversation}", *(["events"] if news else []))
         self._engine.wake()
         return loaded
 

@@ -7,7 +7,7 @@ fsync and don't count as activity, which would postpone maintenance.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -18,13 +18,14 @@ from mcp_memory.agent.memory import AgentMemory, Shared
 from mcp_memory.agent.readers import Readers
 from mcp_memory.agent.rewriter import Rewriter
 from mcp_memory.agent.schedule import Scheduler
+from mcp_memory.agent.topics import topics_of
 from mcp_memory.paging import Pager, PagingStates
 from mcp_memory.settings import Settings
 from mcp_memory.store import check_files, inspect_file
-from mcp_memory.store.ports import Compacted, Finding
+from mcp_memory.store.ports import Change, Compacted, Finding
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.tiers.heartbeat import Heart
-from mcp_memory.values.records import EmbeddingState, Surface
+from mcp_memory.values.records import SHARED, EmbeddingState, Surface
 
 if TYPE_CHECKING:
     from mcp_memory.models.embedding import Embedder
@@ -93,7 +94,9 @@ class Memories:
         self._grants: list[Grant] = []
         self._paging = PagingStates(engine.feed)
         self._opening = threading.Lock()
-        self.schedule = Scheduler(engine, self._paging, self._shared, self._readers, self.open)
+        engine.feed.on_changes = self._tell
+        engine.on_state = self._tell_all
+        self.schedule = Scheduler(engine, self._paging, self._readers, self.open)
 
     def open(
         self,
@@ -130,6 +133,24 @@ class Memories:
                 self.engine.consolidations,
             )
         )
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        """Tell each listener what of the memory it hears of has changed."""
+        for change in changes:
+            topics = topics_of(change)
+            shared = self._shared.get(change.agent)
+            for listener in tuple(shared.listeners) if topics and shared is not None else ():
+                listener(topics)
+            if change.agent == SHARED:
+                for grant in tuple(self._grants):
+                    granted = topics & {f"core/{label}" for label in grant.labels}
+                    if granted:
+                        grant.listener(granted)
+
+    def _tell_all(self) -> None:
+        for shared in tuple(self._shared.values()):
+            for listener in tuple(shared.listeners):
+                listener(frozenset({"embedding"}))
 
     def start(self, warm_agent: str | None = None) -> None:
         """Start the background work: the model, pending vectors, reminders, maintenance.

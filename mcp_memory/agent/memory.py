@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mcp_memory.agent.archive import Archive
-from mcp_memory.agent.base import Access, Grant, Listener
+from mcp_memory.agent.base import Access, Grant
 from mcp_memory.agent.blocks import Blocks
 from mcp_memory.agent.consolidator import Consolidator
 from mcp_memory.agent.conversations import Conversations
@@ -17,6 +17,7 @@ from mcp_memory.agent.loading import Loader
 from mcp_memory.agent.readers import Call
 from mcp_memory.agent.reflection import Reflections
 from mcp_memory.agent.resume import Resume
+from mcp_memory.agent.topics import Listener
 from mcp_memory.settings import EXTRACTIVE
 from mcp_memory.values.records import EmbeddingState, Event, Surface
 
@@ -120,8 +121,8 @@ class AgentMemory:
         """Call `listener` with the topics of every change to the agent's memory.
 
         It is called from the thread that made the change, whichever connection
-        that belongs to, until `close`. Topics are `core`, `events` and
-        `budget/{conversation}`.
+        that belongs to, with the engine's lock held, until `close`. The topics are in
+        `topics.py`.
         """
         self._listener = listener
         self._listeners.append(listener)

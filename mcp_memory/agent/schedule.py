@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 
 from mcp_memory.agent.consolidator import Complete
-from mcp_memory.agent.memory import AgentMemory, Shared
+from mcp_memory.agent.memory import AgentMemory
 from mcp_memory.agent.readers import Readers
 from mcp_memory.paging import PagingStates
 from mcp_memory.paging.alerts import news_reminder
@@ -31,7 +31,6 @@ class Scheduler:
     Args:
         engine: The open database.
         paging: What the windows of each agent remember.
-        shared: The state that the connections of each agent share.
         readers: The clients of every connection.
         open_memory: Opens the memory of an agent.
     """
@@ -40,14 +39,12 @@ class Scheduler:
         self,
         engine: Engine,
         paging: PagingStates,
-        shared: Mapping[str, Shared],
         readers: Sequence[Readers],
         open_memory: Callable[[str], AgentMemory],
     ) -> None:
         self._engine = engine
         self._consolidations = engine.consolidations
         self._paging = paging
-        self._shared = shared
         self._readers = readers
         self._open = open_memory
         self.complete: Complete | None = None
@@ -85,9 +82,6 @@ class Scheduler:
             with engine.transaction() as unit:
                 event = engine.events.add(unit, agent, events.REMINDER, reminder.text, data=data)
             self._consolidations.reminded(agent, self._newest(agent))
-        shared = self._shared.get(agent)
-        for listener in tuple(shared.listeners) if shared is not None else ():
-            listener(frozenset({"events"}))
         return event
 
     def beat(self) -> bool:
@@ -106,16 +100,14 @@ class Scheduler:
             agents = sorted({readers.agent for readers in self._readers})
         for agent in agents:
             self.remind(agent)
-            shared = self._shared[agent]
             with self._engine.view(agent):
                 live = {
                     conversation: next(iter(pagers), None)
                     for conversation, pagers in self._paging.of(agent).users.items()
                 }
-                warned = [name for name, pager in live.items() if pager and pager.refresh(name)]
-            for conversation in warned:
-                for listener in tuple(shared.listeners):
-                    listener(frozenset({f"budget/{conversation}", "events"}))
+                for name, pager in live.items():
+                    if pager is not None:
+                        pager.refresh(name)
         due = [agent for agent in agents if self._is_endpoint_due(agent)]
         if due and idle_seconds < min(_IDLE_SECONDS, self._engine.settings.heartbeat_seconds):
             return True

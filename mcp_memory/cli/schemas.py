@@ -40,6 +40,16 @@ that is stored is kept to the letter: `{"a":1}`, `null` or `123` as `content` st
   `tags` is ignored.
 """
 
+_CHANGES: Final = """
+## Changes of resources
+
+Every resource that can be read can be subscribed to, in both protocol eras, and a notification
+follows each commit that changes it, by whichever client. One that doesn't exist is an error that
+names those that do; a stream acknowledges the ones that exist. Nothing is read to notify, so that
+`resume` costs no more than the others: it changes with core memory, its conversation, and any
+archival memory.
+"""
+
 
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if anything has drifted.")
@@ -106,7 +116,7 @@ def tools_page() -> str:
         f"| `{item['uriTemplate']}` | {item['description']} |"
         for item in resources["resourceTemplates"]
     ]
-    lines += ["", "## Prompts", "", "| prompt | what it is for |", "|---|---|"]
+    lines += [_CHANGES, "## Prompts", "", "| prompt | what it is for |", "|---|---|"]
     lines += [
         f"| `{item['name']}` | {item['description']} |" for item in files["prompts.json"]["prompts"]
     ]

@@ -157,17 +157,16 @@ class Pager:
             context_tokens: The tokens in the client's window now, these messages included.
             coming: Whether their vectors are being computed; else they are listed as pending.
         """
-        engine, agent, state = self._engine, self._agent, self._state
+        engine, agent = self._engine, self._agent
         self._join(conversation)
         with engine.transaction() as unit:
             engine.recall.insert(unit, agent, messages, coming=coming)
         if context_tokens is not None:
             self._report(conversation, context_tokens)
-        level, before = self._budget(conversation).level, state.last_notice
-        flush, reminded = None, False
+        level, flush = self._budget(conversation).level, None
         try:
             flush = self._relieve(conversation)
-            reminded = self._remind()
+            self._remind()
         except StorageFault as fault:
             # The messages are stored, as the caller asked; the next call tries the rest again.
             logger.warning("no flush, warning or reminder: %s", fault)
@@ -177,7 +176,6 @@ class Pager:
             level="flush" if flush is not None else level,
             alert=self.alert(conversation),
             flush=flush,
-            has_events=reminded or state.last_notice > before,
         )
 
     def alert(self, conversation: str | None = None) -> str | None:
@@ -266,20 +264,15 @@ class Pager:
         self._check_length(check_text(content, "summary"), limit)
         return self._put_in_place(newest, content, author)
 
-    def refresh(self, conversation: str) -> bool:
+    def refresh(self, conversation: str) -> None:
         """Warn if the pressure has risen without a message, for example by a larger block.
 
         Nothing leaves the window before the next message.
 
-        Returns:
-            Whether an event was written.
-
         Raises:
             StorageFault: It can't be written.
         """
-        before = self._state.last_notice
         self._tightest(conversation)._warn(conversation)
-        return self._state.last_notice > before
 
     def _tightest(self, conversation: str) -> Pager:
         """Return the window that the conversation fills most."""

@@ -52,11 +52,12 @@ from mcp_memory.server.resources import (
     RESOURCES,
     TEMPLATES,
     complete_resource,
+    is_changed,
     read_resource,
-    updated_uris,
+    topics_of_uri,
 )
 from mcp_memory.server.sampling import Sampler
-from mcp_memory.server.subscriptions import Subscriptions
+from mcp_memory.server.subscriptions import MAX_URIS, Subscriptions
 from mcp_memory.server.tools import TOOLS, ToolSpec
 from mcp_memory.values.errors import Conflict, InvalidInput, MemoryFault, NotFound
 from mcp_memory.values.records import Surface
@@ -197,10 +198,8 @@ class MemoryServer(Server[Any]):
             logger.error("%s", fault)
 
     def _on_change(self, topics: frozenset[str]) -> None:
-        for topic in topics:
-            for uri in updated_uris(topic):
-                self.subscriptions.changed(uri)
-        if "core" in topics and self._memory is not None:
+        self.subscriptions.changed(topics)
+        if self._memory is not None and is_changed(["core/*"], topics):
             self.instructions = instructions(self._memory.core.compiled())
 
     async def _run(self, ctx: Context, work: Callable[[AgentMemory, Fitter], T]) -> T:
@@ -222,21 +221,31 @@ class MemoryServer(Server[Any]):
         return await loop.run_in_executor(_CALLS, in_thread)
 
     async def _subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
-        await self._hear_changes()
-        return await self.subscriptions.subscribe(ctx, params)
+        uri = str(params.uri)
+        topics = await self._answer(
+            ctx, lambda memory, _: topics_of_uri(memory, uri), uri, {"uri": uri}
+        )
+        return await self.subscriptions.subscribe(ctx, params, topics)
 
     async def _listen(
         self, ctx: Context, params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        await self._hear_changes()
-        return await self.subscriptions.listen(ctx, params)
+        """Serve a stream; a resource that doesn't exist is an error if it has no other one."""
+        uris = list(dict.fromkeys(map(str, params.notifications.resource_subscriptions or ())))
 
-    async def _hear_changes(self) -> None:
-        """Open the memory: until then this server hears of no change by other connections."""
-        try:
-            await anyio.to_thread.run_sync(self.memory, abandon_on_cancel=True)
-        except MemoryFault as fault:
-            logger.error("%s", fault)
+        def work(memory: AgentMemory, fitter: Fitter) -> dict[str, tuple[str, ...]]:
+            found: dict[str, tuple[str, ...]] = {}
+            for uri in uris[:MAX_URIS]:
+                try:
+                    found[uri] = topics_of_uri(memory, uri)
+                except (NotFound, InvalidInput):
+                    if not found and uri == uris[-1]:
+                        raise
+            return found
+
+        # What is left out is missing from the acknowledgement.
+        topics = await self._answer(ctx, work, "subscriptions/listen") if uris else {}
+        return await self.subscriptions.listen(ctx, params, topics)
 
     async def _list_tools(
         self, ctx: Context, params: PaginatedRequestParams | None

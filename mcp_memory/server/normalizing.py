@@ -496,8 +496,10 @@ def _read_object(shape: Shape, name: str, value: Any, given: Given) -> Any:
     return _object(shape.parts or {}, found, given) if isinstance(found, Mapping) else value
 
 
-def _unchanged(shape: Shape, name: str, value: Any, given: Given) -> Any:
-    return value
+def _read_other(shape: Shape, name: str, value: Any, given: Given) -> Any:
+    """Return a value of any form; only an object may come as text."""
+    found = _parsed(value) if isinstance(value, str) and value.lstrip()[:1] == "{" else None
+    return found if isinstance(found, Mapping) else value
 
 
 _READERS: Final[Mapping[Kind, Callable[[Shape, str, Any, Given], Any]]] = {
@@ -508,5 +510,5 @@ _READERS: Final[Mapping[Kind, Callable[[Shape, str, Any, Given], Any]]] = {
     "number": _read_number,
     "list": _read_list,
     "object": _read_object,
-    "other": _unchanged,
+    "other": _read_other,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from mcp_memory.values.dates import show
 from mcp_memory.values.errors import InvalidInput, NotFound
 from mcp_memory.values.records import Message
 from mcp_memory.values.render import compile_block, render_message, render_summary
+from mcp_memory.values.text import check_name
 
 if TYPE_CHECKING:
     from mcp_memory.agent import AgentMemory
@@ -89,6 +91,31 @@ TEMPLATES: Final = (
         description="One archival memory in full; a long one continues at ?from=CHARACTER.",
     ),
 )
+
+_BUDGET_TOPICS: Final = (
+    "budget/{conversation}",
+    "messages/{conversation}",
+    "summary/{conversation}",
+    "working/{conversation}",
+    "core/*",
+)
+
+_CHANGES: Final[Mapping[str, tuple[str, ...]]] = {
+    "memory://core": ("core/*",),
+    "memory://core/{label}": ("core/{label}",),
+    "memory://context-budget": _BUDGET_TOPICS,
+    "memory://context-budget/{conversation}": _BUDGET_TOPICS,
+    "memory://conversations/{conversation}/recent": (
+        "messages/{conversation}",
+        "summary/{conversation}",
+    ),
+    "memory://conversations/{conversation}/summary": ("summary/{conversation}",),
+    "memory://conversations/{conversation}/resume": (*_BUDGET_TOPICS, "memories/*", "events"),
+    "memory://archival/{id}": ("memories/{id}",),
+    "memory://events": ("events",),
+    "memory://status": ("messages/*", "memories/*", "consolidation", "embedding", "events"),
+}
+"""Which topics of the façade change which resource; `*` is any one. No resource is read for it."""
 
 _EVENTS: Final = 20
 """Listed in `memory://events`; by judgement."""
@@ -174,13 +201,50 @@ def complete_resource(memory: AgentMemory, argument: str, value: str) -> Complet
     )
 
 
-def updated_uris(topic: str) -> tuple[str, ...]:
-    """Return the resources that change with a topic of the façade."""
-    kind, _, conversation = topic.partition("/")
-    if kind == "budget":
-        one = f"memory://context-budget/{quote(conversation, safe='')}"
-        return (one, "memory://context-budget") if conversation == DEFAULT_CONVERSATION else (one,)
-    return (f"memory://{kind}",)
+def topics_of_uri(memory: AgentMemory, uri: str) -> tuple[str, ...]:
+    """Return the topics of the façade that change a resource; `*` at the end is any one.
+
+    Raises:
+        NotFound: There is no such resource.
+        InvalidInput: A part of the URI is invalid.
+    """
+    found = read_uri(uri)
+    for template, topics in _CHANGES.items():
+        names = None if found is None else _names(template, found.path)
+        if names is not None:
+            return tuple(topic.format(**_present(memory, names)) for topic in topics)
+    raise _unknown(uri)
+
+
+def is_changed(topics_of_uri: Iterable[str], topics: Collection[str]) -> bool:
+    """Return whether a resource with these topics changes with some of the façade."""
+    return any(
+        topic == one or (one.endswith("/*") and topic.startswith(one[:-1]))
+        for one in topics_of_uri
+        for topic in topics
+    )
+
+
+def _names(template: str, path: tuple[str, ...]) -> dict[str, str] | None:
+    """Return the variables of a URI's path, None if it isn't of the template."""
+    parts = template.removeprefix("memory://").split("/")
+    if len(parts) != len(path):
+        return None
+    pairs = list(zip(parts, path, strict=True))
+    if any(part != given for part, given in pairs if part[0] != "{"):
+        return None
+    return {part[1:-1]: given for part, given in pairs if part[0] == "{"}
+
+
+def _present(memory: AgentMemory, names: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables as the façade spells them; what they name must exist."""
+    conversation = names.get("conversation", DEFAULT_CONVERSATION)
+    spelled = {"conversation": check_name(conversation, "conversation")}
+    if "label" in names:
+        spelled["label"] = memory.core.get(names["label"]).label
+    if "id" in names:
+        spelled["id"] = memory.archive.get(names["id"]).id
+    return spelled
 
 
 def numbered(message: Message, text: str | None = None) -> str:
@@ -296,5 +360,5 @@ def _unknown(uri: str) -> NotFound:
     return NotFound(
         f"unknown resource {uri[:200]!r}",
         key=uri,
-        hint="resources/list and resources/templates/list show the available ones",
+        hint=f"The resources are {', '.join(_CHANGES)}",
     )

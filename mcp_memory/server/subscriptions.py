@@ -1,14 +1,15 @@
 """Notifies clients of both protocol eras that a resource has changed.
 
 Clients of 2026-07-28 have a `subscriptions/listen` stream; older ones have called
-`resources/subscribe`.
+`resources/subscribe`. Each URI is known with the topics of the façade that change it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,7 +17,15 @@ import anyio
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
-from mcp_types import EmptyResult, SubscribeRequestParams, UnsubscribeRequestParams
+from mcp_types import (
+    EmptyResult,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
+    UnsubscribeRequestParams,
+)
+
+from mcp_memory.server.resources import is_changed
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +35,9 @@ _SEND_SECONDS: Final = 2.0
 _MAX_PER_URI: Final = 256
 """The newest subscribers of a resource that are notified: as many as sessions a token."""
 
+MAX_URIS: Final = 1_000
+"""The newest resources that are subscribed to, or in one stream; by judgement."""
+
 Context = ServerRequestContext[Any, Any]
 
 
@@ -34,17 +46,19 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self.bus = InMemorySubscriptionBus()
-        self.listen = ListenHandler(self.bus)
+        self._listen = ListenHandler(self.bus)
         self._sessions: dict[str, list[ServerSession]] = {}
-        self._changed: deque[str] = deque()
+        self._streams: Counter[str] = Counter()
+        self._topics: dict[str, tuple[str, ...]] = {}
+        self._changed: deque[frozenset[str]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
 
-    def changed(self, uri: str) -> None:
+    def changed(self, topics: frozenset[str]) -> None:
         """Queue a change, from any thread; `publish_changes` sends it."""
-        self._changed.append(uri)
         loop = self._loop
-        if loop is not None:
+        if loop is not None and self._topics:
+            self._changed.append(topics)
             with suppress(RuntimeError):  # The loop has ended, and every subscriber with it.
                 loop.call_soon_threadsafe(self._news.set)
 
@@ -60,11 +74,13 @@ class Subscriptions:
             self._loop = None
 
     async def _publish(self) -> None:
-        uris: dict[str, None] = {}
+        topics: set[str] = set()
         while self._changed:
-            uris[self._changed.popleft()] = None
-        for uri in uris:
-            await self.bus.publish(ResourceUpdated(uri=uri))
+            topics |= self._changed.popleft()
+        changed = [uri for uri, own in self._topics.items() if is_changed(own, topics)]
+        for uri in changed:
+            if self._streams[uri]:
+                await self.bus.publish(ResourceUpdated(uri=uri))
             for session in list(self._sessions.get(uri, ())):
                 with anyio.move_on_after(_SEND_SECONDS) as scope:
                     try:
@@ -74,14 +90,38 @@ class Subscriptions:
                 if scope.cancelled_caught:
                     self._drop(uri, session)
 
-    async def subscribe(self, ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
-        """Serve `resources/subscribe`."""
+    async def subscribe(
+        self, ctx: Context, params: SubscribeRequestParams, topics: tuple[str, ...]
+    ) -> EmptyResult:
+        """Serve `resources/subscribe` to a resource that some topics change."""
         uri = str(params.uri)
         sessions = self._sessions.setdefault(uri, [])
+        self._topics[uri] = topics
         if not any(_same_client(session, ctx.session) for session in sessions):
             sessions.append(ctx.session)
             del sessions[:-_MAX_PER_URI]
+        while len(self._sessions) > MAX_URIS:
+            oldest = next(iter(self._sessions))
+            del self._sessions[oldest]
+            self._forget(oldest)
         return EmptyResult()
+
+    async def listen(
+        self,
+        ctx: Context,
+        params: SubscriptionsListenRequestParams,
+        topics: Mapping[str, tuple[str, ...]],
+    ) -> SubscriptionsListenResult:
+        """Serve `subscriptions/listen` to resources, each with the topics that change it."""
+        self._topics |= topics
+        self._streams.update(topics.keys())
+        wanted = params.notifications.model_copy(update={"resource_subscriptions": list(topics)})
+        try:
+            return await self._listen(ctx, params.model_copy(update={"notifications": wanted}))
+        finally:
+            self._streams.subtract(topics.keys())
+            for uri in topics:
+                self._forget(uri)
 
     async def unsubscribe(self, ctx: Context, params: UnsubscribeRequestParams) -> EmptyResult:
         """Serve `resources/unsubscribe`."""
@@ -97,6 +137,13 @@ class Subscriptions:
             sessions.remove(session)
         if not sessions:
             self._sessions.pop(uri, None)
+            self._forget(uri)
+
+    def _forget(self, uri: str) -> None:
+        """Forget the topics of a resource without subscribers."""
+        if uri not in self._sessions and self._streams[uri] <= 0:
+            self._topics.pop(uri, None)
+            del self._streams[uri]
 
 
 def _same_client(one: ServerSession, other: ServerSession) -> bool:

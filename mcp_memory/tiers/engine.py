@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp_memory.models.questions import Questions
 from mcp_memory.models.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ from mcp_memory.tiers.recall import RecallMemory
 from mcp_memory.tiers.vectors import BatchedVectors
 from mcp_memory.values.dates import Clock, now
 from mcp_memory.values.errors import MemoryFault, ModelMismatch, ModelUnavailable, StorageFault
-from mcp_memory.values.records import EmbeddingState, Summary
+from mcp_memory.values.records import EmbeddingState, ModelState, Summary
 
 if TYPE_CHECKING:
     from mcp_memory.models.embedding import Embedder
@@ -124,9 +124,9 @@ class Engine:
         self.used_at = time.monotonic()
         """When a client last called, by `time.monotonic`; observers don't count."""
         self._embedder = embedder
-        self._state: Literal["ready", "loading", "downloading", "unavailable"] = (
-            "ready" if embedder else "loading"
-        )
+        self.on_state: Callable[[], None] | None = None
+        """Called when the state of the model changes, from any thread."""
+        self._state: ModelState = "ready" if embedder else "loading"
         self._detail: str | None = None
         self._refusal: ModelMismatch | None = None
         self.questions = Questions(self._embed_query)
@@ -298,7 +298,7 @@ class Engine:
         with self.lock:
             self.vectors.adopt(_record(embedder))
             self._embedder = embedder
-            self._state, self._detail = "ready", None
+            self._now("ready")
 
     def reembed(self, embedder: Embedder) -> int:
         """Drop the vectors of another model and list every text as pending.
@@ -311,7 +311,7 @@ class Engine:
                 self.vectors.replace_model(_record(embedder))
             self.feed.forget()
             self._embedder = embedder
-            self._state = "ready"
+            self._now("ready")
             return self.vectors.pending_count()
 
     def _embed_query(self, text: str, of_facts: bool) -> Vectors | None:
@@ -430,7 +430,7 @@ class Engine:
         settings = self.settings
 
         def on_progress(progress: Progress) -> None:
-            self._state, self._detail = "downloading", str(progress)
+            self._now("downloading", str(progress))
 
         try:
             files = find_model(settings.embedding_model, settings.cache_dir)
@@ -442,7 +442,7 @@ class Engine:
                     on_progress=on_progress,
                     cancelled=self._stop.is_set,
                 )
-            self._state, self._detail = "loading", None
+            self._now("loading")
             self.use(FastEmbedder.load(files, threads=settings.threads))
         except ModelMismatch as fault:
             self._refusal = fault
@@ -450,8 +450,13 @@ class Engine:
         except ModelUnavailable as fault:
             self._unavailable("; ".join([str(fault), *fault.reasons]))
 
+    def _now(self, state: ModelState, detail: str | None = None) -> None:
+        before, self._state, self._detail = self._state, state, detail
+        if state != before and self.on_state is not None:
+            self.on_state()
+
     def _unavailable(self, reason: str) -> None:
-        self._state, self._detail = "unavailable", reason
+        self._now("unavailable", reason)
         logger.warning("search works by words alone: %s", reason)
 
 

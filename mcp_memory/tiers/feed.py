@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from mcp_memory.store.ports import Change, Store, UnitOfWork
@@ -45,6 +45,9 @@ class ChangeFeed:
         self._store = store
         self._followers: list[Follower] = []
         self._seqs: dict[str, int] = {}
+        self._untold: list[Change] = []
+        self.on_changes: Callable[[Sequence[Change]], None] | None = None
+        """Called with the lock held, once all followers have the changes; it may use `view`."""
         self._generation = store.generation
 
     def follow(self, follower: Follower) -> None:
@@ -77,6 +80,7 @@ class ChangeFeed:
                 newest = self._store.seq(agent)
                 if self._seqs.get(agent, newest) != newest:
                     self._catch_up(agent, newest)
+            self._tell()
             yield
 
     @contextlib.contextmanager
@@ -90,6 +94,7 @@ class ChangeFeed:
             with self._store.transaction() as unit:
                 yield unit
             self._committed(unit.changes)
+            self._tell()
 
     def forget(self) -> None:
         """Drop everything in memory: it is loaded again when it is needed."""
@@ -119,6 +124,8 @@ class ChangeFeed:
 
     def _apply(self, change: Change) -> None:
         self._seqs[change.agent] = change.seq
+        if self.on_changes is not None:
+            self._untold.append(change)
         try:
             for follower in self._followers:
                 follower.apply(change)
@@ -126,3 +133,13 @@ class ChangeFeed:
             # Some followers have it and some don't.
             logger.exception("a change can't be followed: all is loaded again")
             self.forget()
+
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, []
+        if not untold or self.on_changes is None:
+            return
+        try:
+            self.on_changes(untold)
+        except Exception:
+            # It is committed all the same.
+            logger.exception("a change could not be announced")

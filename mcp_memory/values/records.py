@@ -353,8 +353,6 @@ class Appended:
     level: Level
     alert: str | None = None
     flush: Flush | None = None
-    has_events: bool = False
-    """Whether events were written: a warning, a flush, a reminder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,11 +377,14 @@ class Event:
     data: dict[str, object] = field(default_factory=dict)
 
 
+ModelState = Literal["ready", "loading", "downloading", "unavailable"]
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddingState:
     """The state of the embedding model; `detail` is a reason, or the progress of a download."""
 
-    state: Literal["ready", "loading", "downloading", "unavailable"]
+    state: ModelState
     model: str
     pending: int
     detail: str | None = None

@@ -111,7 +111,8 @@ def test_its_edits_are_one_consolidation_with_author_reason_and_cost(memories, m
     assert (event.kind, event.data["author"]) == ("rethought", "endpoint")
     assert event.data["tokens"] == unit.tokens
     assert memory.core.history("human")[0].consolidation == unit
-    assert {topic for topics in told for topic in topics} >= {"core", "events"}
+    heard = {topic for topics in told for topic in topics}
+    assert heard >= {"core/human", "events", "consolidation"}
 
 
 def test_it_is_shown_what_is_new_and_which_blocks_it_may_rewrite(memories, memory, model):

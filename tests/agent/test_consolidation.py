@@ -206,7 +206,7 @@ def test_a_reminder_is_due_once_for_what_is_new(settings):
     told.clear()
     event = memories.schedule.remind("default")
     assert event.kind == "rethink_reminder"
-    assert told == [frozenset({"events"})]
+    assert told == [frozenset({"events"})]  # Once, and of nothing else.
     assert memories.schedule.remind("default") is None
     say(memory, "four")
     assert memories.schedule.consolidation_due("default").messages == 3

@@ -37,7 +37,7 @@ class Wire:
         self.notices: list[dict[str, Any]] = []
         self.greeting: dict[str, Any] = {}
         self._sender = sender
-        self._era = era
+        self.era = era
         self._name = name
         self._number = 0
         self._answers: dict[int, dict[str, Any]] = {}
@@ -57,9 +57,10 @@ class Wire:
 
     async def watch(self, *uris: str) -> None:
         """Subscribe to resources, and wait until the server has confirmed it."""
-        if self._era == LEGACY:
+        if self.era == LEGACY:
             for uri in uris:
-                await self.ask("resources/subscribe", {"uri": uri})
+                answer = await self.ask("resources/subscribe", {"uri": uri})
+                assert "result" in answer, answer
             return
         wanted = {"notifications": {"resourceSubscriptions": list(uris)}}
         await self._send("subscriptions/listen", wanted, _LISTEN_ID)
@@ -79,7 +80,7 @@ class Wire:
         )
 
     async def _send(self, method: str, params: dict[str, Any], number: int | None) -> None:
-        if self._era == MODERN:
+        if self.era == MODERN:
             params = params | {
                 "_meta": {
                     "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -94,7 +95,7 @@ class Wire:
         await self._sender.send(SessionMessage(parsed))
 
     async def _greet(self) -> None:
-        if self._era == MODERN:
+        if self.era == MODERN:
             self.greeting = await self.ask("server/discover")
             return
         who = {"name": self._name, "version": "1"}
