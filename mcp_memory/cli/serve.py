@@ -13,7 +13,6 @@ import click
 from mcp_memory.cli.output import echo
 from mcp_memory.cli.reference import settings_help
 from mcp_memory.settings import load_settings
-from mcp_memory.values.visible import log_to_stderr
 
 if TYPE_CHECKING:
     from mcp_memory.settings import Settings
@@ -91,9 +90,10 @@ def _serve_alone(settings: Settings) -> NoReturn:
     import anyio
 
     from mcp_memory.owner.alone import serve_alone
+    from mcp_memory.server.logs import set_up
     from mcp_memory.server.servers import Servers
 
-    log_to_stderr(settings.log_level, "mcp-memory %(levelname)s %(name)s: %(message)s")
+    set_up(settings.log_level, "mcp-memory %(levelname)s %(name)s: %(message)s")
     servers = Servers(settings)
     if sys.stdin.isatty():
         echo(

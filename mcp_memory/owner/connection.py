@@ -120,7 +120,7 @@ class ClientStream(asyncio.BufferedProtocol):
     def _peer(self) -> int | None:
         option = getattr(socket, "SO_PEERCRED", None)
         connection = self._transport.get_extra_info("socket")
-        if option is None or connection.family != socket.AF_UNIX:
+        if option is None or connection.family != getattr(socket, "AF_UNIX", None):
             return None
         given = connection.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
         pid: int = struct.unpack("3i", given)[0]

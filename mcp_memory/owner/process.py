@@ -26,13 +26,13 @@ from mcp_memory.owner.room import Room
 from mcp_memory.owner.seat import Seat, error_message
 from mcp_memory.owner.wire import PROTOCOL
 from mcp_memory.server.accepting import accept_all, raise_file_limit
+from mcp_memory.server.logs import set_up
 from mcp_memory.server.parsing import parsed
 from mcp_memory.server.servers import ConnectionInfo, Servers
 from mcp_memory.server.tools import TOOLS
 from mcp_memory.settings import Settings, load_settings, settings_of
 from mcp_memory.values.errors import MemoryFault, OwnerFault, SettingsFault, report
 from mcp_memory.values.kinds import DEFAULTS
-from mcp_memory.values.visible import log_to_stderr
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,11 @@ def own(seat: Seat, settings: Settings, listen: Listen | None = None) -> NoRetur
         settings: Those of the process.
         listen: Another way to serve; with it the owner stays until a signal ends it.
     """
-    log_to_stderr(settings.log_level, "%(asctime)s mcp-memory %(levelname)s %(name)s: %(message)s")
+    set_up(
+        settings.log_level,
+        "%(asctime)s mcp-memory %(levelname)s %(name)s: %(message)s",
+        seat.places.log if seat.kind == "detached" else None,
+    )
     owner = Owner(settings, seat, listen)
     status = 1
     try:

@@ -2,7 +2,7 @@
 
 Stored text may have characters that move the cursor, change colours, reverse the order of
 what follows, or are not seen at all. Here they become their escapes, such as `\\x1b`.
-Only `logging` is imported, when a log is begun: the process that a client starts uses this too.
+Nothing is imported: the process that a client starts uses this too.
 """
 
 from __future__ import annotations
@@ -49,21 +49,3 @@ def visible(text: str, *, lines: bool = False) -> str:
     if text.isascii() and text.isprintable():
         return text
     return text.translate(_LINES if lines else _ONE_LINE)
-
-
-def log_to_stderr(level: str, form: str) -> None:
-    """Write the log of this process to stderr; what it quotes is made visible.
-
-    Args:
-        level: The name of the lowest level, in any case.
-        form: The format of a line.
-    """
-    import logging
-
-    class Visible(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            return visible(super().format(record), lines=True)
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(Visible(form))
-    logging.basicConfig(level=level.upper(), handlers=[handler])

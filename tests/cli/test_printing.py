@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 import mcp_memory.cli
 from mcp_memory.cli import cli
+from mcp_memory.server.logs import set_up
 from mcp_memory.settings import Settings
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.records import NewMessage
-from mcp_memory.values.visible import log_to_stderr, visible
+from mcp_memory.values.visible import visible
 
 EVIL = (
     "\x1b]0;title\x07\x1b[2J\x9b31m\x85\x7f\x08 \u202eevil\u2066x\u2069 \u200bz\u00ad\u2028"
@@ -132,7 +133,7 @@ def test_the_log_is_printed_so_too(monkeypatch):
     log = io.StringIO()
     monkeypatch.setattr("sys.stderr", log)
     try:
-        log_to_stderr("info", "%(levelname)s %(message)s")
+        set_up("info", "%(levelname)s %(message)s")
         logging.getLogger("test").info("stored %s", EVIL)
     finally:
         root.handlers[:] = handlers
