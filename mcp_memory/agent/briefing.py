@@ -7,10 +7,11 @@ Pure: no clock, no database, no model.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
+
+from mcp_memory.values.text import fence_for, fence_note
 
 Count = Callable[[str], int]
 Clip = Callable[[str, int], str]
@@ -29,8 +30,6 @@ any token is longer."""
 
 _TRIES: Final = 6
 """Attempts to fit the sections into the text's tokens; by judgement."""
-
-_FENCE: Final = re.compile("^-----", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +83,18 @@ class Writer:
             return clipped
         return self._clip(near, max(max_tokens - 1, 0)).rstrip() + "…"
 
-    def write(self, head: str, sections: Sequence[Section], end: str, max_tokens: int) -> str:
-        """Return the head, the sections, most valuable first, and the end.
+    def write(self, head: str, sections: Sequence[Section], max_tokens: int) -> str:
+        """Return the head and the sections, most valuable first, between fences.
 
-        It has `max_tokens` at most, whatever the sections contain.
+        It has `max_tokens` at most, whatever the sections contain. No item can contain a fence.
         """
-        sections = [_fenced(section) for section in sections]
-        frame = self.count(_join(head, [(section.title, "") for section in sections], end))
+        fence = fence_for(*(item.text for section in sections for item in section.items))
+        head = f"{head}\n{fence_note(fence)}"
+        frame = self.count(_join(head, [(section.title, "") for section in sections], fence))
         room = max_tokens - frame
         text = ""
         for _ in range(_TRIES):
-            text = _join(head, self._filled(sections, max(room, 0)), end)
+            text = _join(head, self._filled(sections, max(room, 0)), fence)
             over = self.count(text) - max_tokens
             if over <= 0:
                 return text
@@ -199,21 +199,12 @@ def fair_shares(costs: Sequence[int], room: int) -> list[int]:
     return []
 
 
-def _join(head: str, parts: Sequence[tuple[str, str]], end: str) -> str:
+def _join(head: str, parts: Sequence[tuple[str, str]], fence: str) -> str:
     lines = [head]
     for title, body in parts:
-        lines.extend((f"----- {title} -----", body) if body else (f"----- {title} -----",))
-    return "\n".join([*lines, end])
-
-
-def _fenced(section: Section) -> Section:
-    items = [Item(indented(item.text), item.shrink) for item in section.items]
-    return replace(section, items=items)
-
-
-def indented(text: str) -> str:
-    """Return a text in which no line looks like the title of a section."""
-    return _FENCE.sub(" -----", text)
+        line = f"{fence} {title} {fence}"
+        lines.extend((line, body) if body else (line,))
+    return "\n".join([*lines, fence])
 
 
 def _empty(section: Section) -> str:

@@ -9,9 +9,9 @@ from typing import Final
 
 from mcp_memory.agent.base import Access, Part, check_conversation, check_size
 from mcp_memory.agent.blocks import Blocks
-from mcp_memory.agent.briefing import Item, Section, Writer, indented
+from mcp_memory.agent.briefing import Item, Section, Writer
 from mcp_memory.agent.claims import clash, relative_dates
-from mcp_memory.agent.resume import block_item, message_line
+from mcp_memory.agent.resume import block_item
 from mcp_memory.agent.statements import (
     CLAIM_CHARS,
     Contradiction,
@@ -25,7 +25,7 @@ from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.tiers.consolidations import News
 from mcp_memory.tiers.jobs import Embedded
 from mcp_memory.values.records import SHARED, Block, Memory, Message
-from mcp_memory.values.render import compile_block
+from mcp_memory.values.render import compile_block, numbered
 from mcp_memory.values.text import shorten
 
 MIN_REFLECT_TOKENS: Final = 1_000
@@ -110,7 +110,7 @@ class Reflections(Part):
             self._consolidations.mean(self._agent, self._engine.clock())
         text = self.render(found, head, max_tokens)
         for block in found.blocks:
-            if indented(compile_block(block)) in text:
+            if compile_block(block) in text:
                 self._core.saw(block, conversation)
         return text
 
@@ -145,7 +145,7 @@ class Reflections(Part):
             window_tokens=self._pager.window_tokens,
         )
         writer = Writer(self._engine.tokenizer.count, self._engine.tokenizer.clip)
-        return writer.write(head, self._sections(found, writer, limit), "-----", limit)
+        return writer.write(head, self._sections(found, writer, limit), limit)
 
     def _sections(self, found: Reflection, writer: Writer, limit: int) -> list[Section]:
         news, since = found.news, "ever" if found.since is None else f"since {_day(found.since)}"
@@ -340,8 +340,10 @@ def _written(line: str, versions: Sequence[Block]) -> datetime:
 
 
 def _said_line(message: Message) -> str:
-    place = "" if message.conversation == DEFAULT_CONVERSATION else f"{message.conversation} "
-    return place + message_line(message)
+    line = numbered(message)
+    if message.conversation == DEFAULT_CONVERSATION:
+        return line
+    return f"conversation {shorten(message.conversation, 60)!r} {line}"
 
 
 def _contradiction_line(found: Contradiction) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 
 from mcp_memory.models.tokenizer import Tokenizer
 from mcp_memory.values.records import Budget, Flush, Message
+from mcp_memory.values.render import short_speaker
 from mcp_memory.values.text import shorten
 
 MAX_ALERT_TOKENS: Final = 250
@@ -57,7 +58,8 @@ def warning(
     lines = [
         tokenizer.clip(
             shorten(
-                f"[{m.index}] {m.id} {m.name or m.role}: {m.content[:_LINE_CHARS]}", _LINE_CHARS
+                f"[{m.index}] {m.id} {short_speaker(m.role, m.name)}: {m.content[:_LINE_CHARS]}",
+                _LINE_CHARS,
             ),
             _LINE_TOKENS,
         )

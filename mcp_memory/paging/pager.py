@@ -37,7 +37,7 @@ from mcp_memory.values.records import (
     Thresholds,
     Window,
 )
-from mcp_memory.values.render import compile_blocks, render_message
+from mcp_memory.values.render import compile_blocks, counted_message
 from mcp_memory.values.text import check_text
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class Pager:
             core=compile_blocks([block for block in blocks if block.label != WORKING]),
             working=compile_blocks([block for block in blocks if block.label == WORKING]),
             summary="" if summary is None else summary.content,
-            messages=tuple(map(render_message, self.recent(conversation))),
+            messages=tuple(map(counted_message, self.recent(conversation))),
         )
 
     def recent(self, conversation: str, count: int | None = None) -> tuple[Message, ...]:

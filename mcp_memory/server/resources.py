@@ -16,8 +16,7 @@ from mcp_memory.server.uris import MemoryUri, read_number, read_uri
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.values.dates import show
 from mcp_memory.values.errors import InvalidInput, NotFound
-from mcp_memory.values.records import Message
-from mcp_memory.values.render import compile_block, render_message, render_summary
+from mcp_memory.values.render import compile_block, numbered, render_summary
 from mcp_memory.values.text import check_name
 
 if TYPE_CHECKING:
@@ -245,12 +244,6 @@ def _present(memory: AgentMemory, names: Mapping[str, str]) -> dict[str, str]:
     if "id" in names:
         spelled["id"] = memory.archive.get(names["id"]).id
     return spelled
-
-
-def numbered(message: Message, text: str | None = None) -> str:
-    """Return a message as listings show it: index, time, then the text in context."""
-    shown = render_message(message).removesuffix("\n") if text is None else text
-    return f"[{message.index}] {message.created_at:%Y-%m-%d %H:%M} {shown}"
 
 
 def read_size(given: str | None) -> int | None:

@@ -23,6 +23,7 @@ from mcp_memory.search.language.analysis import terms
 from mcp_memory.summarizers import layout, salience
 from mcp_memory.summarizers.layout import Line
 from mcp_memory.values.records import Message
+from mcp_memory.values.render import short_speaker
 from mcp_memory.values.text import sentences
 
 SENTENCES_FRAC: Final = 0.5
@@ -302,7 +303,7 @@ def _from_messages(evicted: Sequence[Message]) -> Iterator[tuple[Line, float]]:
     limit = min(max(limit, _MIN_MESSAGE_CHARS), MAX_MESSAGE_CHARS)
     seen: set[frozenset[str]] = set()
     for message in evicted:
-        who = message.name or message.role
+        who = short_speaker(message.role, message.name)
         day = message.created_at.date().isoformat()
         for sentence in sentences(_clipped(message.content, limit)):
             for piece in layout.pieces(" ".join(sentence.split())):

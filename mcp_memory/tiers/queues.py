@@ -17,7 +17,7 @@ from mcp_memory.tiers.feed import ChangeFeed
 from mcp_memory.values.dates import Clock
 from mcp_memory.values.ids import new_id
 from mcp_memory.values.records import Author, Message, Role, Summary
-from mcp_memory.values.render import render_message
+from mcp_memory.values.render import counted_message
 
 MAX_LOADED: Final = 512
 """Conversations whose queues are cached; other queues are read again. By judgement."""
@@ -231,7 +231,7 @@ class Queues:
 def clip_message(message: Message, window: int, tokenizer: Tokenizer) -> Message:
     """Return a message as a window of this size shows it: whole, or its beginning.
 
-    A clipped message has the tokens of its text from `render_message`: never more than the
+    A clipped message has the tokens of its text from `counted_message`: never more than the
     window, if that has room for a speaker's name and the note.
     """
     if message.tokens <= window:
@@ -244,7 +244,7 @@ def clip_message(message: Message, window: int, tokenizer: Tokenizer) -> Message
     for _ in range(_TRIES):
         # A part may have more tokens than it had in the whole text.
         shown = replace(message, content=tokenizer.clip(message.content, room) + note)
-        tokens = tokenizer.count(render_message(shown))
+        tokens = tokenizer.count(counted_message(shown))
         if tokens <= window:
             break
         room = max(room - (tokens - window) - 1, 0)

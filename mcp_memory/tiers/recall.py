@@ -25,9 +25,9 @@ from mcp_memory.values.dates import Clock
 from mcp_memory.values.errors import InvalidInput, NotFound
 from mcp_memory.values.ids import new_id
 from mcp_memory.values.records import ROLES, Message, MessageHit, NewMessage, Passage
-from mcp_memory.values.render import is_searchable, render_turn, speaker_prefix
+from mcp_memory.values.render import counted_turn, is_searchable, speaker_prefix
 from mcp_memory.values.requests import Tier, Where, labels_of
-from mcp_memory.values.text import check_name, check_text
+from mcp_memory.values.text import check_speaker, check_text
 
 MAX_BATCH: Final = 1_000
 """Messages that one call may append; by judgement."""
@@ -291,9 +291,9 @@ class RecallMemory:
                 hint=f"Use one of {', '.join(ROLES)}",
             )
         content = check_text(message.content, f"{field}.content")
-        name = None if message.name is None else check_name(message.name, f"{field}.name")
+        name = None if message.name is None else check_speaker(message.name, f"{field}.name")
         message = replace(message, content=content, name=name)
-        text = render_turn(message.role, message.name, message.content)
+        text = counted_turn(message.role, message.name, message.content)
         return Draft(new_id(), message, self._tokenizer.count(text))
 
     def _cache(self, agent: str, message: Message) -> Message:

@@ -8,8 +8,8 @@ from datetime import date, datetime
 from typing import Final
 
 from mcp_memory.values.kinds import Policy
-from mcp_memory.values.records import Block, Message, Summary
-from mcp_memory.values.text import escape
+from mcp_memory.values.records import ROLES, Block, Message, Summary
+from mcp_memory.values.text import breaks_form, escape, mark_lines, spelled_out
 
 QUOTE_CHARS: Final = 300
 """The longest quote below a context, where the messages are not stored; by judgement."""
@@ -33,6 +33,7 @@ _DATE_FIRST: Final = re.compile(
     r"|[^\W\d]+ \d{1,2},? \d{4}\b)",
     re.IGNORECASE,
 )
+_PLAIN_NAME: Final = re.compile(rf"(?!(?:{'|'.join(ROLES)})$)\w[^()\[\]:|]*", re.IGNORECASE)
 _SEARCH_TOOLS: Final = re.compile(
     r"(?:.*[^a-z])?(?:conversation_search|archival_memory_search|knowledge_search|"
     r"knowledge_read|core_memory_view|context_budget)"
@@ -54,15 +55,43 @@ def compile_block(block: Block) -> str:
     )
 
 
-def render_message(message: Message) -> str:
-    """Return a message as the model sees it; its token count is of this text."""
-    return render_turn(message.role, message.name, message.content)
+def counted_message(message: Message) -> str:
+    """Return the text whose tokens are the message's, as a client's own context has it."""
+    return counted_turn(message.role, message.name, message.content)
 
 
-def render_turn(role: str, name: str | None, content: str) -> str:
-    """Return one turn as the model sees it."""
+def counted_turn(role: str, name: str | None, content: str) -> str:
+    """Return the text of one turn whose tokens are counted; to show it, use `render_message`."""
     who = f"{role} ({name})" if name else role
     return f"{who}: {content}\n"
+
+
+def render_message(message: Message) -> str:
+    """Return a message as every view shows it: nothing in it can look like another turn.
+
+    Its further lines begin with `| `.
+    """
+    return f"{speaker(message.role, message.name)}: {mark_lines(message.content)}\n"
+
+
+def numbered(message: Message) -> str:
+    """Return a message as listings show it: index, time, then `render_message`."""
+    text = render_message(message).removesuffix("\n")
+    return f"[{message.index}] {message.created_at:%Y-%m-%d %H:%M} {text}"
+
+
+def speaker(role: str, name: str | None) -> str:
+    """Return who speaks; a name that could end the form is spelled out."""
+    if not name:
+        return role
+    return f"{role} ({spelled_out(name) if breaks_form(name) else name})"
+
+
+def short_speaker(role: str, name: str | None) -> str:
+    """Return the name of who speaks; with the role where it could be taken for something else."""
+    if name and _PLAIN_NAME.fullmatch(name) and not breaks_form(name):
+        return name
+    return speaker(role, name)
 
 
 def render_kept(context: str, messages: Sequence[Message], policy: Policy, day: date) -> str:
@@ -73,7 +102,7 @@ def render_kept(context: str, messages: Sequence[Message], policy: Policy, day: 
         messages: Oldest first, one at least.
         day: When it happened.
     """
-    head = context.strip()
+    head = mark_lines(context.strip())
     if policy.dated and not _DATE_FIRST.match(head):
         head = f"[{day.isoformat()}] {head}"
     if policy.verbatim == "none":

@@ -249,7 +249,7 @@ def test_what_is_new_since_the_last_time_is_gathered(memory):
     key = memory.archive.insert("kept since").memory.id
     text = memory.reflections.write("Think.")
     assert text.startswith("Think.\n")
-    assert part(text, "said since")[0].startswith("trip [0] ")
+    assert part(text, "said since")[0].startswith("conversation 'trip' [0] ")
     assert part(text, "stored since")[0].startswith(key)
     assert "before" not in text.replace("before memory", "")
 

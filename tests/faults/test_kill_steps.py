@@ -20,7 +20,7 @@ from mcp_memory.models.tokenizer import Tokenizer
 from mcp_memory.tiers.core import WORKING
 from mcp_memory.values.errors import MatchFault, NotFound
 from mcp_memory.values.locations import PREFIX
-from mcp_memory.values.render import render_message
+from mcp_memory.values.render import counted_message
 
 SCRIPT = Path(__file__).parents[1] / "support" / "dying.py"
 
@@ -100,7 +100,7 @@ def check_whole(memory: AgentMemory) -> None:
         assert budget.counts["queue_messages"] == len(recent)
         assert budget.counts["conversation_messages"] == len(indexes)
         count = memory.count_tokens
-        assert budget.parts.queue == sum(count(render_message(message)) for message in recent)
+        assert budget.parts.queue == sum(count(counted_message(message)) for message in recent)
         assert budget.parts.summary == (0 if summary is None else count(summary.content))
     assert found == everything
     assert memory.overview().messages == len(everything)

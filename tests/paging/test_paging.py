@@ -407,7 +407,7 @@ def test_ranges_are_stored_verbatim_under_their_context(small):
     assert kept.memory.content == (
         "Ana chose a kettle.\n\n"
         "user (Ana): Which kettle?\n"
-        "assistant: The red <one>,\nfor 30 euros.\n"
+        "assistant: The red <one>,\n| for 30 euros.\n"
         "tool (shop): stock: 3"
     )
     assert kept.memory.kind is Kind.EPISODE

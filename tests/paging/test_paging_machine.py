@@ -22,7 +22,7 @@ from mcp_memory.paging.budget import KEEP_LAST
 from mcp_memory.settings import load_settings
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.records import NewMessage, Role
-from mcp_memory.values.render import render_message
+from mcp_memory.values.render import counted_message
 
 WINDOWS = (1_000, 4_000, 32_000)
 CONVERSATION = "main"
@@ -155,7 +155,7 @@ class PagingMachine(RuleBasedStateMachine):
             window = memory.settings.context_window
             for message in recent:
                 whole = self.said[message.index]
-                rendered = self.tokenizer.count(render_message(message))
+                rendered = self.tokenizer.count(counted_message(message))
                 assert message.tokens == rendered <= window
                 assert message.content == whole or "[cut: " in message.content
             queue = sum(message.tokens for message in recent)

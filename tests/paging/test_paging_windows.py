@@ -21,7 +21,7 @@ from mcp_memory.tiers.engine import Engine
 from mcp_memory.tiers.queues import clip_message
 from mcp_memory.values.errors import InvalidInput, OverLimit
 from mcp_memory.values.records import Message, NewMessage, Surface
-from mcp_memory.values.render import render_message
+from mcp_memory.values.render import counted_message
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 SURFACE = Surface("Keep what matters.\n", '[{"name":"a tool"}]' * 20)
@@ -118,10 +118,10 @@ def tokenizer(cache_dir):
 @example("咖啡", 1_000, "", 400)
 def test_a_clipped_message_counts_what_is_shown_of_it(tokenizer, text, times, name, window):
     plain = Message("0123456789", "main", 7, "user", text * times, 0, NOW, NOW, name or None)
-    tokens = tokenizer.count(render_message(plain))
+    tokens = tokenizer.count(counted_message(plain))
     whole = Message("0123456789", "main", 7, "user", text * times, tokens, NOW, NOW, name or None)
     shown = clip_message(whole, window, tokenizer)
-    assert shown.tokens == tokenizer.count(render_message(shown)) <= window
+    assert shown.tokens == tokenizer.count(counted_message(shown)) <= window
     assert (shown == whole) is (tokens <= window)
     assert shown == clip_message(shown, window, tokenizer)
 
@@ -135,7 +135,7 @@ def test_a_message_counts_for_each_window_as_that_one_shows_it(memories):
         whole = large.conversations.recent()[0]
         clipped = small.conversations.recent()[0]
         assert whole.content == GIANT
-        assert whole.tokens == large.count_tokens(render_message(whole)) > 4_000
+        assert whole.tokens == large.count_tokens(counted_message(whole)) > 4_000
         assert clipped.tokens <= 4_000
         for memory in (small, large):
             check_counts(memory)

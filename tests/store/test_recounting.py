@@ -8,7 +8,7 @@ from mcp_memory.store.duckdb import recounting
 from mcp_memory.store.duckdb.store import DuckDBStore
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.records import NewMessage
-from mcp_memory.values.render import render_message
+from mcp_memory.values.render import counted_message
 
 CHINESE = "我姐姐的猫叫团子，每天早上六点就要吃饭。"
 
@@ -51,7 +51,7 @@ def test_messages_memories_blocks_and_summaries_are_counted_again(changed):
     memory, count = memory_of(changed), changed.tokenizer.count
     listed = memory.conversations.search(limit=50).items
     assert len(listed) == 30
-    assert all(hit.message.tokens == count(render_message(hit.message)) for hit in listed)
+    assert all(hit.message.tokens == count(counted_message(hit.message)) for hit in listed)
     (kept,) = memory.archive.search().items
     assert kept.memory.tokens == count(CHINESE)
     block = next(block for block in memory.core.all("main") if block.label == "human")

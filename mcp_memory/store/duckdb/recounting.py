@@ -8,7 +8,7 @@ from typing import Final
 
 from mcp_memory.store.duckdb.database import Database
 from mcp_memory.store.duckdb.values import DuckDBKeyValues
-from mcp_memory.values.render import render_turn
+from mcp_memory.values.render import counted_turn
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _ROWS_AT_ONCE: Final = 1_024
 
 _TABLES: Final[dict[str, tuple[str, Callable[..., str]]]] = {
     "blocks": ("value", str),
-    "messages": ("role, name, content", render_turn),
+    "messages": ("role, name, content", counted_turn),
     "summaries": ("content", str),
     "memories": ("content", str),
 }
