@@ -13,10 +13,11 @@ from mcp_memory.agent.topics import Listener
 from mcp_memory.paging import Pager
 from mcp_memory.search.index import SearchIndex
 from mcp_memory.search.queries import Filter, parse_query
+from mcp_memory.search.times.spans import spans
 from mcp_memory.settings import Settings
 from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.engine import Engine
-from mcp_memory.values.dates import parse_range
+from mcp_memory.values.dates import EPOCH, Period, parse_range
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import ROLES, SHARED, Page, Passage
 from mcp_memory.values.requests import MAX_RESULTS, SearchRequest, Tier, Where
@@ -115,6 +116,14 @@ class Part:
             return self._engine.view(self._agent, SHARED)
         return self._engine.view(self._agent)
 
+    def _named(self, text: str) -> Period | None:
+        """Return the time that a whole text names in words, such as "last week"."""
+        now, zone = self._engine.clock(), self._settings.zone
+        match spans(text, now=now, zone=zone):
+            case [found] if found.text == text.strip() and found.start > EPOCH:
+                return Period(found.start, found.end)
+        return None
+
     def _search(self, tier: SearchedTier[R, H], request: SearchRequest) -> Page[H]:
         """Search a tier, or list it by date where the request has no query.
 
@@ -124,7 +133,9 @@ class Part:
         engine, agent = self._engine, self._agent
         engine.check()
         request = check_request(request, tier.tier)
-        start, end = parse_range(request.start_date, request.end_date, zone=self._settings.zone)
+        start, end = parse_range(
+            request.start_date, request.end_date, zone=self._settings.zone, named=self._named
+        )
         as_of = request.as_of
         if as_of is None:
             with self._view():

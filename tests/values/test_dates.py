@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcp_memory.values.dates import now, parse_moment, parse_range, show
+from mcp_memory.values.dates import Period, now, parse_moment, parse_range, show
 from mcp_memory.values.errors import InvalidInput
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -18,6 +18,7 @@ ZULU = ZoneInfo("UTC")
 zones = st.sampled_from([ZULU, BERLIN, SHANGHAI, LOS_ANGELES, ZoneInfo("Asia/Kathmandu")])
 written = st.one_of(
     st.text(max_size=30),
+    st.text("0123456789-/.:TZz +", max_size=24),
     st.dates().map(lambda day: day.isoformat()),
     st.datetimes().map(lambda moment: moment.isoformat()),
     st.datetimes(timezones=st.timezones()).map(lambda moment: moment.isoformat()),
@@ -60,7 +61,17 @@ def test_a_time_without_a_zone_is_of_the_zone_that_is_set(text, moment):
         "2026-13-01",
         "2026-02-30",
         "21.11.2026",
-        "2026",
+        "03/04/2026",
+        "1e30",
+        "inf",
+        "nan",
+        "-1763731805",
+        "0",
+        "202603091430",
+        "12026-01-01",
+        "0000-01-01",
+        "2026-03 10:00",
+        "Mon, 09 Mar 2026 14:30:00 XYZ",
         "25:00",
         "2026-11-21T",
         "2026-11-21T25:00",
@@ -75,6 +86,71 @@ def test_what_is_no_date_is_refused_with_the_name_of_its_field(text):
         parse_moment(text, zone=ZULU, field="happened_at")
     assert fault.value.field == "happened_at"
     assert len(fault.value.message) < 120
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-21t14:30:00z", utc(2026, 11, 21, 14, 30)),
+        ("  2026-11-21   14:30  +01:00 ", utc(2026, 11, 21, 13, 30)),
+        ("2026-11-21 14:30 UTC", utc(2026, 11, 21, 14, 30)),
+        ("2026-11-21T14:30:00.1234567Z", utc(2026, 11, 21, 14, 30, 0, 123456)),
+        ("2026/11/21 9:05", utc(2026, 11, 21, 8, 5)),
+        ("2026/03/09", utc(2026, 3, 8, 23)),
+        ("2026-3-9", utc(2026, 3, 8, 23)),
+        ("2026.3.9", utc(2026, 3, 8, 23)),
+        ("1763731805", utc(2025, 11, 21, 13, 30, 5)),
+        ("1763731805.25", utc(2025, 11, 21, 13, 30, 5, 250_000)),
+        ("1763731805123", utc(2025, 11, 21, 13, 30, 5, 123_000)),
+        ("1763731805123.0", utc(2025, 11, 21, 13, 30, 5, 123_000)),
+        ("1763731805123456", utc(2025, 11, 21, 13, 30, 5, 123_456)),
+        ("Mon, 09 Mar 2026 14:30:00 +0100", utc(2026, 3, 9, 13, 30)),
+        ("9 Mar 2026 14:30 GMT", utc(2026, 3, 9, 14, 30)),
+        ("Mon, 9 Mar 2026 14:30:00 -0000", utc(2026, 3, 9, 14, 30)),
+        ("Mon, 9 Mar 2026 14:30:00", utc(2026, 3, 9, 13, 30)),
+        ("2026-03", utc(2026, 2, 28, 23)),
+        ("2026", utc(2025, 12, 31, 23)),
+    ],
+)
+def test_a_date_that_has_one_reading_is_taken_as_it_is_written(text, moment):
+    assert parse_moment(text, zone=BERLIN, field="created_at") == moment
+
+
+@pytest.mark.parametrize(
+    ("text", "forms"),
+    [
+        ("03/04/2026", "2026-03-04 or 2026-04-03"),
+        ("3.4.2026 10:00", "2026-03-04 or 2026-04-03"),
+        ("21-11-2026", "2026-11-21"),
+        ("99/99/2026", "2026-11-21"),
+    ],
+)
+def test_a_date_with_its_year_last_is_refused_with_the_forms_it_may_mean(text, forms):
+    with pytest.raises(InvalidInput) as fault:
+        parse_range(text, None, zone=ZULU, named=lambda text: Period(now(), now()))
+    assert fault.value.hint == f"Write it as {forms}"
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "end"),
+    [
+        ("2026-03", utc(2026, 3, 1), utc(2026, 4, 1)),
+        ("2026/12", utc(2026, 12, 1), utc(2027, 1, 1)),
+        ("2026", utc(2026, 1, 1), utc(2027, 1, 1)),
+        ("9999", utc(9999, 1, 1), datetime.max.replace(tzinfo=UTC)),
+        ("9999-12", utc(9999, 12, 1), datetime.max.replace(tzinfo=UTC)),
+    ],
+)
+def test_a_month_or_year_is_the_whole_of_it_at_both_ends(text, first, end):
+    assert parse_range(text, text, zone=ZULU) == (first, end)
+
+
+def test_words_are_asked_only_for_what_is_no_date():
+    day = Period(utc(2026, 11, 20), utc(2026, 11, 21))
+    named = {"yesterday": day}.get
+    assert parse_range("yesterday", "yesterday", zone=ZULU, named=named) == tuple(day)
+    with pytest.raises(InvalidInput):
+        parse_range("soon", None, zone=ZULU, named=named)
 
 
 @pytest.mark.parametrize("which", ["start_date", "end_date"])
