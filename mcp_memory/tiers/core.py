@@ -16,14 +16,18 @@ from mcp_memory.store.ports import BlockKey, Change, Store, UnitOfWork
 from mcp_memory.tiers.feed import ChangeFeed
 from mcp_memory.values.dates import EPOCH, Clock
 from mcp_memory.values.errors import InvalidInput, MatchFault, NotFound, OverLimit, ReadOnly
+from mcp_memory.values.likeness import alike, nearest
 from mcp_memory.values.records import SHARED, Block, BlockChange, Scope
 from mcp_memory.values.render import compile_blocks
-from mcp_memory.values.text import check_characters, check_label, check_text, shorten
+from mcp_memory.values.text import LINE_BREAK, check_characters, check_label, check_text, shorten
 
 DEFAULT_LIMIT_TOKENS: Final = 2_000
 MAX_BLOCKS: Final = 32
 MAX_DESCRIPTION_CHARS: Final = 300
 """All three by judgement; the owner of a block can change the block's limit."""
+
+_NEAR_CHARS: Final = 300
+"""The longest text that a refused replacement shows; by judgement."""
 
 WORKING: Final = "working"
 
@@ -145,6 +149,9 @@ class CoreMemory:
     ) -> Block:
         """Return the block with the only occurrence of `old` replaced, not yet stored.
 
+        If it does not occur to the letter, the only place that is like it is replaced; see
+        `likeness.py`. The rest of the block and `new` stay to the letter.
+
         Raises:
             MatchFault: `old` is missing or occurs more than once; `lines` says where.
             InvalidInput, NotFound, ReadOnly, OverLimit: Nothing was changed.
@@ -158,10 +165,11 @@ class CoreMemory:
             )
         check_characters(old, "old_content")
         check_characters(new, "new_content")
-        lines = _lines_of(block.value, old)
-        if len(lines) != 1:
-            raise _match_fault(block, old, lines)
-        before, _, after = block.value.partition(old)
+        places = _occurrences(block.value, old) or alike(block.value, old)
+        if len(places) != 1:
+            raise _match_fault(block, old, places)
+        [(start, end)] = places
+        before, after = block.value[:start], block.value[end:]
         if not new and (not before or before.endswith("\n")):
             after = after.removeprefix("\n")  # Deleting a whole line leaves no empty line.
         return self._revised(block, before + new + after)
@@ -356,25 +364,31 @@ def _check_description(text: str) -> str:
     return " ".join(text.split())
 
 
-def _lines_of(value: str, part: str) -> tuple[int, ...]:
-    """Return the line, counted from 1, on which each occurrence of `part` begins."""
-    lines: list[int] = []
+def _occurrences(value: str, part: str) -> list[tuple[int, int]]:
+    """Return every place of `part`, overlapping ones too."""
+    found: list[tuple[int, int]] = []
     at = value.find(part)
     while at >= 0:
-        lines.append(value.count("\n", 0, at) + 1)
+        found.append((at, at + len(part)))
         at = value.find(part, at + 1)
-    return tuple(lines)
+    return found
 
 
-def _match_fault(block: Block, old: str, lines: tuple[int, ...]) -> MatchFault:
-    if not lines:
+def _match_fault(block: Block, old: str, places: Sequence[tuple[int, int]]) -> MatchFault:
+    def line_of(at: int) -> int:
+        return len(LINE_BREAK.findall(block.value, 0, at)) + 1
+
+    if not places:
+        near = nearest(block.value, old)
+        hint = "core_memory_view shows the block"
+        if near:
+            at, text = near
+            shown = text if len(text) <= _NEAR_CHARS else text[:_NEAR_CHARS] + "…"
+            hint = f"The nearest text, on line {line_of(at)}, is: {shown}"
         return MatchFault(
-            f"old_content {shorten(old, 80)!r} is not in block {block.label!r}",
-            lines=(),
-            field="old_content",
-            hint="Copy the text to replace exactly as core_memory_view shows it"
-            " (with &lt; &gt; &amp; &quot; as the characters they stand for)",
+            f"old_content is not in block {block.label!r}", lines=(), field="old_content", hint=hint
         )
+    lines = tuple(line_of(start) for start, _ in places)
     where = ", ".join(str(line) for line in lines[:10])
     return MatchFault(
         f"old_content {shorten(old, 80)!r} is in block {block.label!r} {len(lines)} times,"

@@ -13,6 +13,7 @@ from mcp_memory.settings import load_settings
 from mcp_memory.tiers.core import DEFAULT_LIMIT_TOKENS, MAX_BLOCKS, MAX_DESCRIPTION_CHARS
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.errors import InvalidInput, MatchFault, NotFound, OverLimit, ReadOnly
+from mcp_memory.values.text import escape
 
 
 def values(memory, conversation="main"):
@@ -160,6 +161,125 @@ def test_replacing_text_that_is_not_there_once_tells_the_lines(memory, value, ol
     assert fault.value.lines == lines
     assert fault.value.field == "old_content"
     assert memory.core.get("human") == before
+
+
+ALIKE = {
+    "escaped as it is shown": ("a < b & c\nx", "a &lt; b &amp; c", "new\nx"),
+    "an escape that is in the block": ("a &lt; b\nx", "a &amp;lt; b", "new\nx"),
+    "a quote as it is shown": ('She said "yes".', "She said &quot;yes&quot;.", "new"),
+    "a composed letter": ("Cafe\u0301 in Porto", "Café", "new in Porto"),
+    "a decomposed letter": ("Café in Porto", "Cafe\u0301", "new in Porto"),
+    "marks in another order": ("a\u0323\u0302 b", "\u1ead", "new b"),
+    "a decomposed syllable": ("\u1112\u1161\u11ab b", "\ud55c", "new b"),
+    "a line break for two characters": ("one\r\ntwo\r\nthree", "one\ntwo", "new\r\nthree"),
+    "two characters for a line break": ("one\ntwo\nthree", "one\r\ntwo", "new\nthree"),
+    "a separator of lines": ("one\u2028two", "one\ntwo", "new"),
+    "straight quotes": ("It\u2019s \u201cfine\u201d.", 'It\'s "fine"', "new."),
+    "curly quotes": ('It\'s "fine".', "It\u2019s \u201cfine\u201d", "new."),
+    "another dash": ("2019\u20132021: Porto", "2019-2021", "new: Porto"),
+    "an ellipsis": ("and so on\u2026 and", "so on...", "and new and"),
+    "a tab": ("key:\tvalue\nx", "key: value", "new\nx"),
+    "a blank that does not break": ("10\u00a0km\nx", "10 km", "new\nx"),
+    "several blanks": ("key:    value\nx", "key: value", "new\nx"),
+    "blanks at the ends of lines": ("  one  \n  two  \nx", "one\ntwo", "  new  \nx"),
+    "outer blanks": ("Lives in Porto.", "  Porto.  ", "Lives in new"),
+    "an outer line break": ("one\r\ntwo", "one\n", "newtwo"),
+    "something invisible": ("soft\u00adware\nx", "software", "new\nx"),
+}
+
+
+@pytest.mark.parametrize(("value", "old", "left"), ALIKE.values(), ids=ALIKE)
+def test_the_one_place_that_is_like_a_text_is_replaced(memory, value, old, left):
+    """What copying changes is no reason to refuse; the rest of the block stays to the letter."""
+    memory.core.rethink("human", value)
+    assert memory.core.replace("human", old, "new").value == left
+
+
+def test_a_place_to_the_letter_comes_before_those_that_are_like_it(memory):
+    memory.core.rethink("human", "It\u2019s tea\nIt's tea")
+    assert memory.core.replace("human", "It's", "That's").value == "It\u2019s tea\nThat's tea"
+
+
+def test_a_new_text_is_stored_to_the_letter(memory):
+    memory.core.rethink("human", "a < b")
+    assert memory.core.replace("human", "a &lt; b", " x &lt; y\t").value == " x &lt; y\t"
+
+
+UNLIKE = {
+    "another case": ("Porto", "porto"),
+    "a letter without its accent": ("Café", "Cafe"),
+    "a letter without its decomposed accent": ("caf\u0113\u0301s", "caf\u0113s"),
+    "half of a syllable": ("\ud55c", "\u1112\u1161"),
+    "words without their blank": ("tea time", "teatime"),
+    "lines in one": ("one\ntwo", "one two"),
+    "another figure": ("10\u00b2", "102"),
+    "nothing but blanks": ("tea", "   \n"),
+    "a book": ("tea", "tea " * 1_000_000),
+}
+
+
+@pytest.mark.parametrize(("value", "old"), UNLIKE.values(), ids=UNLIKE)
+def test_what_only_resembles_a_text_is_not_replaced(memory, value, old):
+    memory.core.rethink("human", value)
+    with pytest.raises(MatchFault) as fault:
+        memory.core.replace("human", old, "new")
+    assert fault.value.lines == ()
+    assert values(memory)["human"] == value
+
+
+def test_several_places_that_are_like_a_text_are_refused_with_their_lines(memory):
+    memory.core.rethink("human", "It\u2019s tea\nno\nIt\u2018s tea")
+    with pytest.raises(MatchFault) as fault:
+        memory.core.replace("human", "It's tea", "new")
+    assert fault.value.lines == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "old", "near"),
+    [
+        ("Name: Ana\nLives in Porto since 2019\nTea", "Lives in Lisbon since 2019", "Porto"),
+        ("She has a dog. She lives in Porto. She likes tea.", "She lived in Porto.", "She lives"),
+        ("a < b\nc", "a &lt; d", "a < b"),
+    ],
+)
+def test_a_refusal_shows_the_nearest_text_of_the_block(memory, value, old, near):
+    memory.core.rethink("human", value)
+    with pytest.raises(MatchFault) as fault:
+        memory.core.replace("human", old, "new")
+    assert near in fault.value.hint
+    assert old not in str(fault.value)
+    shown = fault.value.hint.partition(" is: ")[2]
+    assert shown in value
+
+
+def test_a_refusal_shows_nothing_where_nothing_is_near(memory):
+    memory.core.rethink("human", "Likes tea")
+    with pytest.raises(MatchFault) as fault:
+        memory.core.replace("human", "zebra crossing 42", "new")
+    assert "Likes" not in str(fault.value)
+
+
+@hypothesis_settings(deadline=None, max_examples=60)
+@given(
+    st.text("ab \t\n\r'\u2019\u2013-e\u0301é\u2026.&<lt;\u00a0", min_size=1, max_size=30), st.data()
+)
+def test_a_copy_of_the_view_finds_the_same_place(core_memory, value, data):
+    """What the view shows of a part is replaced in that place, or in none if there are several."""
+    core_memory.core.rethink("human", value)
+    value = core_memory.core.get("human").value
+    start = data.draw(st.integers(0, max(len(value) - 1, 0)))
+    end = start + data.draw(st.integers(1, 12))
+    part = value[start:end]
+    if not part.strip():
+        return
+    try:
+        replaced = core_memory.core.replace("human", escape(part), "NEW").value
+    except MatchFault:
+        return
+    # Whatever was replaced, all around it is to the letter.
+    before, _, after = replaced.partition("NEW")
+    assert value.startswith(before)
+    assert value.endswith(after)
 
 
 @pytest.mark.parametrize(
