@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from mcp_types import Tool, ToolAnnotations
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from mcp_memory.server.arguments import (
     Arguments,
@@ -54,21 +54,28 @@ from mcp_memory.server.replies import (
     stored_payload,
 )
 from mcp_memory.settings import DEFAULT_CONVERSATION
-from mcp_memory.values.dates import parse_moment, show
+from mcp_memory.values.dates import show
+from mcp_memory.values.messages import read_messages
 from mcp_memory.values.records import (
+    ROLES,
     Block,
     Kind,
     MemoryHit,
     MessageHit,
-    NewMessage,
     Role,
     StoreChunk,
     TagMatch,
 )
 from mcp_memory.values.render import compile_block, compile_blocks
+from mcp_memory.values.text import shorten, unescape
 
 if TYPE_CHECKING:
     from mcp_memory.agent import AgentMemory
+
+_ESCAPED: Final = "new_content is stored to the letter: write < for &lt;, and & for &amp;"
+
+_REASON_CHARS: Final = 200
+"""The longest reason why a message of a batch was refused; by judgement."""
 
 A = TypeVar("A", bound=Arguments)
 Handler = Callable[["AgentMemory", Fitter, Any], Reply]
@@ -197,10 +204,14 @@ class CoreReplace(Arguments):
 
 @_tool(CoreReplace, destructive=True)
 def core_memory_replace(memory: AgentMemory, fitter: Fitter, given: CoreReplace) -> Reply:
-    """Replace or delete text in a block. old_content must match exactly one place."""
+    """Replace or delete text in a block. old_content must match one place only."""
     conversation = given.conversation or DEFAULT_CONVERSATION
     block = memory.core.replace(given.label, given.old_content, given.new_content, conversation)
-    return _edited(memory, fitter, block, conversation)
+    reply = _edited(memory, fitter, block, conversation)
+    noted = {"note": _ESCAPED} | reply.payload
+    if unescape(given.new_content) == given.new_content or not fitter.fits(compact(noted)):
+        return reply
+    return Reply(noted)
 
 
 class Rethink(Arguments):
@@ -277,19 +288,23 @@ def finish_rethinking_memory(memory: AgentMemory, fitter: Fitter, given: FinishR
     return Reply(payload)
 
 
-class MessageArgument(Arguments):
-    """One message of conversation_append."""
-
-    role: Role
-    content: Text
-    name: str | None = None
-    created_at: Annotated[str | None, Field(description="ISO time")] = None
+_MESSAGE: Final = {
+    "properties": {
+        "role": {"enum": list(ROLES), "type": "string"},
+        "content": {"type": "string"},
+        "name": {"type": "string"},
+        "created_at": {"type": "string", "description": "ISO time"},
+    },
+    "required": ["role", "content"],
+    "type": "object",
+}
+"""The form of messages that a model is told; `values/messages.py` reads many more."""
 
 
 class ConversationAppend(Arguments):
     """Arguments of conversation_append."""
 
-    messages: list[MessageArgument]
+    messages: list[Annotated[Any, WithJsonSchema(_MESSAGE)]]
     conversation: Conversation = None
     context_tokens: Annotated[
         int | None, Field(description="Tokens in your context now, if known")
@@ -302,23 +317,22 @@ def conversation_append(memory: AgentMemory, fitter: Fitter, given: Conversation
 
     Returns how full the context window is and what to save.
     """
-    zone = memory.settings.zone
-    messages = [
-        NewMessage(
-            message.role,
-            message.content,
-            message.name,
-            None
-            if message.created_at is None
-            else parse_moment(message.created_at, zone=zone, field=f"messages[{at}].created_at"),
-        )
-        for at, message in enumerate(given.messages)
-    ]
+    batch = read_messages(given.messages, zone=memory.settings.zone)
+    if batch.refused and not batch.messages:
+        raise batch.fault()
     done = memory.conversations.append(
-        messages, given.conversation or DEFAULT_CONVERSATION, given.context_tokens
+        batch.messages, given.conversation or DEFAULT_CONVERSATION, given.context_tokens
     )
+    ids: list[str | None] = list(done.ids)
+    for place, _ in batch.refused:
+        ids.insert(place, None)
+    refused = [
+        {"index": place, "reason": shorten(str(fault), _REASON_CHARS)}
+        for place, fault in batch.refused
+    ]
     payload: Payload = {
-        "ids": list(done.ids),
+        "ids": ids,
+        **({"refused": refused} if refused else {}),
         "pressure": done.budget.pressure,
         "level": done.level,
         "used_tokens": done.budget.used_tokens,
@@ -336,7 +350,10 @@ def conversation_append(memory: AgentMemory, fitter: Fitter, given: Conversation
     if not fitter.fits(compact(payload)):
         # A large batch: the first and last id name the range, conversation_search lists the rest.
         payload["ids"] = [done.ids[0], done.ids[-1]]
-        payload["ids_left_out"] = len(done.ids) - 2
+        payload["ids_left_out"] = len(ids) - 2
+    while refused and not fitter.fits(compact(payload)):
+        del refused[len(refused) // 2 :]
+        payload["refused_left_out"] = len(batch.refused) - len(refused)
     return Reply(payload)
 
 
