@@ -17,7 +17,8 @@ from mcp_memory.tiers.recall import Draft
 from mcp_memory.values.dates import parse_moment
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.ids import read_id
-from mcp_memory.values.records import Kind, Memory, NewMessage
+from mcp_memory.values.messages import read_message
+from mcp_memory.values.records import Kind, Memory
 from mcp_memory.values.text import check_tags, content_hash, shorten
 
 LoadEntry = Mapping[str, object]
@@ -75,7 +76,9 @@ class Loader(Part):
         return loaded
 
     def messages(self, entries: Sequence[LoadEntry], *, skip_bad: bool = False) -> Loaded:
-        """Record messages `{id, role, content, name?, created_at?, conversation?}` as if just said.
+        """Record messages `{id, message, conversation?}` as if just said.
+
+        `message` has any form that `read_message` reads.
 
         Consecutive messages of one conversation are one transaction. A message is
         recognized by its `id`.
@@ -114,8 +117,7 @@ class Loader(Part):
             try:
                 made.append(make(entry))
             except InvalidInput as fault:
-                # Only this module makes that list: its index would mean nothing to the reader.
-                loaded.refused.append((place, str(fault).replace("messages[0].", "")))
+                loaded.refused.append((place, str(fault)))
                 if not skip_bad:
                     break
         return made
@@ -138,19 +140,10 @@ class Loader(Part):
 
     def _message(self, entry: LoadEntry) -> tuple[str, Draft]:
         conversation = check_conversation(str(entry.get("conversation") or DEFAULT_CONVERSATION))
-        name, created = entry.get("name"), entry.get("created_at")
-        moment = None
-        if created is not None:
-            moment = parse_moment(str(created), zone=self._settings.zone, field="created_at")
         message_id = read_id(_text(entry, "id"))
         if message_id is None:
             raise InvalidInput("the message has no id", field="id")
-        new = NewMessage(
-            role=_text(entry, "role"),  # type: ignore[arg-type]  # checked by `prepare`
-            content=_text(entry, "content"),
-            name=None if name is None else str(name),
-            created_at=moment,
-        )
+        new = read_message(entry["message"], zone=self._settings.zone)
         draft = self._engine.recall.draft([new])[0]
         return conversation, replace(draft, id=message_id)
 

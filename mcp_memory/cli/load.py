@@ -94,8 +94,9 @@ def load(
     """Load memories and messages from files; `-` reads lines from stdin.
 
     A line of a .jsonl file is a memory {content, tags, kind, happened_at} or a message
-    {role, content, name, created_at, conversation}; any other file is one memory. Loaded
-    texts are found by their words at once, and by meaning when their vectors are ready.
+    {role, content, name, created_at, conversation}, or one as OpenAI, Anthropic, Gemini or
+    the Vercel AI SDK has it; any other file is one memory. Loaded texts are found by their
+    words at once, and by meaning when their vectors are ready.
 
     What is already in the database is skipped: after a stop, run the same command again.
     """
@@ -323,11 +324,11 @@ def _lines(name: str, file: IO[bytes], defaults: Defaults, source: str | None) -
         except (ValueError, RecursionError):
             yield Read(where, len(line), reason="it is not JSON")
             continue
-        if not isinstance(found, dict) or not isinstance(found.get("content"), str):
-            yield Read(where, len(line), reason='it is not an object with a text "content"')
-        elif "role" in found:
+        if isinstance(found, dict) and "role" in found:
             entry = _message(found, source, defaults, seen)
             yield Read(where, len(line), "messages", entry)
+        elif not isinstance(found, dict) or not isinstance(found.get("content"), str):
+            yield Read(where, len(line), reason='it is not an object with a text "content"')
         elif not isinstance(found.get("tags") or [], list):
             yield Read(where, len(line), reason='"tags" is not a list')
         else:
@@ -346,18 +347,16 @@ def _memory(found: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
 def _message(
     found: dict[str, Any], source: str, defaults: Defaults, seen: Counter[bytes]
 ) -> dict[str, Any]:
-    entry = {
-        "role": found["role"],
-        "content": found["content"],
-        "name": found.get("name"),
-        "created_at": found.get("created_at"),
-        "conversation": found.get("conversation") or defaults.conversation,
-    }
+    conversation = found.get("conversation") or defaults.conversation
     # Without a date "yes" of two files are two messages.
-    fields = [source if entry["created_at"] is None else "", *entry.values()]
+    fields: list[object] = [source if found.get("created_at") is None else ""]
+    fields += [found.get(name) for name in ("role", "content", "name", "created_at")]
+    fields.append(conversation)
+    if not isinstance(found.get("content"), str):
+        fields.append(found)  # Its text is elsewhere: in parts, or in calls of tools.
     digest = hashlib.sha256(json.dumps(fields).encode()).digest()[:16]
     again = seen[digest]
     seen[digest] += 1
     if again:
         digest = hashlib.sha256(digest + str(again).encode()).digest()
-    return entry | {"id": id_of(digest)}
+    return {"id": id_of(digest), "message": found, "conversation": conversation}

@@ -207,11 +207,10 @@ def core_memory_replace(memory: AgentMemory, fitter: Fitter, given: CoreReplace)
     """Replace or delete text in a block. old_content must match one place only."""
     conversation = given.conversation or DEFAULT_CONVERSATION
     block = memory.core.replace(given.label, given.old_content, given.new_content, conversation)
-    reply = _edited(memory, fitter, block, conversation)
-    noted = {"note": _ESCAPED} | reply.payload
-    if unescape(given.new_content) == given.new_content or not fitter.fits(compact(noted)):
-        return reply
-    return Reply(noted)
+    if unescape(given.new_content) == given.new_content:
+        return _edited(memory, fitter, block, conversation)
+    beside = fitter.beside(_ESCAPED)
+    return _edited(memory, beside, block, conversation).noted(_ESCAPED, beside)
 
 
 class Rethink(Arguments):

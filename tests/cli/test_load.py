@@ -117,6 +117,21 @@ def test_a_message_with_a_date_is_the_same_in_another_file(
     assert again.stdout == "0 loaded, 1 already there\n"
 
 
+def test_a_message_in_the_form_of_an_agent_is_loaded_once(
+    run: Callable[..., Result], settings: Settings, tmp_path: Path
+) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    lines: Lines = [
+        {"role": "User", "content": [{"type": "text", "text": "hi"}], "timestamp": 1773066600},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "model", "parts": [{"text": "ho"}]},
+    ]
+    path = file_of(tmp_path / "lines.jsonl", lines)
+    assert run(path).stdout == "3 loaded, 0 already there\n"
+    assert run(path).stdout == "0 loaded, 3 already there\n"
+    assert messages(settings.db) == ["hi", "[tool call: f {}]", "ho"]
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from mcp_memory.server.arguments import validate
 from mcp_memory.server.tools import TOOLS
 from mcp_memory.values.errors import InvalidInput
+from mcp_memory.values.messages import read_messages
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +63,10 @@ PLAIN: dict[str, list[dict[str, Any]]] = {
 
 def read(tool: str, sent: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments as a handler of the tool gets them."""
-    return validate(tool, TOOLS[tool].arguments, sent)[0].model_dump()
+    given = validate(tool, TOOLS[tool].arguments, sent)[0].model_dump()
+    if "messages" in given:
+        given["messages"] = read_messages(given["messages"], zone=ZoneInfo("UTC")).messages
+    return given
 
 
 def note_of(tool: str, sent: dict[str, Any]) -> str | None:
