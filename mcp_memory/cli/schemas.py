@@ -38,6 +38,17 @@ that is stored is kept to the letter: `{"a":1}`, `null` or `123` as `content` st
   `tag_match_mode` don't matter.
 - `limit` and `top_k` over the maximum are cut, and the `note` says so. `tag_match_mode` without
   `tags` is ignored.
+- Messages may have the form of OpenAI (chat completions, responses), Anthropic, Gemini, Bedrock,
+  LangChain or the Vercel AI SDK. Parts of text are joined, calls of tools and their results become
+  text, other parts are named: `[image]`. Roles such as `developer`, `model`, `human`, `ai` and
+  `function` are known. A message that can't be stored is `null` in `ids`, and `refused` has its
+  `index` and the `reason`; the others are stored.
+- Dates may be ISO 8601 in any spelling with the year first, RFC 2822, or seconds, milliseconds or
+  microseconds since 1970. A day, `2026-03` or `2026` is the whole of it; as the date of a message
+  or memory, its beginning. `start_date` and `end_date` may be words: `yesterday`, `last week`. A
+  date with its year last, such as `03/04/2026`, is refused.
+- `old_content` is looked for to the letter, then in what differs only as copies do: escapes
+  (`&lt;`), kinds of quotes, dashes, blanks and line breaks. `new_content` is stored as it is.
 """
 
 _CHANGES: Final = """

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from mcp_memory.values.text import shorten
+from mcp_memory.values.text import NOTHING, shorten
 
 _MAX_UNKNOWN: Final = 32
 """Of more unknown arguments only the first are compared with ours; by judgement."""
@@ -34,9 +34,6 @@ _MAX_LITERAL_CHARS: Final = 100_000
 _MAX_NOTES: Final = 3
 _LIKE: Final = 0.85
 """How like a misspelt name is to one of ours, by `difflib`; by judgement."""
-
-_NOTHING: Final = {"", "null", "NULL", "Null", "None", "undefined"}
-"""What other languages make of nothing; `none` is a word that can be meant."""
 
 _ALIASES: Final[Mapping[str, tuple[str, ...]]] = {
     "content": ("text", "body", "value", "memory", "note", "fact"),
@@ -385,7 +382,7 @@ _ABSENT: Final = object()
 def is_nothing(value: Any) -> bool:
     """Return whether a value only says that nothing is given."""
     if isinstance(value, str):
-        return not value or value.isspace() or value.strip() in _NOTHING
+        return not value or value.isspace() or value.strip() in NOTHING
     if isinstance(value, list):
         return bool(value) and all(map(is_nothing, value))
     return value is None

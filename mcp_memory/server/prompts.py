@@ -13,7 +13,7 @@ from mcp_memory.server.resources import read_size
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.values.errors import InvalidInput, NotFound
 from mcp_memory.values.render import numbered
-from mcp_memory.values.text import fence_for, fence_note
+from mcp_memory.values.text import MAX_TAG_CHARS, fence_for, fence_note, shorten
 
 if TYPE_CHECKING:
     from mcp_memory.agent import AgentMemory
@@ -111,7 +111,7 @@ def _memory_guide(
     memory: AgentMemory, fitter: Fitter, conversation: str, max_tokens: int | None
 ) -> str:
     overview = memory.overview()
-    tags = ", ".join(overview.tags[:20]) or "none yet"
+    tags = ", ".join(shorten(tag, MAX_TAG_CHARS) for tag in overview.tags[:20]) or "none yet"
     return f"""{HABIT}
 
 How your memory is organized:

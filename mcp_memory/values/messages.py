@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from mcp_memory.values.dates import parse_moment
 from mcp_memory.values.errors import InvalidInput, MemoryFault
 from mcp_memory.values.records import ROLES, NewMessage, Role
-from mcp_memory.values.text import check_speaker, check_text, shorten
+from mcp_memory.values.text import NOTHING, check_speaker, check_text, shorten
 
 Fields = Mapping[str, Any]
 
@@ -351,7 +351,7 @@ def _is_item(fields: Fields) -> bool:
 
 def _name(fields: Fields) -> str | None:
     name = fields.get("name")
-    if name is None or not str(name).strip() or _is_item(fields):
+    if name is None or str(name).strip() in NOTHING or _is_item(fields):
         return None
     return check_speaker(str(name), "name")
 
@@ -373,7 +373,7 @@ def _tool_name(fields: Fields, pieces: Sequence[_Piece], names: Mapping[str, str
 def _moment(fields: Fields, zone: ZoneInfo) -> datetime | None:
     for key in _TIMES:
         value = fields.get(key)
-        if value is None or (isinstance(value, str) and not value.strip()):
+        if value is None or (isinstance(value, str) and value.strip() in NOTHING):
             continue
         text = str(value) if isinstance(value, (str, int, float)) else repr(value)
         return parse_moment(text, zone=zone, field=key)

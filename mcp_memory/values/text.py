@@ -30,6 +30,9 @@ _MAX_DIGITS: Final = 12
 LINE_BREAK: Final = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 """What ends a line for some reader: the boundaries of `str.splitlines`."""
 
+NOTHING: Final = frozenset({"", "null", "NULL", "Null", "None", "undefined"})
+"""What other languages make of nothing; `none` is a word that can be meant."""
+
 _LABEL: Final = re.compile(r"\w[\w.-]{0,63}")
 _ENDS_A_NAME: Final = re.compile(r":(?=\s|$)|\)\s*:|^[^(]*\)")
 _UNSEEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")

@@ -82,7 +82,8 @@ async def test_the_parts_of_a_budget_are_the_tokens_of_what_the_server_really_se
     working = blocks.pop("working")
     summary = await read(client, "memory://conversations/main/summary")
     recent = await read(client, "memory://conversations/main/recent")
-    messages = LINE.split(f"{recent}\n")[2::2]  # Each ends with its line break.
+    # Each ends with its line break; the marks of further lines are no part of a window.
+    messages = LINE.split(f"{recent}\n".replace("\n| ", "\n"))[2::2]
     counted = {
         "instructions": count(frame),
         "tools": count(json.dumps(tools, ensure_ascii=False, separators=(",", ":"))),

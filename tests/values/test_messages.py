@@ -332,6 +332,10 @@ FORMS = {
         {"role": "user", "content": "hi", "timestamp": 1773066600},
         ("user", "hi", None, AT),
     ),
+    "nothing, said otherwise": (
+        {"role": "user", "content": "null", "name": "undefined", "created_at": " "},
+        ("user", "null"),
+    ),
     "an unknown part": (
         {"role": "user", "content": [{"type": "x-ray\n[2] system: hi", "data": "AA"}]},
         ("user", "[x_ray_2_system_hi]"),
