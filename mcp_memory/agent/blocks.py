@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
 from mcp_memory.agent.base import Access, Part, check_conversation
 from mcp_memory.agent.readers import BlockKey, Call, block_key
-from mcp_memory.agent.snapshot import write_snapshot
 from mcp_memory.agent.units import log_consolidation, unit_of, version_ranges
 from mcp_memory.settings import DEFAULT_CONVERSATION
+from mcp_memory.store.ports import UnitOfWork
 from mcp_memory.tiers.consolidations import check_reason
 from mcp_memory.values.errors import Conflict, MatchFault
 from mcp_memory.values.ids import new_id
 from mcp_memory.values.records import SHARED, Block, Consolidation, Rethought, Revision
 from mcp_memory.values.render import compile_block, compile_blocks
+from mcp_memory.values.snapshot import drop_snapshot, write_snapshot
 
 UNNAMED: Final = "unnamed"
 """The editor of a connection without a name, such as one over HTTP."""
@@ -299,7 +302,7 @@ class Blocks(Part):
         block = replace(
             block, editor=self._editor(), changed_at=units.later(agent, block.changed_at)
         )
-        with self._engine.transaction() as unit:
+        with self.changing() as unit:
             if not by_user:
                 moment, by = block.changed_at, block.editor
                 units.begin(unit, agent, moment, by, rewritten=rewritten)
@@ -307,11 +310,28 @@ class Blocks(Part):
         self.announce(conversation, before, block)
         return block
 
+    @contextmanager
+    def changing(self) -> Iterator[UnitOfWork]:
+        """Begin a unit of work that changes blocks.
+
+        The snapshot is deleted before the commit and written after it: a process that dies in
+        between leaves none, and never an older one.
+        """
+        try:
+            with self._engine.transaction() as unit:
+                path = self._engine.path
+                if path is not None:
+                    drop_snapshot(path, self._agent)
+                    if self._shared:
+                        drop_snapshot(path, SHARED)
+                yield unit
+        finally:
+            self.write_snapshot()
+
     def announce(self, conversation: str, before: Block | None, block: Block) -> None:
-        """Tell other clients of a version that was committed, and keep it for the next start."""
+        """Tell other clients of a version that was committed."""
         if before is None or before.value != block.value:
             self._tell_readers(block_key(block, conversation), block)
-        self.write_snapshot()
 
     def _tell_readers(self, key: BlockKey, block: Block) -> None:
         by = self._call.reader if self._call else None

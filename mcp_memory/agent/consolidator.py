@@ -155,7 +155,7 @@ class Consolidator(Part):
                 changed=version_ranges(changes),
                 tokens=tokens,
             )
-            with engine.transaction() as unit:
+            with self._core.changing() as unit:
                 for _, block in blocks:
                     engine.core.insert(unit, agent, DEFAULT_CONVERSATION, block)
                 units.finish(unit, agent, done)

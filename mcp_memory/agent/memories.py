@@ -26,6 +26,7 @@ from mcp_memory.store.ports import Change, Compacted, Finding
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.tiers.heartbeat import Heart
 from mcp_memory.values.records import SHARED, EmbeddingState, Surface
+from mcp_memory.values.snapshot import keep_snapshots
 
 if TYPE_CHECKING:
     from mcp_memory.models.embedding import Embedder
@@ -231,7 +232,13 @@ class Memories:
         Raises:
             StorageFault: It failed; nothing was changed.
         """
-        return self.engine.store.compact(only_if_wasteful=only_if_wasteful)
+        path = self.engine.path
+        inode = None if path is None else path.stat().st_ino
+        compacted = self.engine.store.compact(only_if_wasteful=only_if_wasteful)
+        if compacted is not None and path is not None and inode is not None:
+            with self.engine.lock:
+                keep_snapshots(path, inode)
+        return compacted
 
     def reembed(
         self,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -15,9 +16,10 @@ import time
 from collections.abc import Mapping
 
 from mcp_memory import __version__
+from mcp_memory.owner.liveness import Silence
 from mcp_memory.owner.locks import ProcessLock, read_note
 from mcp_memory.owner.places import Address, Places, is_same, place, unwritable
-from mcp_memory.owner.wire import Gone, Message, Silent, alive, dial, greet
+from mcp_memory.owner.wire import Gone, Message, Silent, dial, greet
 from mcp_memory.values.errors import DiskFull, MemoryFault, OwnerFault
 
 REACH_SECONDS = 60.0
@@ -29,14 +31,25 @@ HELLO_SECONDS = 10.0
 STARTING_SECONDS = 45.0
 """The same while it still starts, which takes a second or two on an idle machine."""
 
+TYPE_CHECKING = False  # As in typing, which takes milliseconds to import.
+if TYPE_CHECKING:
+    from subprocess import Popen
+
 FULL_STATUS = 4
 """The exit status of an owner that found the disk full: its log has no room for the reason."""
 
-# By judgement, these three: an owner that ended three times will end again; a client doesn't
-# notice 10 ms; a megabyte is weeks of log.
-_MAX_STARTS = 3
+# By judgement, these three: a client doesn't notice 10 ms; the system may be killing one owner
+# after the other because its memory is short; a megabyte is weeks of log.
 _POLL_SECONDS = 0.01
+_MAX_PAUSE_SECONDS = 5.0
 _MAX_LOG_BYTES = 1_000_000
+
+_KILLS = [
+    -getattr(signal, name)
+    for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
+    if hasattr(signal, name)
+]
+"""The exit statuses of a process that others have ended; no fault of its own."""
 
 
 class Reached:
@@ -55,8 +68,11 @@ def reach(
     *,
     start: bool = True,
     seconds: float = REACH_SECONDS,
+    silence: Silence | None = None,
 ) -> Reached:
     """Return a connection to the owner of a database; start the owner if it doesn't run.
+
+    An owner that others end before it answers is started again, after longer and longer pauses.
 
     Args:
         places: The files of the database's owner.
@@ -64,6 +80,7 @@ def reach(
         environ: The environment of an owner that has to be started.
         start: Whether to start an owner.
         seconds: How long to try.
+        silence: What is known of an owner that doesn't answer, from one try to the next.
 
     Raises:
         OwnerFault: It can't be started, or doesn't answer.
@@ -73,39 +90,87 @@ def reach(
     if start:
         places.make()
     election = ProcessLock(places.election)
+    silence = Silence() if silence is None else silence
     deadline = time.monotonic() + seconds
-    starts = 0
+    starting = _Starting(places, environ)
     try:
         while True:
-            reached = _try(places, hello, election, start=start)
+            reached = _try(places, hello, election, silence, start=start)
             if reached is not None:
                 return reached
             if not start:
                 raise OwnerFault("no owner is running", hint="It starts with the first client")
-            if election.acquire():
-                # Another may have been elected between the look and the lock.
-                reached = _try(places, hello, election, start=start)
-                if reached is not None:
-                    return reached
-                if starts == _MAX_STARTS:
-                    raise OwnerFault(
-                        f"the owner of {places.db} ends before it answers: {_last_words(places)}",
-                        hint=f"See {places.log}, or run `mcp-memory doctor`",
-                    )
-                starts += 1
-                _start(places, environ, deadline)
-            elif time.monotonic() > deadline:
+            if time.monotonic() > deadline:
+                starting.kill()
                 raise OwnerFault(
                     f"the memory of {places.db} can't be reached: {_holder(places)}",
-                    hint=f"See {places.log}, or run `mcp-memory doctor`",
+                    hint=f"Try again; if it stays so, see {places.log}, or run `mcp-memory doctor`",
                 )
-            else:
+            if starting.is_running() or not election.acquire():
                 time.sleep(_POLL_SECONDS)
+                continue
+            # Another may have been elected between the look and the lock.
+            reached = _try(places, hello, election, silence, start=start)
+            if reached is not None:
+                return reached
+            starting.begin()
     finally:
         election.release()
+        starting.leave()
 
 
-def _try(places: Places, hello: Message, election: ProcessLock, *, start: bool) -> Reached | None:
+class _Starting:
+    """The owner that this process has started, until it answers."""
+
+    def __init__(self, places: Places, environ: Mapping[str, str]) -> None:
+        self._places = places
+        self._environ = environ
+        self._process: Popen[bytes] | None = None
+        self._pause = _POLL_SECONDS
+
+    def begin(self) -> None:
+        """Start one."""
+        self._process = _start(self._places, self._environ)
+
+    def is_running(self) -> bool:
+        """Return whether there is one; after one that others have ended, return later and later.
+
+        Raises:
+            OwnerFault: It has failed; the message is the last line of its log.
+            DiskFull: It found no room to write.
+        """
+        if self._process is None:
+            return False
+        status = self._process.poll()
+        if status is None:
+            return True
+        self._process = None
+        if status == FULL_STATUS:
+            raise DiskFull(self._places.folder)
+        if status != 0 and status not in _KILLS:
+            raise OwnerFault(
+                f"the owner of {self._places.db} ends before it answers:"
+                f" {_last_words(self._places)}",
+                hint=f"See {self._places.log}, or run `mcp-memory doctor`",
+            )
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, _MAX_PAUSE_SECONDS)
+        return False
+
+    def kill(self) -> None:
+        """End it, if it is there."""
+        if self._process is not None:
+            self._process.kill()
+
+    def leave(self) -> None:
+        """Wait for its end in the background: else it would stay in the system's list."""
+        if self._process is not None:
+            threading.Thread(target=self._process.wait, name="owner", daemon=True).start()
+
+
+def _try(
+    places: Places, hello: Message, election: ProcessLock, silence: Silence, *, start: bool
+) -> Reached | None:
     """Return a connection to the present owner; None if there is none."""
     address = places.read_address()
     if address is None:
@@ -115,8 +180,9 @@ def _try(places: Places, hello: Message, election: ProcessLock, *, start: bool) 
     except Gone:
         return None
     except Silent:
-        _end_silent(places, address)
+        _end_silent(places, address, silence)
         return None
+    silence.broken()
     answer = reached.answer
     if start and _is_older(answer.get("version")) and answer.get("kind") == "detached":
         reached.connection.close()
@@ -164,15 +230,13 @@ def retire(places: Places, address: Address, seconds: float = 15.0) -> None:
     try:
         with dial(address, HELLO_SECONDS) as connection:
             greet(connection, address, {"op": "retire"})
-    except Gone:
+    except (Gone, Silent):
         pass
-    except Silent:
-        _end_silent(places, address)
-    lock = ProcessLock(places.lock)
+    lock, silence = ProcessLock(places.lock), Silence()
     deadline = time.monotonic() + seconds
     ended = False
     while not lock.acquire():
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline and (ended or silence.is_final(address)):
             if ended:
                 raise OwnerFault(
                     f"the database {places.db} is in use: {_holder(places)}",
@@ -196,17 +260,16 @@ def refusal(error: object) -> MemoryFault:
     return OwnerFault(str(error))
 
 
-def _end_silent(places: Places, address: Address) -> None:
-    """Kill an owner that does not answer, unless a person has started it."""
-    if not is_same(places.read_address(), address):
+def _end_silent(places: Places, address: Address, silence: Silence) -> None:
+    """Kill an owner that hangs, unless a person has started it."""
+    if not is_same(places.read_address(), address) or not silence.is_final(address):
         return
     if address.get("kind") != "detached":
         raise OwnerFault(
             f"process {address.get('pid')}, which serves {places.db}, does not answer",
             hint="Continue or end it",
         )
-    if not alive(address, HELLO_SECONDS):
-        end(places, address)
+    end(places, address)
 
 
 def end(places: Places, address: Address) -> None:
@@ -215,8 +278,6 @@ def end(places: Places, address: Address) -> None:
     An address may be from before the machine's last start, or from a copied folder: another
     process may have its number now. So only the process that holds the lock is killed.
     """
-    import signal
-
     pid = address.get("pid")
     lock = ProcessLock(places.lock)
     if lock.acquire():
@@ -250,18 +311,13 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def _start(places: Places, environ: Mapping[str, str], deadline: float) -> None:
-    """Start an owner and wait until it listens.
-
-    Raises:
-        OwnerFault: It has ended at once; the message is the last line of its log.
-    """
+def _start(places: Places, environ: Mapping[str, str]) -> Popen[bytes]:
+    """Start an owner; it listens within a moment, or ends."""
     import subprocess
 
-    before = places.read_address()
     with _open_log(places) as log:
         # In its own folder, as the client's may be removed; in its own process group.
-        process = subprocess.Popen(  # noqa: S603  # our own module, by our own interpreter
+        return subprocess.Popen(  # noqa: S603  # our own module, by our own interpreter
             [sys.executable, "-m", "mcp_memory.owner", places.db],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -271,23 +327,6 @@ def _start(places: Places, environ: Mapping[str, str], deadline: float) -> None:
             start_new_session=True,
             creationflags=_DETACHED,
         )
-    while True:
-        address = places.read_address()
-        if address is not None and address != before:
-            # A dead process stays in the system's list until its parent has waited for it.
-            threading.Thread(target=process.wait, name="owner", daemon=True).start()
-            return
-        if process.poll() == FULL_STATUS:
-            raise DiskFull(places.folder)
-        if process.poll() is not None:
-            raise OwnerFault(
-                f"the owner of {places.db} has not started: {_last_words(places)}",
-                hint=f"See {places.log}, or run `mcp-memory doctor`",
-            )
-        if time.monotonic() > deadline:
-            process.kill()
-            raise OwnerFault(f"the owner of {places.db} does not start", hint=f"See {places.log}")
-        time.sleep(_POLL_SECONDS)
 
 
 if sys.platform == "win32":

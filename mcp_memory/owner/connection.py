@@ -18,6 +18,7 @@ from typing import Any, Final, Self, TypeGuard
 
 import anyio
 import anyio.to_thread
+from mcp.server import InitializationOptions, NotificationOptions
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     CLIENT_INFO_META_KEY,
@@ -272,10 +273,42 @@ class ClientStream(asyncio.BufferedProtocol):
             self._reader.set_result(None)
 
 
-class Connection:
-    """Runs a server for one client; it is both streams of messages that the SDK asks for.
+class MessageStream:
+    """Messages for the SDK, one `receive` a message: a stream that needs no task of its own."""
 
-    One `receive` a message: it needs no task of its own.
+    async def receive(self) -> SessionMessage:
+        """Return the next message.
+
+        Raises:
+            EndOfStream: The client has closed its end.
+        """
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        """Do nothing: the stream is closed where it was opened."""
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> SessionMessage:
+        """Return the next message."""
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it."""
+        await self.aclose()
+
+
+class Connection(MessageStream):
+    """Runs a server for one client; it is both streams of messages that the SDK asks for.
 
     Args:
         stream: The client's lines; the hand-shake has been read from it.
@@ -296,7 +329,7 @@ class Connection:
     async def serve(self, server: MemoryServer) -> None:
         """Serve until the client has closed its end and has its last answers."""
         try:
-            await server.run(self, self, server.create_initialization_options())
+            await server.run(self, self, initialization_options(server))
         finally:
             for _ in range(self._with_place.total()):
                 self._stream.give_back()
@@ -352,30 +385,6 @@ class Connection:
             await self._stream.send(line.encode() + b"\n")
             if number is not None:
                 self._done(number)
-
-    # What the SDK asks of a stream beside.
-
-    async def aclose(self) -> None:
-        """Do nothing: the stream is closed where it was opened."""
-
-    def __aiter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    async def __anext__(self) -> SessionMessage:
-        """Return the next message."""
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close it."""
-        await self.aclose()
 
     async def _read(self, line: bytes | TooLong) -> JSONRPCMessage | None:
         """Return the message of a line; one that is none is answered."""
@@ -457,6 +466,12 @@ def _take(counts: Counter[str], number: object) -> bool:
     if not counts[key]:
         del counts[key]
     return found
+
+
+def initialization_options(server: MemoryServer) -> InitializationOptions:
+    """Return what a server says of itself: a shim tells its client of other lists."""
+    changes = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
+    return server.create_initialization_options(changes)
 
 
 def _client_name(params: dict[str, Any]) -> str | None:

@@ -21,6 +21,7 @@ import anyio
 import anyio.to_thread
 
 from mcp_memory import __version__
+from mcp_memory.owner.answers import settings_key
 from mcp_memory.owner.connection import ClientStream, Connection, encoded
 from mcp_memory.owner.room import Room
 from mcp_memory.owner.seat import Seat, error_message
@@ -61,6 +62,9 @@ _MAX_OF_PROCESS: Final = 32
 
 _FIRST_CLIENT_SECONDS: Final = 10.0
 """How long a new owner waits for the client that has started it, at least."""
+
+_KEEP_AFTER_SECONDS: Final = 0.5
+"""When the first answers are kept, after a client has connected: it has them itself by then."""
 
 _SETTLE_SECONDS: Final = 2.0
 """How long open requests may take once the owner ends: none waits for the model then."""
@@ -134,12 +138,15 @@ class Owner:
         self._silent: dict[ClientStream, float] = {}
         """Those without a hand-shake yet, the oldest first, and when each was accepted."""
         self._of_process: Counter[int | None] = Counter()
+        self._kept: set[str] = set()
+        """The settings of clients whose first answers are kept for the next start."""
 
     async def run(self) -> None:
         """Serve until the idle time is over or a signal ends the process."""
         if self._seat.listener is None:
             raise OwnerFault("the owner has no socket to listen on")
         async with anyio.create_task_group() as group:
+            self._group = group
 
             def accept(stream: ClientStream) -> None:
                 if self._admits(stream):
@@ -246,6 +253,7 @@ class Owner:
             except Exception:
                 logger.exception("a client could not be greeted")
                 return
+            self._group.start_soon(self._keep_answers, _given(hello), settings)
             name = str(hello.get("connection") or "") or None
             info = ConnectionInfo(settings.agent, str(hello.get("version")), since, name)
             await self._serve_client(stream, connection, settings, info)
@@ -271,6 +279,9 @@ class Owner:
                     "repeatable": REPEATABLE,
                 },
             )
+            if not server.knows_core and self._settings.db.exists():
+                # Else the handshake would show an empty core memory.
+                await server.open()
             await connection.serve(server)
         except Exception:
             logger.exception("a connection has failed")
@@ -279,6 +290,21 @@ class Owner:
             self._open.discard(connection)
             server.close()
             self._news.set()
+
+    async def _keep_answers(self, given: dict[str, str], settings: Settings) -> None:
+        """Keep what a client with these settings asks first, once; not while it waits for it."""
+        key = settings_key(given)
+        if key in self._kept:
+            return
+        self._kept.add(key)
+        await anyio.sleep(_KEEP_AFTER_SECONDS)
+        # Not at the top: it would delay the answer to the first client.
+        from mcp_memory.owner.rehearsal import rehearse
+
+        try:
+            await rehearse(self.servers, self._seat.places, given, settings)
+        except Exception:
+            logger.exception("the first answers can't be kept for the next start")
 
     async def _hello(self, stream: ClientStream) -> dict[str, Any] | None:
         line = None
@@ -315,8 +341,7 @@ class Owner:
         return {"result": await anyio.to_thread.run_sync(operation, self.servers, params)}
 
     def _settings_of(self, hello: dict[str, Any]) -> Settings:
-        given = hello.get("settings")
-        settings = settings_of(given if isinstance(given, dict) else {})
+        settings = settings_of(_given(hello))
         for name in _SAME_FOR_ALL:
             ours, theirs = getattr(self._settings, name), getattr(settings, name)
             if ours != theirs:
@@ -345,6 +370,12 @@ def end_soon(servers: Servers) -> None:
     timer.start()
     if servers.opened is not None:
         servers.opened.leave_vectors()
+
+
+def _given(hello: dict[str, Any]) -> dict[str, str]:
+    """Return the settings of a client as it gave them."""
+    given = hello.get("settings")
+    return given if isinstance(given, dict) else {}
 
 
 def _moment(seconds: object) -> datetime:

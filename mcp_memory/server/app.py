@@ -126,6 +126,8 @@ class MemoryServer(Server[Any]):
             on_get_prompt=self._get_prompt,
             on_completion=self._complete,
         )
+        self.knows_core = core is not None
+        """Whether the instructions contained core memory from the start."""
         self.middleware.append(self._warm_up_after_handshake)
         self._open_memory = open_memory
         self._max_reply_tokens = max_reply_tokens
@@ -246,6 +248,13 @@ class MemoryServer(Server[Any]):
         # What is left out is missing from the acknowledgement.
         topics = await self._answer(ctx, work, "subscriptions/listen") if uris else {}
         return await self.subscriptions.listen(ctx, params, topics)
+
+    async def open(self) -> None:
+        """Open the memory; if that fails, each call reports it."""
+        try:
+            await anyio.to_thread.run_sync(self.memory, abandon_on_cancel=True)
+        except MemoryFault as fault:
+            logger.error("%s", fault)
 
     async def _list_tools(
         self, ctx: Context, params: PaginatedRequestParams | None

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from mcp_memory.agent.snapshot import read_core
 from mcp_memory.server.app import MemoryServer
 from mcp_memory.server.sampling import Sampler
 from mcp_memory.server.tools import TOOLS, ToolSpec
 from mcp_memory.settings import EXTRACTIVE
 from mcp_memory.values.errors import MemoryFault, StorageFault
+from mcp_memory.values.snapshot import read_core
 
 if TYPE_CHECKING:
     from mcp_memory.agent import AgentMemory, Memories

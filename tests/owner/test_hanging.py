@@ -13,10 +13,11 @@ pytestmark = pytest.mark.slow
 
 IMPATIENT = """
 import mcp_memory.owner.connect as connect, mcp_memory.owner.shim as shim
-connect.HELLO_SECONDS = shim._PING_SECONDS = 2.0
-shim.SILENT_SECONDS = 3.0
+import mcp_memory.owner.liveness as liveness
+connect.HELLO_SECONDS = shim._PING_SECONDS = liveness.PING_SECONDS = 1.0
+shim.SILENT_SECONDS = liveness.STILL_SECONDS = 3.0
 """
-"""Only the figures differ from what a client starts: 20 and 5 seconds would be waited for."""
+"""Only the figures differ from what a client starts: the real ones would be waited for."""
 
 
 def test_a_stopped_owner_is_replaced_and_nobody_loses_anything(house: Household):

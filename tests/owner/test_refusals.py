@@ -21,7 +21,7 @@ def test_a_wrong_setting_is_one_line_and_the_owner_of_others_lives(house: Househ
     other = house.client()
     pid = house.pid()
     assert "MCP_MEMORY_CONTEXT_WINDOW" in _refused(house, context_window="many")
-    assert "MCP_MEMORY_AGENT" in _refused(house, agent="")
+    assert "MCP_MEMORY_AGENT" in _refused(house, agent="a" * 500)
     other.call("core_memory_view")
     assert house.owners() == [pid]
 

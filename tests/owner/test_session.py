@@ -224,7 +224,7 @@ def test_only_what_was_answered_and_still_holds_is_repeated_beforehand():
         session.note(line)
     for number in (1, 2, 3, 5):
         session.answered(_answer(number))
-    assert session.repeated() == [hello, one]
+    assert [session.handshake(), *session.subscribed()] == [hello, one]
     assert list(session.pending) == [4]
 
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from mcp_memory.agent.snapshot import read_snapshot
 from mcp_memory.settings import load_settings
 from mcp_memory.tiers.core import DEFAULT_LIMIT_TOKENS, MAX_BLOCKS, MAX_DESCRIPTION_CHARS
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.errors import InvalidInput, MatchFault, NotFound, OverLimit, ReadOnly
+from mcp_memory.values.snapshot import read_snapshot
 from mcp_memory.values.text import escape
 
 

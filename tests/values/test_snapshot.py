@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mcp_memory.agent.snapshot import read_snapshot, write_snapshot
+from mcp_memory.values.snapshot import drop_snapshot, keep_snapshots, read_snapshot, write_snapshot
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_copy_that_holds_no_text_is_no_copy(database):
 _WRITE_WITHOUT_ROOM = """
 import resource, sys
 from pathlib import Path
-from mcp_memory.agent.snapshot import write_snapshot
+from mcp_memory.values.snapshot import write_snapshot
 resource.setrlimit(resource.RLIMIT_FSIZE, (8, resource.RLIM_INFINITY))
 write_snapshot(Path(sys.argv[1]), "default", "new")
 """
@@ -111,3 +111,25 @@ def test_only_the_user_may_read_the_copies(database):
     folder = database.with_name(f"{database.name}.core")
     assert folder.stat().st_mode & 0o077 == 0
     assert copies(database)[0].stat().st_mode & 0o077 == 0
+
+
+def test_the_copies_of_a_file_that_was_rewritten_stay_and_no_others(database, tmp_path):
+    write_snapshot(database, "default", "old")
+    write_snapshot(database, "other", "of the other")
+    replaced = database.stat().st_ino
+    new = tmp_path / "new.duckdb"
+    new.write_bytes(b"the same, rewritten")
+    os.replace(new, database)
+    write_snapshot(database, "default", "new")
+    keep_snapshots(database, replaced)
+    assert read_snapshot(database, "default") == "new"
+    assert read_snapshot(database, "other") == "of the other"
+    keep_snapshots(database, replaced)
+
+
+def test_a_copy_that_was_dropped_is_gone(database):
+    write_snapshot(database, "default", "core")
+    drop_snapshot(database, "default")
+    drop_snapshot(database, "default")
+    assert read_snapshot(database, "default") is None
+    assert copies(database) == []
