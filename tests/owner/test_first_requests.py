@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 from processes import environment
-from talker import ERAS, LEGACY, MODERN, Household, Talker, content_of, until
+from talker import ERAS, LEGACY, MODERN, Household, Talker, content_of, owners_with, until
 
 from mcp_memory.owner import answers
 from mcp_memory.owner.answers import LISTS, Answers, minimal_result
@@ -210,7 +210,7 @@ def test_a_client_is_told_if_the_owner_lists_other_tools(
     house: Household, tmp_path: Path, era: str
 ):
     first_run(house)
-    client = house.start(era=era, prelude=_python_with(OTHER_TOOLS, tmp_path))
+    client = house.start(era=era, prelude=owners_with(OTHER_TOOLS, tmp_path))
     client.greet()
     assert "context_budget" in str(client.ask("tools/list"))
     if era == MODERN:
@@ -218,18 +218,6 @@ def test_a_client_is_told_if_the_owner_lists_other_tools(
     client.wait_for("notifications/tools/list_changed")
     assert "context_budget" not in str(client.ask("tools/list"))
     assert client.heard("notifications/prompts/list_changed") == 0
-
-
-def _python_with(prelude: str, folder: Path) -> str:
-    """Return a client's prelude that lets it start owners which run another prelude."""
-    python = folder / "other-python"
-    # It is called as `python -m mcp_memory.owner DATABASE`.
-    python.write_text(
-        f"#!{sys.executable}\n{prelude}\nimport runpy, sys\ndel sys.argv[:2]\n"
-        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
-    )
-    python.chmod(0o700)
-    return f"import sys; sys.executable = {str(python)!r}"
 
 
 def test_the_versions_that_a_client_is_offered_without_an_owner_are_those_of_the_server():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from talker import Household, Talker, until
+from talker import Household, Talker, owners_with, until
 
 from mcp_memory import __version__
 
@@ -44,14 +44,7 @@ def test_an_older_owner_is_replaced_and_its_clients_go_on(house: Household):
 def test_an_older_client_that_starts_an_older_owner_does_not_fight_with_a_newer_one(
     house: Household, tmp_path: Path
 ):
-    python = tmp_path / "old-python"
-    # It is called as `python -m mcp_memory.owner DATABASE`.
-    python.write_text(
-        f"#!{sys.executable}\n{OLD}\nimport runpy, sys\ndel sys.argv[:2]\n"
-        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
-    )
-    python.chmod(0o700)
-    old_install = f"{OLD}\nimport sys; sys.executable = {str(python)!r}"
+    old_install = f"{OLD}\n{owners_with(OLD, tmp_path)}"
     old = house.client(prelude=old_install)
     assert house.address()["version"] == "0.0.1"
     first = psutil.Process(house.pid())

@@ -47,6 +47,18 @@ def program(module: str, *arguments: str, prelude: str = "") -> list[str]:
     return [sys.executable, "-c", f"{prelude}\n{run}", *arguments]
 
 
+def owners_with(prelude: str, folder: Path) -> str:
+    """Return a client's prelude that lets it start owners which run another prelude."""
+    python = folder / "other-python"
+    # It is called as `python -m mcp_memory.owner DATABASE`.
+    python.write_text(
+        f"#!{sys.executable}\n{prelude}\nimport runpy, sys\ndel sys.argv[:2]\n"
+        "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
+    )
+    python.chmod(0o700)
+    return f"import sys; sys.executable = {str(python)!r}"
+
+
 class Talker:
     """A client that reads its server's messages in the background.
 
