@@ -1,5 +1,6 @@
 """How each host is told about the server and the model, and run once without a person.
 
+The server is set up as docs/hosts.md tells users to, in the user's own configuration.
 The hosts are npm packages in the folder that `MCP_HOSTS_DIR` names, as `run.py` puts
 them there. Each runs in an empty home, with everything off that would ask the network.
 """
@@ -9,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,8 +22,6 @@ from typing import Any, Final
 
 FOLDER_VARIABLE: Final = "MCP_HOSTS_DIR"
 RUN_SECONDS: Final = 120
-# Some hosts give a server five seconds to start; four hosts on a busy machine may need more.
-_START_SECONDS: Final = 60
 _SERVER: Final = "memory"
 _PROMPT: Final = "Do what the script says."
 # What a program needs to start at all; nothing else of the user's environment reaches a host.
@@ -136,28 +137,39 @@ def _environment(run: Run) -> dict[str, str]:
     }
 
 
+_PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "hosts.md"
+
+
+def documented(host: str) -> list[str]:
+    """Return the blocks of code that users of a host are told to use, for this installation."""
+    section = re.search(
+        rf"^## {re.escape(host)}\n(.*?)(?=^## |\Z)", _PAGE.read_text("utf-8"), re.M | re.S
+    )
+    assert section is not None, host
+    program = Path(sys.executable).with_name("mcp-memory")
+    blocks = re.findall(r"^```\w+\n(.*?)^```", section[1], re.M | re.S)
+    return [block.replace("/path/to/mcp-memory", program.as_posix()) for block in blocks]
+
+
 def _claude_code(run: Run) -> tuple[list[str], dict[str, str]]:
-    server = {
-        "type": "stdio",
-        "command": sys.executable,
-        "args": ["-m", "mcp_memory"],
-        "env": run.server,
-    }
-    config = run.write("mcp.json", {"mcpServers": {_SERVER: server}})
-    arguments = ["-p", _PROMPT, "--mcp-config", str(config), "--strict-mcp-config"]
-    arguments += ["--allowedTools", f"mcp__{_SERVER}", "--model", "sonnet"]
-    return arguments, {
+    add, rule = documented("Claude Code")
+    # `claude mcp add-json NAME -s user JSON` writes it there.
+    *_, name, scope, user, entry = shlex.split(add)
+    assert (scope, user) == ("-s", "user")
+    servers = {name: {**json.loads(entry), "env": run.server}}
+    run.write(".claude.json", {"mcpServers": servers})
+    run.write(".claude/settings.json", rule)
+    return ["-p", _PROMPT, "--model", "sonnet"], {
         "ANTHROPIC_BASE_URL": run.url,
         "ANTHROPIC_API_KEY": "none",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "DISABLE_AUTOUPDATER": "1",
-        "MCP_TIMEOUT": str(_START_SECONDS * 1_000),
     }
 
 
 def _codex(run: Run) -> tuple[list[str], dict[str, str]]:
-    # Without `required` a server that starts slowly has no tools in the first turn, the only one
-    # here. A JSON string or list of strings is also one of TOML.
+    (entry,) = documented("Codex")
+    # A JSON string is also one of TOML.
     variables = "\n".join(f"{name} = {json.dumps(value)}" for name, value in run.server.items())
     run.write(
         ".codex/config.toml",
@@ -181,29 +193,19 @@ name = "scripted"
 base_url = "{run.url}/v1"
 wire_api = "responses"
 
-[mcp_servers.{_SERVER}]
-command = {json.dumps(sys.executable)}
-args = ["-m", "mcp_memory"]
-default_tools_approval_mode = "approve"
-required = true
-startup_timeout_sec = {_START_SECONDS}
-
+{entry}
 [mcp_servers.{_SERVER}.env]
 {variables}
 """,
     )
-    return ["exec", "--skip-git-repo-check", _PROMPT], {"CODEX_HOME": str(run.home / ".codex")}
+    return ["exec", "--skip-git-repo-check", _PROMPT], {}
 
 
 def _gemini_cli(run: Run) -> tuple[list[str], dict[str, str]]:
-    server = {
-        "command": sys.executable,
-        "args": ["-m", "mcp_memory"],
-        "env": run.server,
-        "trust": True,
-    }
+    (entry,) = map(json.loads, documented("Gemini CLI"))
+    entry["mcpServers"][_SERVER]["env"] = run.server
     settings = {
-        "mcpServers": {_SERVER: server},
+        **entry,
         "security": {
             "auth": {"selectedType": "gemini-api-key"},
             "folderTrust": {"enabled": False},
@@ -225,22 +227,20 @@ def _opencode(run: Run) -> tuple[list[str], dict[str, str]]:
         "options": {"baseURL": f"{run.url}/v1", "apiKey": "none"},
         "models": {"scripted": {"tool_call": True}},
     }
-    server = {
-        "type": "local",
-        "command": [sys.executable, "-m", "mcp_memory"],
-        "environment": run.server,
-        "timeout": _START_SECONDS * 1_000,
-    }
+    (entry,) = map(json.loads, documented("opencode"))
+    entry["mcp"][_SERVER]["environment"] = run.server
+    # What a careful user has beside: everything that is not allowed is asked for.
+    entry["permission"] = {"*": "ask", **entry["permission"]}
     config = {
+        **entry,
         "provider": {"scripted": provider},
         "model": "scripted/scripted",
         "small_model": "scripted/scripted",
-        "mcp": {_SERVER: server},
         "autoupdate": False,
         "share": "disabled",
     }
+    run.write(".config/opencode/opencode.json", config)
     return ["run", _PROMPT], {
-        "OPENCODE_CONFIG": str(run.write("opencode.json", config)),
         "OPENCODE_DISABLE_AUTOUPDATE": "1",
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
         "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",

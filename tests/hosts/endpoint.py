@@ -64,6 +64,8 @@ class ScriptedModel(ThreadingHTTPServer):
         self.at_the_end = at_the_end
         self.results: list[str] = []
         """The results of the script's calls, as the host passed them to the model."""
+        self.first: str = ""
+        """The body of the first request that plays the script."""
         self.requests: list[str] = []
         """Every request's method and path, for the message of a test that fails."""
         self.outside: list[str] = []
@@ -100,7 +102,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._note()
         for dialect in _DIALECTS:
             if dialect.speaks(path):
-                events = self.server.reply(dialect, dialect.turn(json.loads(body)))
+                turn = dialect.turn(json.loads(body))
+                if turn.tools and not self.server.first:
+                    self.server.first = body.decode()
+                events = self.server.reply(dialect, turn)
                 self._stream(events, whole=path.endswith(":generateContent"))
                 return
         self._refuse()

@@ -74,7 +74,11 @@ def server(tmp_path: Path, cache_dir: Path) -> Iterator[Callable[[str], dict[str
         }
 
     yield environment
-    places = Places(str(db))
+    wait_until_gone(Places(str(db)))
+
+
+def wait_until_gone(places: Places) -> None:
+    """Wait until nobody owns a database."""
     if not Path(places.folder).is_dir():
         return
     lock = ProcessLock(places.lock)
@@ -84,6 +88,15 @@ def server(tmp_path: Path, cache_dir: Path) -> Iterator[Callable[[str], dict[str
             return
         threading.Event().wait(0.05)
     pytest.fail(f"the owner still runs: {places.read_address()}")
+
+
+def wait_for(places: Places, pattern: str) -> None:
+    """Wait until the owner has left a file."""
+    for _ in range(GONE_SECONDS * 20):
+        if any(Path(places.folder).glob(pattern)):
+            return
+        threading.Event().wait(0.05)
+    pytest.fail(f"there is no file {pattern}")
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,50 @@ def test_a_host_finds_in_its_next_run_what_it_stored(
 
     found = result_through(host, run, Call("archival_memory_search", {"query": "code word"}))
     assert found.has(text)
+
+
+SIX: tuple[Call, ...] = (
+    Call("core_memory_view"),
+    Call("core_memory_append", {"label": "human", "content": "Likes rain."}),
+    Call("archival_memory_insert", {"content": "The spare key hangs in the shed."}),
+    Call("archival_memory_search", {"query": "spare key"}),
+    Call("conversation_append", {"messages": [{"role": "user", "content": "Where is it?"}]}),
+    Call("conversation_search", {"query": "Where is it?"}),
+)
+"""They read and write."""
+
+
+@pytest.mark.parametrize(
+    "host", [pytest.param(host, marks=skipped_without(host), id=host.name) for host in HOSTS]
+)
+def test_without_an_owner_the_first_request_has_memory_and_tools_and_all_calls_succeed(
+    host: Host, tmp_path: Path, server: Callable[[str], dict[str, str]]
+) -> None:
+    places = Places(str(tmp_path / "memory.duckdb"))
+
+    def run(url: str) -> Run:
+        return Run(tmp_path / "home", url, server("auto"))
+
+    note = f"The code word is {WORDS[host.name]}."
+    kept = Call("core_memory_append", {"label": "human", "content": note})
+    assert result_through(host, run, kept, lambda: wait_for(places, "answers-*")).has(note)
+    wait_until_gone(places)
+
+    with scripted_model(*SIX) as model:
+        ended = host.run(run(model.url))
+    story = f"{host.name}\n{ended.output}\nasked: {model.requests}"
+    assert ended.status == 0, story
+    # Instructions, core memory, and the tools themselves: nothing to be searched for first.
+    assert "You have a persistent memory" in model.first, story
+    assert note in model.first, story
+    for call in SIX:
+        assert call.tool in model.first, story
+    assert len(model.results) == len(SIX), story
+    for call, result in zip(SIX, model.results, strict=True):
+        assert "rror" not in result, (call.tool, result)
+    assert "Likes rain." in model.results[1]
+    assert "The spare key" in model.results[3]
+    assert "Where is it?" in model.results[5]
 
 
 @skipped_without(*HOSTS)

@@ -47,5 +47,5 @@ def test_what_must_be_the_same_for_all_is_refused_with_the_way_out(
 
 
 def test_a_database_that_names_no_file_is_refused_at_once(house: Household):
-    assert "MCP_MEMORY_DB" in _refused(house, db=" ")
+    assert "MCP_MEMORY_DB" in _refused(house, db="~there-is-no-such-user/memory.duckdb")
     assert house.processes() == []
