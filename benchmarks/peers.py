@@ -270,7 +270,7 @@ def time_starts(peer: Peer, folder: Path) -> float:
     """Return the median seconds from start to the answer to `initialize`; the first is left out."""
     with place(folder, "start") as own:
         command = peer.command(own)
-        taken = [time_start(command) for _ in range(STARTS + 1)]
+        taken = [time_start(command)[0] for _ in range(STARTS + 1)]
     return percentile(taken[1:], 0.5)
 
 
