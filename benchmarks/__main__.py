@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "compare": "is another installed version faster, or smaller?",
     "peers": "how does it compare with other memory servers?",
     "report": "write RESULTS.md from the files in benchmarks/results",
+    "memory": "does the owner stay small, and does a large text make others wait?",
     "soak": "is everything still there after killing the owner for ten minutes?",
     "paging": "does paging do exactly what its rules say?",
     "keyvalue": "does search carry an agent through nested key-value pairs?",

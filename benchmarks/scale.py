@@ -199,7 +199,7 @@ class KnownVectors:
         vector: Vectors = self._questions[text]
         return vector
 
-    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+    def embed_passages(self, texts: Sequence[str], *, urgent: bool = True) -> Vectors:
         """Return the vectors that follow from the numbers of the texts."""
         return self._sample.vectors_of([number_of(text) for text in texts])
 

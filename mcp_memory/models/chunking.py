@@ -6,7 +6,7 @@ Pure arithmetic over characters and the offsets of tokens, without a model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -36,7 +36,7 @@ _BREAKS: Final = (
 
 
 def chunk_ranges(
-    text: str, starts: Offsets, ends: Offsets, chunk_tokens: int
+    text: str, tokens: Iterable[tuple[Offsets, Offsets]], chunk_tokens: int
 ) -> list[tuple[int, int]]:
     """Return the character ranges of the chunks of a text, in order.
 
@@ -45,25 +45,31 @@ def chunk_ranges(
     that. A text up to a quarter longer than a chunk is one range.
 
     Args:
-        starts: Where each token of the text starts, in characters, ascending.
-        ends: Where each ends.
+        tokens: Where each token of the text starts and where it ends, in characters,
+            ascending; in parts, of which few are in memory at once.
         chunk_tokens: Longest chunk.
     """
     overlap = int(chunk_tokens * OVERLAP_FRAC)
+    longest = int(chunk_tokens * WHOLE_FRAC)
     ranges = []
-    start, first = 0, 0
-    while len(starts) - first > int(chunk_tokens * WHOLE_FRAC):
-        last_quarter = int(starts[first + chunk_tokens * 3 // 4])
-        stop = max(int(starts[first + chunk_tokens]), int(ends[first]))
-        end = _last_break(text, last_quarter, stop)
-        following = int(np.searchsorted(starts, end))
-        shared = _first_break(
-            text, int(starts[following - overlap]), int(starts[following - overlap // 3])
-        )
-        ranges.append((start, end))
-        # One character may be many tokens; then what would be shared could be all of it.
-        start = shared if shared > start else end
-        first = int(np.searchsorted(starts, start))
+    start = 0
+    starts, ends = (np.empty(0, np.int64) for _ in range(2))
+    for more_starts, more_ends in tokens:
+        starts, ends = np.concatenate([starts, more_starts]), np.concatenate([ends, more_ends])
+        first = 0
+        while len(starts) - first > longest:
+            last_quarter = int(starts[first + chunk_tokens * 3 // 4])
+            stop = max(int(starts[first + chunk_tokens]), int(ends[first]))
+            end = _last_break(text, last_quarter, stop)
+            following = int(np.searchsorted(starts, end))
+            shared = _first_break(
+                text, int(starts[following - overlap]), int(starts[following - overlap // 3])
+            )
+            ranges.append((start, end))
+            # One character may be many tokens; then what would be shared could be all of it.
+            start = shared if shared > start else end
+            first = int(np.searchsorted(starts, start))
+        starts, ends = starts[first:], ends[first:]
     if start < len(text) or not ranges:
         ranges.append((start, len(text)))
     return ranges

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -44,6 +46,12 @@ tokens: 34 a second one by one, 36 by four, 30 by eight) and take memory: the pr
 
 _MAX_BATCHES_AT_ONCE: Final = 4
 """By judgement: a memory server should leave processors to the programs it serves."""
+
+_QUIET_SECONDS: Final = 1.0
+"""Without a call for this long, work that nobody waits for gets every place; by judgement."""
+
+_PATIENCE_SECONDS: Final = 1.0
+"""How long such work waits while calls follow each other without a gap; by judgement."""
 
 _MAX_CHARS_A_TOKEN: Final = 32
 """No token of ordinary text is longer. By judgement."""
@@ -87,10 +95,13 @@ class Embedder(Protocol):
     @property
     def near_duplicate_at(self) -> float: ...  # noqa: D102  see Attributes
 
-    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+    def embed_passages(self, texts: Sequence[str], *, urgent: bool = True) -> Vectors:
         """Return the vectors of texts to be found: (n, dimension), unit length, in order.
 
         What is longer than the model's input is cut there.
+
+        Args:
+            urgent: Whether a call waits for them; what is not urgent lets others go first.
         """
         ...
 
@@ -115,35 +126,85 @@ class Embedder(Protocol):
 
 
 class Turns:
-    """A limit on threads at work; the one that has waited longest is next.
+    """A limit on threads at work; of those in a hurry the one that has waited longest is next.
+
+    Others go in when none of these waits, or after a second, one at a time. While calls
+    come in they leave a place free, so that the next call need not wait for them.
 
     A semaphore lets the thread in again that has just left, before another has woken:
     during a load of many texts an insert then waits for seconds.
+
+    Args:
+        places: How many threads may be at work.
     """
 
     def __init__(self, places: int) -> None:
         self._free = places
+        self._most_later = max(places - 1, 1)
+        self._later_inside = 0
         self._lock = threading.Lock()
-        self._waiting: deque[threading.Lock] = deque()
+        self._urgent: deque[threading.Lock] = deque()
+        self._later: deque[tuple[float, threading.Lock]] = deque()
+        self._asked_at = -_QUIET_SECONDS
 
-    def __enter__(self) -> None:
-        """Wait for a place."""
+    @property
+    def waiting(self) -> int:
+        """How many threads wait."""
+        return len(self._urgent) + len(self._later)
+
+    def asked(self) -> None:
+        """Note that a call needs a processor now."""
+        self._asked_at = time.monotonic()
+
+    @contextmanager
+    def taken(self, *, urgent: bool = True) -> Iterator[None]:
+        """Wait for a place, and have it in a `with`."""
+        turn = self._enter(urgent)
+        if turn is not None:
+            turn.acquire()
+        try:
+            yield
+        finally:
+            self._leave(urgent)
+
+    def _enter(self, urgent: bool) -> threading.Lock | None:
+        """Take a place; return a lock to wait for if there is none."""
         with self._lock:
-            if self._free:
-                self._free -= 1
-                return
+            if urgent:
+                self.asked()
+            if self._free and (urgent or self._admits_later()):
+                self._take(urgent)
+                return None
             turn = threading.Lock()
             turn.acquire()
-            self._waiting.append(turn)
-        turn.acquire()
+            if urgent:
+                self._urgent.append(turn)
+            else:
+                self._later.append((time.monotonic(), turn))
+            return turn
 
-    def __exit__(self, *_: object) -> None:
+    def _leave(self, urgent: bool) -> None:
         """Give the place to the next thread."""
         with self._lock:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._free += 1
+            self._free += 1
+            self._later_inside -= not urgent
+            later_first = bool(self._later) and (
+                not self._urgent or time.monotonic() - self._later[0][0] > _PATIENCE_SECONDS
+            )
+            if later_first and self._admits_later():
+                self._take(False)
+                self._later.popleft()[1].release()
+            elif self._urgent:
+                self._take(True)
+                self._urgent.popleft().release()
+
+    def _take(self, urgent: bool) -> None:
+        self._free -= 1
+        self._later_inside += not urgent
+
+    def _admits_later(self) -> bool:
+        quiet = time.monotonic() - self._asked_at >= _QUIET_SECONDS
+        return quiet or self._later_inside < self._most_later
 
 
 class FastEmbedder:
@@ -191,8 +252,12 @@ class FastEmbedder:
         self._spec = spec
         self._model = model
         self._tokenizer = tokenizer
-        self._passages = Turns(batches_at_once)
-        self._workers = ThreadPoolExecutor(batches_at_once, thread_name_prefix="embedding")
+        self._turns = Turns(batches_at_once)
+        # Two, so that no urgent batch waits for a thread.
+        self._workers = {
+            urgent: ThreadPoolExecutor(batches_at_once, thread_name_prefix="embedding")
+            for urgent in (True, False)
+        }
         prefix_tokens = len(tokenizer.encode(spec.passage_prefix).ids)
         # A chunk may count a few tokens more by itself than it did within its text.
         self._room_tokens = int((self.max_tokens - prefix_tokens) / WHOLE_FRAC)
@@ -241,7 +306,7 @@ class FastEmbedder:
             )
         return embedder
 
-    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+    def embed_passages(self, texts: Sequence[str], *, urgent: bool = True) -> Vectors:
         """Return the vectors of texts to be found; see `Embedder`.
 
         They are embedded in small batches of texts of similar length, to spend
@@ -252,7 +317,7 @@ class FastEmbedder:
 
         def embed(numbers: list[int]) -> None:
             batch = [prefixed[number] for number in numbers]
-            with self._passages:
+            with self._turns.taken(urgent=urgent):
                 found = self._model.passage_embed(batch, batch_size=len(batch))
                 vectors[numbers] = _units(found)
 
@@ -260,12 +325,13 @@ class FastEmbedder:
         if len(batches) == 1:
             embed(batches[0])
         else:
-            for _ in self._workers.map(embed, batches):
+            for _ in self._workers[urgent].map(embed, batches):
                 pass
         return vectors
 
     def embed_query(self, text: str, *, of_facts: bool = False) -> Vectors:
         """Return the vector of a question; see `Embedder`."""
+        self._turns.asked()
         if not of_facts or self._towards_answers is None:
             return self._asked(self._spec.query_prefix + text)
         vector: Vectors = _units([self._asked(text) + self._towards_answers])[0]
@@ -283,8 +349,7 @@ class FastEmbedder:
         # Every token of ASCII text has a character or more, but for one in front.
         if text.isascii() and len(text) < int(longest * WHOLE_FRAC):
             return [(0, len(text))]
-        starts, ends = self._offsets(text)
-        return chunk_ranges(text, starts, ends, longest)
+        return chunk_ranges(text, self._offsets(text), longest)
 
     def _asked(self, text: str) -> Vectors:
         """Return the vector of a text as a question (dimension,), unit length."""
@@ -321,15 +386,12 @@ class FastEmbedder:
         """Cut off what is certainly beyond the model's input, before it is tokenized."""
         return text[: self.max_tokens * _MAX_CHARS_A_TOKEN]
 
-    def _offsets(self, text: str) -> tuple[Offsets, Offsets]:
-        """Return where in the text each token starts and ends."""
-        parts = [np.empty((0, 2), np.int64)]
+    def _offsets(self, text: str) -> Iterator[tuple[Offsets, Offsets]]:
+        """Yield where in the text each token starts and ends, slice by slice."""
         for start, end in slices(text):
             encoding = self._tokenizer.encode(text[start:end], add_special_tokens=False)
-            if encoding.offsets:
-                parts.append(np.array(encoding.offsets, np.int64) + start)
-        offsets = np.concatenate(parts)
-        return offsets[:, 0], offsets[:, 1]
+            offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2) + start
+            yield offsets[:, 0], offsets[:, 1]
 
 
 def _register(spec: ModelSpec) -> None:

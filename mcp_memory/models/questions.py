@@ -47,7 +47,7 @@ class Questions:
             if cached is not None:
                 self._cached.move_to_end(key)
                 return cached
-        with self._turns:
+        with self._turns.taken():
             vector = self._embed(text, of_facts)
         if vector is not None:
             with self._lock:

@@ -145,6 +145,7 @@ def _slices(text: str) -> Iterator[tuple[int, int]]:
 def _load(name: str, folder: Path) -> tiktoken.Encoding:
     """Load an encoding from `folder`, where its ranks are unpacked first if they are not there."""
     import tiktoken
+    from tiktoken_ext.openai_public import ENCODING_CONSTRUCTORS
 
     ranks = _RANK_FILES[name]
     with contextlib.ExitStack() as stack:
@@ -157,7 +158,11 @@ def _load(name: str, folder: Path) -> tiktoken.Encoding:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 _write(folder / ranks.cache_name, content)
         stack.enter_context(_cache_variable(folder))
-        return tiktoken.get_encoding(name)
+        # Not `get_encoding`, whose encodings belong to the whole program.
+        encoding = tiktoken.Encoding(**ENCODING_CONSTRUCTORS[name]())
+    # The ranks once more, as Python objects: 27 MB that only pickling needs.
+    encoding._mergeable_ranks = {}
+    return encoding
 
 
 def _packed_ranks(name: str) -> bytes:

@@ -24,6 +24,7 @@ from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.core import CoreMemory
 from mcp_memory.tiers.events import EventLog
 from mcp_memory.tiers.feed import ChangeFeed
+from mcp_memory.tiers.heap import limit_heap
 from mcp_memory.tiers.indexes import QUIET_SECONDS, IndexPersistence
 from mcp_memory.tiers.jobs import Backlog, Embedded, EmbeddingJob, begin
 from mcp_memory.tiers.recall import RecallMemory
@@ -171,6 +172,7 @@ class Engine:
     def start(self, warm_agent: str | None = None) -> None:
         """Start the background work: the model, the index of an agent, pending vectors."""
         if self._thread is None:
+            limit_heap()
             self._thread = threading.Thread(
                 target=self._work, args=(warm_agent,), name="mcp-memory-background", daemon=True
             )

@@ -169,7 +169,7 @@ class Backlog:
         ]
         if not texts:
             return len(wanted)
-        vectors = embedder.embed_passages(texts)
+        vectors = embedder.embed_passages(texts, urgent=False)
         with self._feed.lock:
             for place, ((agent, _, _), group) in enumerate(zip(wanted, groups, strict=True)):
                 item = Pending(agent, "window", group[-1].id, 1)
@@ -245,7 +245,8 @@ class Backlog:
                 yield 1
                 continue
             pieces = [piece for job in jobs for piece in job.pieces()]
-            computed.append((jobs, pool.submit(embedder.embed_passages, pieces)))
+            computing = pool.submit(embedder.embed_passages, pieces, urgent=False)
+            computed.append((jobs, computing))
             if len(computed) > _AHEAD:
                 yield self._write(*computed.popleft())
         while computed and not stop.is_set():
@@ -296,7 +297,7 @@ class Backlog:
             first = self._vectors.count(item)
         while first < len(job.ranges) and not stop.is_set():
             end = min(first + _LONG_CHUNKS, len(job.ranges))
-            vectors = embedder.embed_passages(job.pieces(first, end))
+            vectors = embedder.embed_passages(job.pieces(first, end), urgent=False)
             with self._feed.lock:
                 if not self._texts_of([item]):
                     return

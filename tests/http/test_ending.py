@@ -31,7 +31,7 @@ class Waiting(HashEmbedder):
         self.asked = threading.Event()
         self.go_on = threading.Event()
 
-    def embed_passages(self, texts):
+    def embed_passages(self, texts, *, urgent=True):
         self.asked.set()
         assert self.go_on.wait(20)
         return super().embed_passages(texts)

@@ -14,6 +14,7 @@ import tokenizers
 from hub import small_model
 from talker import until
 
+from mcp_memory.models import embedding
 from mcp_memory.models.embedding import Embedder, FastEmbedder, Turns, Vectors
 from mcp_memory.models.fetching import fetch_model
 from mcp_memory.models.files import ARCTIC, ModelFiles, listed_by_fastembed, model_spec
@@ -171,15 +172,15 @@ def test_a_thread_that_has_left_waits_behind_those_that_came_before() -> None:
     threads: list[threading.Thread] = []
 
     def go_in(name: str) -> None:
-        with turns:
+        with turns.taken():
             order.append(name)
 
-    with turns:
+    with turns.taken():
         for name in "abc":
             thread = threading.Thread(target=go_in, args=(name,))
             threads.append(thread)
             thread.start()
-            until(lambda: len(turns._waiting) == len(threads), f"{name} to wait")
+            until(lambda: turns.waiting == len(threads), f"{name} to wait")
     go_in("again")
     for thread in threads:
         thread.join()
@@ -188,12 +189,78 @@ def test_a_thread_that_has_left_waits_behind_those_that_came_before() -> None:
 
 def test_as_many_threads_are_inside_as_there_are_places() -> None:
     turns = Turns(2)
-    with turns, turns:
-        late = threading.Thread(target=lambda: turns.__enter__())
+    entered = threading.Event()
+
+    def go_in() -> None:
+        with turns.taken():
+            entered.set()
+
+    late = threading.Thread(target=go_in)
+    with turns.taken(), turns.taken():
         late.start()
-        until(lambda: turns._waiting, "the third to wait")
+        until(lambda: turns.waiting, "the third to wait")
+        assert not entered.is_set()
     late.join()
-    assert turns._free == 1
+    assert entered.is_set()
+
+
+def test_work_that_no_call_waits_for_lets_every_call_go_first() -> None:
+    turns = Turns(1)
+    order: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def go_in(name: str) -> None:
+        with turns.taken(urgent=name == "call"):
+            order.append(name)
+
+    with turns.taken(urgent=False):
+        for name in ("later", "call", "call"):
+            threads.append(threading.Thread(target=go_in, args=(name,)))
+            threads[-1].start()
+            until(lambda: turns.waiting == len(threads), f"{name} to wait")
+    for thread in threads:
+        thread.join()
+    assert order == ["call", "call", "later"]
+
+
+def test_work_that_no_call_waits_for_leaves_a_place_to_calls() -> None:
+    turns = Turns(2)
+    turns.asked()
+    with turns.taken(urgent=False):
+        second = threading.Thread(target=lambda: turns.taken(urgent=False).__enter__())
+        second.start()
+        until(lambda: turns.waiting, "the second to wait")
+        with turns.taken():
+            assert turns.waiting == 1
+    second.join()
+
+
+def test_work_that_no_call_waits_for_has_all_places_while_there_are_no_calls() -> None:
+    turns = Turns(2)
+    with turns.taken(urgent=False), turns.taken(urgent=False):
+        assert not turns.waiting
+
+
+def test_work_that_no_call_waits_for_does_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embedding, "_PATIENCE_SECONDS", 0)
+    turns = Turns(1)
+    order: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def go_in(name: str) -> None:
+        with turns.taken(urgent=name == "call"):
+            order.append(name)
+
+    with turns.taken():
+        for name in ("call", "later", "call"):
+            threads.append(threading.Thread(target=go_in, args=(name,)))
+            threads[-1].start()
+            until(lambda: turns.waiting == len(threads), f"{name} to wait")
+    for thread in threads:
+        thread.join()
+    assert order == ["later", "call", "call"]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class HashEmbedder:
         self.near_duplicate_at = 0.95
         self.embedded: list[str] = []
 
-    def embed_passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_passages(self, texts: Sequence[str], *, urgent: bool = True) -> NDArray[np.float32]:
         self.embedded.extend(texts)
         return np.stack([self._vector(text) for text in texts])
 

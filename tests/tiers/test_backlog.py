@@ -117,7 +117,7 @@ class Meanwhile(HashEmbedder):
         super().__init__()
         self.act = None
 
-    def embed_passages(self, texts):
+    def embed_passages(self, texts, *, urgent=True):
         act, self.act = self.act, None
         if act is not None:
             act()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -145,36 +143,6 @@ def test_no_event_of_the_last_month_is_deleted(
         log_event(engine, events.WARNING, "one")
     maintain(engine, quiet=True)
     assert len(engine.events.recent("a", 100)) == 10
-
-
-MEMORY_SCRIPT = """
-import numpy as np
-from mcp_memory.tiers.maintenance import give_back_memory
-def taken():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4_096
-# Smaller than what glibc maps by itself; the last one keeps the heap from shrinking.
-arrays = [np.ones(12_000) for _ in range(1_000)]
-del arrays[:-1]
-before = taken()
-print(give_back_memory(), before - taken())
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems' allocators do it themselves")
-def test_memory_that_was_freed_is_given_back_to_the_system():
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY_SCRIPT],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    can, given_back = done.stdout.split()
-    if can == "False":
-        pytest.skip("this is not glibc")
-    assert int(given_back) > 50_000_000
 
 
 def kinds(memory: AgentMemory) -> list[str]:

@@ -398,7 +398,7 @@ def test_the_factor_widens_and_narrows_the_distance_of_the_model():
 class DeafEmbedder(HashEmbedder):
     """A model that was made for another language: to it all texts are nearly the same."""
 
-    def embed_passages(self, texts):
+    def embed_passages(self, texts, *, urgent=True):
         vectors = np.ones((len(texts), self.dimension), np.float32)
         vectors += super().embed_passages(texts) * 0.1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
