@@ -112,7 +112,7 @@ class Archive(Part):
         archival = self._engine.archival
         planned = archival.revise(self.get(memory_id), content=content, tags=checked, kind=kind)
         job = self._embed([planned])
-        with self._view():
+        with archival.reading(self._agent, [planned]), self._view():
             # Another call may have changed it meanwhile: its version is then the base.
             present = archival.get(self._agent, memory_id)
             revised = archival.revise(present, content=content, tags=checked, kind=kind)
@@ -167,7 +167,8 @@ class Archive(Part):
         archival = self._engine.archival
         stored: list[tuple[Memory, Memory | None]] = []
         items: list[Pending | None] = []
-        with self._view(), self._engine.transaction() as unit:
+        reading = archival.reading(self._agent, memories)
+        with reading, self._view(), self._engine.transaction() as unit:
             seen: dict[str, Memory] = {}
             for memory in memories:
                 digest = content_hash(memory.content)

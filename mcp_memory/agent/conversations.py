@@ -76,7 +76,7 @@ class Conversations(Part):
             [draft.message.content for draft in drafts],
             [prefix_of(draft, recorded_at) for draft in drafts],
         )
-        with self._view():
+        with recall.reading(self._agent, drafts, recorded_at), self._view():
             built = recall.build(self._agent, conversation, drafts, recorded_at)
             appended = self._pager.append(
                 conversation, built, context_tokens, coming=job is not None

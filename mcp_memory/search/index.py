@@ -31,7 +31,13 @@ from mcp_memory.search.arrays import (
 from mcp_memory.search.kept import Copied, KeptIndex, KeptWords
 from mcp_memory.search.language.analysis import query_weights
 from mcp_memory.search.language.names import named_terms
-from mcp_memory.search.lexical import DocumentWords, QueryWords, WordScores, stand_by_words
+from mcp_memory.search.lexical import (
+    DocumentWords,
+    LongWords,
+    QueryWords,
+    WordScores,
+    stand_by_words,
+)
 from mcp_memory.search.queries import Filter, Found, Key, Query, Ranking
 from mcp_memory.search.semantic import DocumentVectors, WindowVectors, standing_by_meaning
 
@@ -246,6 +252,7 @@ class SearchIndex(Generic[Key]):
         speaker: str | None = None,
         half_life_days: float | None = None,
         fade_floor: float = UNFADED_FLOOR,
+        words: LongWords | None = None,
     ) -> None:
         """Add a document, which can be found by its words; it replaces one with the same key.
 
@@ -260,6 +267,7 @@ class SearchIndex(Generic[Key]):
             speaker: Who says it.
             half_life_days: The age at which half of what can fade has faded; None for never.
             fade_floor: The part of its score that doesn't fade.
+            words: Its words with this prefix, if they have been read before.
         """
         self.remove(key)
         number = len(self._keys)
@@ -274,7 +282,7 @@ class SearchIndex(Generic[Key]):
             self._labels.setdefault(label, array("i")).append(number)
         if speaker:
             self._speakers.setdefault(speaker, array("i")).append(number)
-        self._words.add(text, prefix, thread, when.timestamp())
+        self._words.add(text, prefix, thread, when.timestamp(), words)
 
     def add_all(self, documents: Iterable[tuple[Key, str, Mapping[str, Any]]]) -> None:
         """Add many documents faster: key, text, and the other arguments of `add`."""

@@ -26,7 +26,7 @@ from mcp_memory.search.arrays import NONE, Column, Range, Rows, Scores
 from mcp_memory.search.kept import KeptWords
 from mcp_memory.search.language.analysis import terms
 from mcp_memory.search.neighbours import Around, Neighbours
-from mcp_memory.search.postings import Folded, Postings, Unfolded
+from mcp_memory.search.postings import Folded, Postings, Reading, Unfolded
 
 K1: Final = 1.2
 B: Final = 0.75
@@ -40,6 +40,9 @@ rows at once, which is faster and changes no score; by judgement."""
 PASSAGE_CHARS: Final = 1_600
 PASSAGE_OVERLAP_CHARS: Final = 200
 """The size of a passage and its overlap with the next, about 400 and 50 tokens; by judgement."""
+
+_PAUSE_PASSAGES: Final = 64
+"""Passages that are read without a pause; by judgement, they take 20 ms."""
 
 _PREFIXES: Final = 4_096
 """Prefixes whose terms are cached: as many as days and speakers in use; by judgement."""
@@ -91,6 +94,14 @@ class LexicalIndex:
         self._total_length += len(terms)
         self._postings.add(row, terms, self._lengths.values)
         return row
+
+    def add_folded(self, folded: Folded, lengths: Scores) -> int:
+        """Add texts by their folded postings and numbers of terms; return the first row."""
+        first = len(self._lengths)
+        self._lengths.extend(lengths)
+        self._total_length += float(lengths.sum(dtype=np.float64))
+        self._postings.add_folded(folded, self._lengths.values, len(lengths))
+        return first
 
     @contextmanager
     def bulk(self) -> Iterator[None]:
@@ -225,6 +236,40 @@ class QueryWords:
     passages: Scores
 
 
+@dataclass(frozen=True, slots=True)
+class LongWords:
+    """The words of a long text, read before it is added to an index.
+
+    Attributes:
+        prefix: What was put before the text and each of its passages.
+        ranges: The passages.
+        whole: The postings of the whole text, and its number of terms.
+        passages: The postings of the passages, numbered from 0, and their numbers of terms.
+    """
+
+    prefix: str
+    ranges: list[Range]
+    whole: tuple[Folded, Scores]
+    passages: tuple[Folded, Scores]
+
+
+def read_long(text: str, prefix: str, pause: Callable[[], None] = lambda: None) -> LongWords:
+    """Read the words of a text of several passages, which takes a second for 4 MB.
+
+    Args:
+        pause: Called every few milliseconds, to let other threads run.
+    """
+    extra = _prefix_terms(prefix)
+    ranges = passages(text)
+    reading = Reading()
+    for number, (start, end) in enumerate(ranges):
+        reading.add([*extra, *terms(text[start:end])])
+        if number % _PAUSE_PASSAGES == 0:
+            pause()
+    rows = reading.rows()
+    return LongWords(prefix, ranges, reading.whole(extra), rows)
+
+
 class DocumentWords:
     """The words of documents, which are numbered from 0."""
 
@@ -247,10 +292,20 @@ class DocumentWords:
         indexes = self._whole.nbytes + self._passages.nbytes + self.neighbours.nbytes
         return indexes + sum(column.nbytes for column in columns)
 
-    def add(self, text: str, prefix: str, thread: str | None, when: float) -> None:
+    def add(
+        self,
+        text: str,
+        prefix: str,
+        thread: str | None,
+        when: float,
+        words: LongWords | None = None,
+    ) -> None:
         """Add the next document; see `SearchIndex.add`."""
         number = self._chars.append(len(text))
         self.neighbours.add(thread, when)
+        if words is not None and words.prefix == prefix:
+            self._add_read(number, words)
+            return
         extra = _prefix_terms(prefix)
         ranges = passages(text)
         if len(ranges) == 1:
@@ -264,6 +319,14 @@ class DocumentWords:
             self._passages.add([*extra, *part])
             self._starts.append(start)
             self._ends.append(end)
+
+    def _add_read(self, number: int, words: LongWords) -> None:
+        self._whole.add_folded(*words.whole)
+        self._long.append(number)
+        self._firsts.append(self._passages.add_folded(*words.passages))
+        starts, ends = np.array(words.ranges, dtype=np.int32).T
+        self._starts.extend(starts)
+        self._ends.extend(ends)
 
     @contextmanager
     def bulk(self) -> Iterator[None]:

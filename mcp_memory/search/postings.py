@@ -11,7 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -28,8 +28,11 @@ FOLD_PART: Final = 2
 """New rows are folded when there are more than 16,384, and more than half as many as folded ones;
 by judgement. Calling `adopt` with a folded copy from time to time avoids the pause."""
 
-BULK_TERMS: Final = 1 << 23
-"""Terms of a bulk that are folded at once, which takes some 300 MB; by judgement."""
+BULK_TERMS: Final = 1 << 21
+"""Terms of a bulk that are folded at once, which takes some 75 MB; by judgement."""
+
+_READ_TERMS: Final = 1 << 19
+"""Terms of a long text that are folded at once, which takes some 20 MB; by judgement."""
 
 MOST: Final = 255
 """Counts of this or more don't fit a byte and are stored elsewhere."""
@@ -123,6 +126,10 @@ class Folded:
         large_counts = np.concatenate([self.large_counts, newer.large_counts])[order]
         return Folded(hashes, firsts, rows, counts, at[order], large_counts)
 
+    def behind(self, rows: int) -> Folded:
+        """Return the postings with all row numbers raised by `rows`."""
+        return replace(self, rows=self.rows + np.int32(rows)) if rows else self
+
     def renumbered(self, numbers: Rows) -> Folded:
         """Return the postings with other row numbers.
 
@@ -184,6 +191,53 @@ class _Numbers(dict[str, int]):
         return number
 
 
+class Reading:
+    """Folds the rows of one long text, a part of them at a time, without any index."""
+
+    def __init__(self) -> None:
+        self._folded = Folded.empty()
+        self._numbers = _Numbers()
+        self._new = array("i")
+        self._lengths = array("f")
+        self._folded_rows = 0
+
+    def add(self, terms: Sequence[str]) -> None:
+        """Add the next row by its terms."""
+        self._new.extend(map(self._numbers.__getitem__, terms))
+        self._lengths.append(len(terms))
+        if len(self._new) >= _READ_TERMS:
+            self._fold()
+
+    def rows(self) -> tuple[Folded, Scores]:
+        """Return the postings of the rows, numbered from 0, and the number of terms of each."""
+        self._fold()
+        return self._folded, np.array(self._lengths, dtype=np.float32)
+
+    def whole(self, repeated: Sequence[str]) -> tuple[Folded, Scores]:
+        """Return the postings of a single row of all terms of all rows; call `rows` first.
+
+        Args:
+            repeated: Terms that are in every row, and count once here.
+        """
+        folded = self._folded
+        counts = np.add.reduceat(_counts(folded), folded.firsts[:-1])
+        for term, count in Counter(repeated).items():
+            place = folded.hashes.searchsorted(np.uint64(hash_of(term)))
+            counts[place] -= count * (len(self._lengths) - 1)
+        rows = np.zeros(len(counts), dtype=np.int32)
+        whole = _folded(folded.hashes, np.ones(len(counts), dtype=np.int64), rows, counts)
+        return whole, np.array([counts.sum()], dtype=np.float32)
+
+    def _fold(self) -> None:
+        if self._new:
+            numbers = np.array(self._new, dtype=np.int32)
+            lengths = np.array(self._lengths, dtype=np.float32)
+            newer = _fold(list(self._numbers), numbers, self._folded_rows, lengths)
+            self._folded = self._folded.joined(newer)
+            self._numbers, self._new = _Numbers(), array("i")
+        self._folded_rows = len(self._lengths)
+
+
 class Postings:
     """The postings of rows that are only ever added. Not thread-safe."""
 
@@ -224,6 +278,18 @@ class Postings:
             self._counts[number].append(count)
         if row + 1 - self._folded_rows > max(FOLD_ROWS, self._folded_rows // FOLD_PART):
             self.fold(lengths)
+
+    def add_folded(self, folded: Folded, lengths: NDArray[Any], rows: int) -> None:
+        """Add rows that are folded already, quickly if few others are not.
+
+        Args:
+            folded: Their postings, numbered from 0.
+            lengths: How many terms each row has, these included.
+            rows: How many these are.
+        """
+        before = len(lengths) - rows
+        self.fold(lengths[:before])
+        self._replace(self._folded.joined(folded.behind(before)), len(lengths))
 
     @contextmanager
     def bulk(self, lengths: NDArray[Any]) -> Iterator[None]:
@@ -317,6 +383,13 @@ def _fold(terms: list[str], numbers: Rows, first: int, lengths: NDArray[Any]) ->
     keys = keys[at]
     sizes = np.bincount(keys >> 32, minlength=len(terms))
     return _folded(hashes[order], sizes, (keys & 0xFFFFFFFF).astype(np.int32), counts)
+
+
+def _counts(folded: Folded) -> NDArray[np.int64]:
+    """Return how often each posting's row has the term (postings,)."""
+    counts = folded.counts.astype(np.int64)
+    counts[folded.large] = folded.large_counts
+    return counts
 
 
 def _folded(

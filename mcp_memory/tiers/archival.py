@@ -6,6 +6,7 @@ and superseded versions stay in the history, but no search finds them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -101,6 +102,15 @@ class ArchivalMemory:
             tokens=self._tokenizer.count(content),
             happened_at=happened_at or moment,
             recorded_at=moment,
+        )
+
+    def reading(
+        self, agent: str, memories: Sequence[Memory]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Read the words of long memories that are about to be inserted, without the lock."""
+        documents = map(self._document, memories)
+        return self.indexes.reading(
+            agent, [(key, text, about["prefix"]) for key, text, about in documents]
         )
 
     def same(self, agent: str, memory: Memory) -> Memory | None:

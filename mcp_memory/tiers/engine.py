@@ -24,7 +24,7 @@ from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.core import CoreMemory
 from mcp_memory.tiers.events import EventLog
 from mcp_memory.tiers.feed import ChangeFeed
-from mcp_memory.tiers.heap import limit_heap
+from mcp_memory.tiers.heap import give_back_memory, limit_heap
 from mcp_memory.tiers.indexes import QUIET_SECONDS, IndexPersistence
 from mcp_memory.tiers.jobs import Backlog, Embedded, EmbeddingJob, begin
 from mcp_memory.tiers.recall import RecallMemory
@@ -58,6 +58,10 @@ _RETRY_SECONDS: Final = 30.0
 
 _STOP_SECONDS: Final = 1.0
 """How long the end waits for what the background is doing; by judgement, most takes less."""
+
+_TRIM_SECONDS: Final = 5.0
+"""How often freed memory is given back while there is work: it takes some milliseconds, and the
+model's batches leave 80 MB behind in a minute. By judgement."""
 
 _PAUSE_SECONDS: Final = 0.002
 """Pause between two blocks of loaded vectors, by judgement: a waiting thread wakes in less."""
@@ -136,6 +140,9 @@ class Engine:
         self._windows_are_found = not settings.window_vectors
         self._embedded_at = 0.0
         """When a call last waited for a vector; by `time.monotonic`."""
+        self._worked_at = 0.0
+        """When the background last embedded a text; by `time.monotonic`."""
+        self._trimmed_at = 0.0
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._leaving: Future[None] = Future()
@@ -357,7 +364,7 @@ class Engine:
                 self._windows_are_found = True
             self._fill_indexes()
             due = self.persistence.run(self.lock, self._stop)
-            self.fill_pending()
+            self.fill_pending(self._worked)
             if self.vectors.is_waiting and not self._stop.wait(_BATCH_SECONDS):
                 self._backlog.write_batch()
             more = self._fill_windows()
@@ -366,8 +373,24 @@ class Engine:
             logger.warning("pending vectors wait: %s", fault)
             self._stop.wait(_RETRY_SECONDS)
         else:
+            self._trim()
             if not more:
-                self._wake.wait(QUIET_SECONDS if due else None)
+                waits = [QUIET_SECONDS] if due else []
+                waits += [_TRIM_SECONDS] if self._is_untrimmed() else []
+                self._wake.wait(min(waits, default=None))
+
+    def _worked(self, _: int) -> None:
+        self._worked_at = time.monotonic()
+        self._trim()
+
+    def _is_untrimmed(self) -> bool:
+        return max(self.used_at, self._worked_at) > self._trimmed_at
+
+    def _trim(self) -> None:
+        """Give back freed memory, if there was work since, and not too often."""
+        if self._is_untrimmed() and time.monotonic() - self._trimmed_at >= _TRIM_SECONDS:
+            self._trimmed_at = time.monotonic()
+            give_back_memory()
 
     def _fill_windows(self) -> bool:
         """Embed windows while there is no other work; return whether more are left."""

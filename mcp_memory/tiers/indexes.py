@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -22,6 +23,7 @@ import mcp_memory.search
 from mcp_memory.search.caches import Indexes
 from mcp_memory.search.index import Ageing, SearchIndex
 from mcp_memory.search.kept import KeptIndex
+from mcp_memory.search.lexical import LongWords, read_long
 from mcp_memory.search.packing import Packer, unpack
 from mcp_memory.store.ports import Change, Source, Store, TextVectors
 from mcp_memory.tiers.feed import ChangeFeed
@@ -40,6 +42,12 @@ PERSISTED_AGAIN_FRAC: Final = 1 / 4
 
 QUIET_SECONDS: Final = 1.0
 """The database is idle after this long without a call; by judgement."""
+
+LONG_CHARS: Final = 100_000
+"""The words of a longer text are read before the lock is taken; by judgement, 30 ms of work."""
+
+_PAUSE_SECONDS: Final = 0.002
+"""Pause while a long text is read, by judgement: a waiting thread wakes in less."""
 
 _PATIENCE_SECONDS: Final = 60.0
 """After waiting this long for an idle moment, an index is persisted anyway; by judgement."""
@@ -102,6 +110,8 @@ class TierIndexes:
         self._persisted_at: dict[str, int | None] = {}
         """By agent, `changes` of the index when it was last persisted; None for never."""
         self._unreadable: set[str] = set()
+        self._long: dict[str, tuple[str, LongWords]] = {}
+        """By key, long texts that are about to be written, and their words."""
         # Read now: an update may replace the files later, while this code still runs.
         stamp()
 
@@ -119,13 +129,47 @@ class TierIndexes:
         self._cache.clear()
         self._persisted_at.clear()
 
+    @contextmanager
+    def reading(self, agent: str, texts: Iterable[tuple[str, str, str]]) -> Iterator[None]:
+        """Read the words of long texts that are about to be written; called without the lock.
+
+        The lock is then held for a moment only, however long a text is.
+
+        Args:
+            texts: Of each text its key, itself, and its prefix.
+        """
+        long = [text for text in texts if len(text[1]) > LONG_CHARS]
+        if long and self.peek(agent) is not None:
+            for key, text, prefix in long:
+                words = read_long(text, prefix, lambda: time.sleep(_PAUSE_SECONDS))
+                self._long[key] = text, words
+            self._fold(agent)
+        try:
+            yield
+        finally:
+            for key, _, _ in long:
+                self._long.pop(key, None)
+
+    def _fold(self, agent: str) -> None:
+        """Fold the words of an index, which takes a moment if they are many, without the lock."""
+        with self._feed.lock:
+            index = self.peek(agent)
+            if index is None:
+                return
+            words = index.copy().words
+        folded = words()
+        with self._feed.lock:
+            if self.peek(agent) is index:
+                index.adopt(folded)
+
     def add(self, agent: str, records: Sequence[Any]) -> None:
         """Make records findable by their words; an earlier version of a record is replaced."""
         index = self.peek(agent)
         if index is not None:
             for record in records:
                 key, text, about = self._document(record)
-                index.add(key, text, **about)
+                read, words = self._long.get(key, ("", None))
+                index.add(key, text, **about, words=words if read == text else None)
 
     def remove(self, agent: str, keys: Sequence[str]) -> None:
         """Remove records from all searches."""

@@ -205,7 +205,7 @@ class Backlog:
         """Compute pending vectors until all are done or `stop` is set; return the number of texts.
 
         Args:
-            on_done: Called with the number of texts done since the last call.
+            on_done: Called from time to time with the number of texts done since the last call.
         """
         total = 0
         pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="backlog")
@@ -235,13 +235,17 @@ class Backlog:
         stop: threading.Event,
         pool: ThreadPoolExecutor,
     ) -> Iterator[int]:
-        """Compute the vectors of pending texts, short ones together; yield how many are done."""
+        """Compute the vectors of pending texts, short ones together; yield how many are done.
+
+        0 stands for a part of a long text.
+        """
         computed: deque[tuple[list[_Job], Future[Vectors]]] = deque()
         for jobs in self._batches(embedder, items):
             if stop.is_set():
                 return
             if len(jobs[0].ranges) > _LONG_CHUNKS:
-                self._fill_long(embedder, jobs[0], stop)
+                for _ in self._fill_long(embedder, jobs[0], stop):
+                    yield 0
                 yield 1
                 continue
             pieces = [piece for job in jobs for piece in job.pieces()]
@@ -291,7 +295,8 @@ class Backlog:
                 self._vectors.insert(unit, done)
         return len(jobs)
 
-    def _fill_long(self, embedder: Embedder, job: _Job, stop: threading.Event) -> None:
+    def _fill_long(self, embedder: Embedder, job: _Job, stop: threading.Event) -> Iterator[None]:
+        """Compute the vectors of one long text; other work may be done after each part."""
         item = job.item
         with self._feed.lock:
             first = self._vectors.count(item)
@@ -304,6 +309,7 @@ class Backlog:
                 part = TextVectors(item, job.ranges[first:end], vectors, first)
                 self._vectors.insert_part(part, last=end == len(job.ranges))
             first = end
+            yield
 
     def _texts_of(self, items: Sequence[Pending]) -> dict[Pending, tuple[str, str, int | None]]:
         """Return each text's prefix for embedding and its longest chunk.

@@ -5,6 +5,7 @@ Nothing is ever deleted: messages that leave the queue stay searchable.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -122,6 +123,15 @@ class RecallMemory:
                 hint="Append them in several calls",
             )
         return [self._draft(message, f"messages[{at}]") for at, message in enumerate(messages)]
+
+    def reading(
+        self, agent: str, drafts: Sequence[Draft], recorded_at: datetime
+    ) -> contextlib.AbstractContextManager[None]:
+        """Read the words of long messages that are about to be inserted, without the lock."""
+        return self.indexes.reading(
+            agent,
+            [(draft.id, draft.message.content, prefix_of(draft, recorded_at)) for draft in drafts],
+        )
 
     def build(
         self, agent: str, conversation: str, drafts: Sequence[Draft], recorded_at: datetime

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_memory.search.lexical import K1, B, LexicalIndex
+from mcp_memory.search import postings
+from mcp_memory.search.lexical import K1, B, DocumentWords, LexicalIndex, read_long
 
 words = st.sampled_from(["tea", "cup", "pot", "milk", "leaf", "咖啡"])
 documents = st.lists(st.lists(words, max_size=12), max_size=12)
@@ -95,3 +96,52 @@ def test_each_repetition_of_a_word_adds_less_to_its_score():
 def test_of_two_texts_that_say_it_the_shorter_is_better():
     long, short = scored(index_of([["tea"] + ["milk"] * 20, ["tea", "milk"]]), ["tea"])
     assert short > long
+
+
+LONG = " ".join(f"tea number{at} 咖啡 in pot {at % 300}." for at in range(2_000))
+"""Of many passages; "tea" occurs more often than a byte counts."""
+
+
+@pytest.mark.parametrize("prefix", ["", "home tea"])
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_long_text_that_was_read_before_scores_as_if_it_had_just_been_added(
+    monkeypatch, prefix, others
+):
+    monkeypatch.setattr(postings, "_READ_TERMS", 500)
+    one, other = DocumentWords(), DocumentWords()
+    for documents in (one, other):
+        for at in range(others):
+            documents.add(f"tea and cup {at}", "home", None, 0.0)
+    one.add(LONG, prefix, None, 0.0)
+    other.add(LONG, prefix, None, 0.0, read_long(LONG, prefix))
+    for documents in (one, other):
+        documents.add("pot after it", "home", None, 0.0)
+    for query in (["tea"], ["number1999", "home"], ["咖", "pot"], ["nothing"], ["after"]):
+        wanted, found = (documents.query(dict.fromkeys(query, 1.0)) for documents in (one, other))
+        assert found.idf == pytest.approx(wanted.idf)
+        assert found.passages == pytest.approx(wanted.passages)
+        scores = [
+            documents.scores(words).alone for documents, words in ((one, wanted), (other, found))
+        ]
+        assert scores[1] == pytest.approx(scores[0])
+        assert other.best_range(others, found) == one.best_range(others, wanted)
+
+
+def test_words_read_with_another_prefix_are_not_used():
+    documents = DocumentWords()
+    documents.add(LONG, "home", None, 0.0, read_long(LONG, "work"))
+    assert not documents.query({"work": 1.0}).idf
+    assert documents.query({"home": 1.0}).idf
+
+
+def test_a_text_without_any_word_can_be_read():
+    text = ". " * 2_000
+    documents = DocumentWords()
+    documents.add(text, "", None, 0.0, read_long(text, ""))
+    assert not documents.query({"tea": 1.0}).idf
+
+
+def test_other_threads_get_a_turn_while_a_long_text_is_read():
+    pauses = []
+    read_long(LONG, "", lambda: pauses.append(None))
+    assert len(pauses) > 2

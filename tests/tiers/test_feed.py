@@ -245,7 +245,7 @@ def test_a_vector_is_not_given_to_a_text_that_another_engine_has_changed_meanwhi
     (hit,) = one["ana"].archive.search().items
     embed = one.embedder.embed_passages
 
-    def embed_slowly(texts: list[str]) -> Any:
+    def embed_slowly(texts: list[str], *, urgent: bool = True) -> Any:
         one.embedder.embed_passages = embed  # type: ignore[method-assign]  # only the first time
         other["ana"].archive.update(hit.memory.id, content="white wine")
         return embed(texts)
