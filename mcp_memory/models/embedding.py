@@ -275,21 +275,18 @@ class FastEmbedder:
             ModelUnavailable: The files can't be loaded.
         """
         try:
-            import tokenizers
             from fastembed import TextEmbedding
 
             with _register_lock:
                 _register(files.spec)
-            model = TextEmbedding(
+            model: Any = TextEmbedding(
                 files.spec.name,
                 cache_dir=str(files.directory),
                 specific_model_path=str(files.directory),
                 threads=1,
                 enable_cpu_mem_arena=False,
             )
-            tokenizer = tokenizers.Tokenizer.from_file(str(files.directory / "tokenizer.json"))
-            tokenizer.no_truncation()
-            tokenizer.no_padding()
+            tokenizer = _whole_tokenizer(model.model.tokenizer)
             at_once = threads or min(_processors(), _MAX_BATCHES_AT_ONCE)
             embedder = cls(files, model, tokenizer, at_once)
             found = embedder.embed_query("").shape[0]
@@ -411,6 +408,22 @@ def _register(spec: ModelSpec) -> None:
         dim=spec.dimension,
         model_file=spec.model_file,
     )
+
+
+def _whole_tokenizer(given: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Return a tokenizer without truncation and padding; both share one vocabulary.
+
+    Loaded a second time it would take 13 MB.
+    """
+    import tokenizers
+
+    whole = tokenizers.Tokenizer(given.model)
+    whole.normalizer, whole.pre_tokenizer = given.normalizer, given.pre_tokenizer
+    whole.post_processor = given.post_processor
+    added = given.get_added_tokens_decoder().values()
+    whole.add_special_tokens([token for token in added if token.special])
+    whole.add_tokens([token for token in added if not token.special])
+    return whole
 
 
 def _max_tokens(files: ModelFiles) -> int:

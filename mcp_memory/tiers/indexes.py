@@ -141,7 +141,7 @@ class TierIndexes:
         long = [text for text in texts if len(text[1]) > LONG_CHARS]
         if long and self.peek(agent) is not None:
             for key, text, prefix in long:
-                words = read_long(text, prefix, lambda: time.sleep(_PAUSE_SECONDS))
+                words = read_long(text, prefix, _pause)
                 self._long[key] = text, words
             self._fold(agent)
         try:
@@ -345,6 +345,11 @@ class IndexPersistence:
         if waited or present - self._used_at() >= QUIET_SECONDS:
             due = [item for item in due if not item[0].persist(item[1], lambda: not stop.is_set())]
         return bool(due)
+
+
+def _pause() -> None:
+    """Let other threads run."""
+    time.sleep(_PAUSE_SECONDS)
 
 
 @cache

@@ -76,6 +76,10 @@ def test_paging_of_a_short_talk_is_exact(tmp_path: Path, talks: Path):
         ["latency", "--sizes", "1", "--rounds", "1"],
         ["clients", "--clients", "2", "--calls", "1", "--starts", "1"],
         ["keyvalue", "--samples", "1", "--sets", "1"],
+        [
+            *("memory", "--minutes", "0.05", "--clients", "2", "--rest-seconds", "0"),
+            *("--database-mb", "0.1", "--insert-mb", "0.3"),
+        ],
         ["soak", "--minutes", "0.35"],
         ["compare", "--other", sys.executable, "--memories", "1", "--rounds", "1", "--pairs", "1"],
     ],

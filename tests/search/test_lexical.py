@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_memory.search import postings
+from mcp_memory.search import lexical, postings
 from mcp_memory.search.lexical import K1, B, DocumentWords, LexicalIndex, read_long
 
 words = st.sampled_from(["tea", "cup", "pot", "milk", "leaf", "咖啡"])
@@ -141,7 +141,8 @@ def test_a_text_without_any_word_can_be_read():
     assert not documents.query({"tea": 1.0}).idf
 
 
-def test_other_threads_get_a_turn_while_a_long_text_is_read():
-    pauses = []
+def test_other_threads_get_a_turn_while_a_long_text_is_read(monkeypatch):
+    monkeypatch.setattr(lexical, "_PAUSE_PASSAGES", 4)
+    pauses: list[None] = []
     read_long(LONG, "", lambda: pauses.append(None))
     assert len(pauses) > 2

@@ -6,6 +6,7 @@ import pytest
 from fakes import HashEmbedder, memory_of
 
 from mcp_memory.search import lexical
+from mcp_memory.search.language.analysis import terms
 from mcp_memory.tiers import indexes
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.records import NewMessage
@@ -44,11 +45,11 @@ def test_others_search_and_store_while_the_words_of_a_large_text_are_read(
     assert len(LARGE) > indexes.LONG_CHARS
     reading, go_on = threading.Event(), threading.Event()
 
-    def hold(seconds):
+    def hold():
         reading.set()
         assert go_on.wait(20)
 
-    monkeypatch.setattr(indexes.time, "sleep", hold)
+    monkeypatch.setattr(indexes, "_pause", hold)
     thread = threading.Thread(target=store, args=(memory,))
     thread.start()
     try:
@@ -67,7 +68,7 @@ def test_others_search_and_store_while_the_words_of_a_large_text_are_read(
 
 def test_the_words_of_a_large_text_are_read_once_and_with_the_lock_free(memory, monkeypatch):
     passages, free = [], []
-    lock, terms = memory._engine.lock, lexical.terms
+    lock = memory._engine.lock
 
     def try_lock():
         free.append(lock.acquire(blocking=False))
