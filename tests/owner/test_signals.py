@@ -31,7 +31,7 @@ sys.path.insert(0, {str(Path(fakes.__file__).parent)!r})
 def load(engine):
     from fakes import HashEmbedder
     class Stuck(HashEmbedder):
-        def embed_passages(self, texts):
+        def embed_passages(self, texts, *, urgent=True):
             threading.Event().wait(60)
             return super().embed_passages(texts)
     engine.use(Stuck(engine.settings.embedding_model))
