@@ -222,31 +222,35 @@ def _replace(places: Places, address: Address, election: ProcessLock) -> None:
 
 
 def retire(places: Places, address: Address, seconds: float = 15.0) -> None:
-    """Tell an owner to leave, and wait until it has; kill it if it doesn't.
+    """Tell an owner to leave, and wait until it has; kill it if it hangs.
 
     Raises:
         OwnerFault: It can't be ended.
     """
-    try:
-        with dial(address, HELLO_SECONDS) as connection:
-            greet(connection, address, {"op": "retire"})
-    except (Gone, Silent):
-        pass
+    _ask_to_leave(address)
     lock, silence = ProcessLock(places.lock), Silence()
     deadline = time.monotonic() + seconds
     ended = False
     while not lock.acquire():
-        if time.monotonic() > deadline and (ended or silence.is_final(address)):
+        if time.monotonic() > deadline:
             if ended:
                 raise OwnerFault(
                     f"the database {places.db} is in use: {_holder(places)}",
                     hint="End that process first",
                 )
-            end(places, address)
-            ended = True
-            deadline += seconds
+            if silence.is_final(address):
+                end(places, address)
+                ended = True
+            else:
+                _ask_to_leave(address)  # It may have been too busy to hear it.
+            deadline = time.monotonic() + seconds
         time.sleep(_POLL_SECONDS)
     lock.release()
+
+
+def _ask_to_leave(address: Address) -> None:
+    with contextlib.suppress(Gone, Silent), dial(address, HELLO_SECONDS) as connection:
+        greet(connection, address, {"op": "retire"})
 
 
 def refusal(error: object) -> MemoryFault:

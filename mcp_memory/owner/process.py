@@ -302,7 +302,9 @@ class Owner:
         from mcp_memory.owner.rehearsal import rehearse
 
         try:
-            await rehearse(self.servers, self._seat.places, given, settings)
+            await anyio.to_thread.run_sync(
+                rehearse, self.servers, self._seat.places, given, settings
+            )
         except Exception:
             logger.exception("the first answers can't be kept for the next start")
 

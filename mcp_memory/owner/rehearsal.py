@@ -32,10 +32,10 @@ from mcp_memory.values.snapshot import snapshot_name
 _CLIENT: Final = {"name": "mcp-memory", "version": "0"}
 
 
-async def rehearse(
+def rehearse(
     servers: Servers, places: Places, given: Mapping[str, str], settings: Settings
 ) -> None:
-    """Keep the answers for clients with these settings.
+    """Keep the answers for clients with these settings. Blocks: call it in a worker thread.
 
     Args:
         servers: Those of the owner.
@@ -43,6 +43,17 @@ async def rehearse(
         given: The settings of a client as it gave them.
         settings: The same, read.
     """
+    results = anyio.run(_results, servers, settings)
+    view = {
+        "own": snapshot_name(settings.agent),
+        "shared": list(settings.shared_blocks),
+        "theirs": snapshot_name(SHARED),
+    }
+    keep_answers(places, given, view, results)
+
+
+async def _results(servers: Servers, settings: Settings) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return method, protocol version and result of each request."""
     results = []
     for version in (*HANDSHAKE_PROTOCOL_VERSIONS, ANY_VERSION):
         hello = {"protocolVersion": version, "capabilities": {}, "clientInfo": _CLIENT}
@@ -57,12 +68,7 @@ async def rehearse(
         }
         answers = await _answers(servers, settings, "server/discover", {}, {"_meta": meta})
         results += [(method, version, result) for method, result in answers.items()]
-    view = {
-        "own": snapshot_name(settings.agent),
-        "shared": list(settings.shared_blocks),
-        "theirs": snapshot_name(SHARED),
-    }
-    await anyio.to_thread.run_sync(keep_answers, places, given, view, results)
+    return results
 
 
 async def _answers(

@@ -93,7 +93,7 @@ def test_connections_that_ask_for_what_there_is_not_are_refused(house: Household
     for hello, answer in (
         ('"op": "nonsense"', b"has no operation"),
         ('"op": 5', b"has no operation"),
-        ('"settings": {"MCP_MEMORY_AGENT": "a\\n"}', b"MCP_MEMORY_AGENT"),
+        (f'"settings": {{"MCP_MEMORY_AGENT": "{"a" * 500}"}}', b"MCP_MEMORY_AGENT"),
         ('"settings": 5, "since": "never"', b'"pid"'),
         ('"since": 1e300', b'"pid"'),
         ('"op": "block.set", "params": 5', b""),
