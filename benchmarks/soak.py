@@ -4,6 +4,8 @@ Clients on stdio (both protocol eras), streamable HTTP and SSE work on one
 database for several agents. The owner is killed every 20 seconds. In the end
 everything that was acknowledged is read back. Every text of an agent carries its
 mark, a word that no other text has: a mark in a reply to another agent is a leak.
+
+With `--hostile` a further client tries for half of the time to stop the others.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import logging
 import os
 import re
 import secrets
+import subprocess
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -51,6 +55,16 @@ KILL_EVERY_SECONDS: Final = 20.0
 WARM_UP_SECONDS: Final = 60.0
 PROBE_SECONDS: Final = 10.0
 AGENTS: Final = ("anna", "bela", "cleo")
+SETTLING_SECONDS: Final = 5.0
+"""After a kill, calls measure the start of the next owner."""
+
+TURN_SECONDS: Final = 2 * KILL_EVERY_SECONDS
+"""How long the hostile client works and rests in turn: listeners change with each kill, so that it
+meets both."""
+
+GOAL_HOSTILE: Final = 3.0
+"""p95 of the others' calls with a hostile client by that without one."""
+
 GOAL_GROWTH: Final = 1.10
 """The level at the end by that after a minute; by judgement, more than two runs differ."""
 
@@ -97,7 +111,7 @@ class Soak:
     errors: list[str] = field(default_factory=list)
 
 
-async def soak(db: Path, minutes: float, log: Any) -> Soak:
+async def soak(db: Path, minutes: float, log: Any, *, hostile: bool = False) -> Soak:
     """Let all kinds of clients of all agents work, and kill owners meanwhile.
 
     Raises:
@@ -133,6 +147,9 @@ async def soak(db: Path, minutes: float, log: Any) -> Soak:
                     if stays
                     else partial(lambda wanted: supervisor.listening == wanted, transport),
                 )
+        if hostile:
+            turn_seconds = min(TURN_SECONDS, minutes * 60 / 2)
+            group.start_soon(attack_in_turns, db, supervisor.port, turn_seconds, done.shared)
         started = parameters(db, AGENTS[0])
         async with Client(
             stdio_client(started, errlog=log), read_timeout_seconds=PROBE_SECONDS
@@ -152,6 +169,9 @@ async def kill_regularly(
     began = anyio.current_time()
     for number in range(1, int(seconds / KILL_EVERY_SECONDS) + 1):
         await anyio.sleep_until(began + number * KILL_EVERY_SECONDS)
+        if done.shared.phase == "hostile":
+            await kill_in_attack(db, done)
+            continue
         ready = await has_model(probe)
         pid = await anyio.to_thread.run_sync(owner_pid, db)
         if pid is None:
@@ -165,9 +185,43 @@ async def kill_regularly(
                 f"{sample.owner.descriptors} descriptors, {sample.listening or 'detached'}, "
                 f"model {'ready' if sample.ready else 'not ready'}; killed"
             )
-        await anyio.to_thread.run_sync(kill, pid)
-        done.kills += 1
+        await kill_and_settle(pid, done)
     await anyio.sleep_until(began + seconds)
+
+
+async def attack_in_turns(db: Path, port: int, turn_seconds: float, shared: Shared) -> None:
+    """Let a hostile client work and rest in turn, until cancelled."""
+    while True:
+        shared.phase = "calm"
+        await anyio.sleep(turn_seconds)
+        async with await anyio.open_process(
+            [sys.executable, "-m", "benchmarks.hostile", str(db), str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=None,
+            cwd=Path(__file__).parents[1],
+        ) as process:
+            shared.phase = "hostile"
+            try:
+                await anyio.sleep(turn_seconds)
+            finally:
+                process.kill()
+
+
+async def kill_in_attack(db: Path, done: Soak) -> None:
+    """Kill the owner; what it holds now is no level to compare."""
+    pid = await anyio.to_thread.run_sync(owner_pid, db)
+    if pid is not None:
+        await kill_and_settle(pid, done)
+
+
+async def kill_and_settle(pid: int, done: Soak) -> None:
+    """Kill the owner and let the next one start; calls don't count meanwhile."""
+    done.shared.unsettled = True
+    await anyio.to_thread.run_sync(kill, pid)
+    done.kills += 1
+    await anyio.sleep(SETTLING_SECONDS)
+    done.shared.unsettled = False
 
 
 async def has_model(client: Client) -> bool:
@@ -262,6 +316,17 @@ def verdicts(done: Soak) -> list[str]:
         _line(f"errors in the servers' logs: {len(done.errors)}", met=not done.errors),
         _line(f"kinds of clients without an answer: {', '.join(idle) or 'none'}", met=not idle),
     ]
+    calm, attacked = (in_phase(done, phase) for phase in ("calm", "hostile"))
+    if calm and attacked:
+        slower = percentile(attacked, 0.95) / percentile(calm, 0.95)
+        lines.append(
+            harness.verdict(
+                "p95 of calls, with a hostile client / without",
+                f"{slower:.2f}",
+                f"{GOAL_HOSTILE:g}",
+                met=slower <= GOAL_HOSTILE,
+            )
+        )
     # Like points: an owner that listens and has its model, at the end of its time.
     alike = [sample for sample in done.samples if sample.listening and sample.ready]
     times = [sample.at_seconds for sample in alike]
@@ -281,6 +346,11 @@ def verdicts(done: Soak) -> list[str]:
         zombies = done.samples[-1].zombies
         lines.append(_line(f"dead owners that were not reaped: {zombies}", met=not zombies))
     return lines
+
+
+def in_phase(done: Soak, phase: str) -> list[float]:
+    """Return the seconds of the calls in a phase, of all clients; see `Shared`."""
+    return [seconds for tally in done.tallies.values() for seconds in tally.by_phase.get(phase, ())]
 
 
 def _line(label: str, *, met: bool) -> str:
@@ -356,6 +426,11 @@ def report(done: Soak, minutes: float) -> dict[str, Any]:
             }
             for kind, tally in done.tallies.items()
         },
+        "phases": {
+            phase: plain(Latency.of(seconds))
+            for phase in ("calm", "hostile")
+            if (seconds := in_phase(done, phase))
+        },
         "samples": done.samples,
         "problems": done.problems,
         "leaks": done.shared.leaks,
@@ -373,22 +448,12 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the command line's options."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks soak", description=__doc__, allow_abbrev=False
-    )
-    parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="default: 10")
-    parser.add_argument("--out", type=Path, help="write the report to this JSON file")
-    return parser.parse_args(argv)
-
-
-async def _run(minutes: float) -> Soak:
+async def _run(minutes: float, hostile: bool) -> Soak:
     with harness.temporary() as folder:
         db = folder / "memory.duckdb"
         with (folder / "clients.log").open("w+", encoding="utf-8", errors="replace") as log:
             try:
-                done = await soak(db, minutes, log)
+                done = await soak(db, minutes, log, hostile=hostile)
                 # From here on what is read comes from the file.
                 kill_owner(db)
                 await verify(db, done, log)
@@ -398,7 +463,7 @@ async def _run(minutes: float) -> Soak:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    done = anyio.run(_run, options.minutes)
+    done = anyio.run(_run, options.minutes, options.hostile)
     show(done)
     for kind, tally in done.tallies.items():
         for reason, times in tally.refused.items():
@@ -418,4 +483,7 @@ def main(argv: Sequence[str]) -> int:
     warnings.simplefilter("ignore", MCPDeprecationWarning)
     parser = harness.parser("soak", __doc__)
     parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="default: 10")
+    parser.add_argument(
+        "--hostile", action="store_true", help="with a client that tries to stop the others"
+    )
     return harness.run(partial(_benchmark, parser.parse_args(argv)))

@@ -77,9 +77,13 @@ class Lost(Exception):
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the calls of the clients of one kind; seconds are of those answered."""
+    """What became of the calls of the clients of one kind; seconds are of those answered.
+
+    `by_phase` has those calls again that began and ended in one phase; see `Shared`.
+    """
 
     seconds: list[float] = field(default_factory=list)
+    by_phase: dict[str, list[float]] = field(default_factory=dict)
     failed: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     unanswered: int = 0
@@ -95,6 +99,10 @@ class Shared:
 
     ledgers: dict[str, Ledger]
     leaks: list[str] = field(default_factory=list)
+    phase: str = ""
+    """`calm`, or `hostile` while a hostile client is at work."""
+    unsettled: bool = False
+    """Whether the owner was killed a moment ago."""
 
     def look(self, text: str, agent: str, where: str) -> None:
         """Note the marks of other agents in what an agent was shown."""
@@ -301,9 +309,13 @@ class Worker:
     async def _call(
         self, client: Client, tool: str, arguments: Mapping[str, Any]
     ) -> dict[str, Any]:
+        phase, unsettled = self.shared.phase, self.shared.unsettled
         began = time.perf_counter()
         result = await client.call_tool(tool, dict(arguments))
-        self.tally.seconds.append(time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self.tally.seconds.append(seconds)
+        if not unsettled and not self.shared.unsettled and phase == self.shared.phase:
+            self.tally.by_phase.setdefault(phase, []).append(seconds)
         self.shared.look(result.model_dump_json(), self.agent, tool)
         content = result.structured_content
         if result.is_error or content is None:
@@ -459,7 +471,7 @@ class Supervisor:
         self.starts = 0
         self._environment = dict(environment)
         self._folder = folder
-        self._port = free_port()
+        self.port = free_port()
         self.log = folder / "serve.log"
         self._transport = ""
         self._process: anyio.abc.Process | None = None
@@ -478,7 +490,7 @@ class Supervisor:
 
     def url(self, transport: str) -> str:
         """Return where a transport is when it listens."""
-        return f"http://127.0.0.1:{self._port}{TRANSPORTS[transport]}"
+        return f"http://127.0.0.1:{self.port}{TRANSPORTS[transport]}"
 
     async def run(self) -> None:
         """Start the server again and again, until cancelled; then end it as a supervisor would.
@@ -496,7 +508,7 @@ class Supervisor:
 
     async def _run_once(self, transport: str) -> None:
         self._transport = transport
-        arguments = ["serve", "--transport", transport, "--port", str(self._port)]
+        arguments = ["serve", "--transport", transport, "--port", str(self.port)]
         with self.log.open("ab") as log:
             start = log.tell()
             self._process = await anyio.open_process(

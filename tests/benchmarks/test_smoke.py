@@ -80,7 +80,7 @@ def test_paging_of_a_short_talk_is_exact(tmp_path: Path, talks: Path):
             *("memory", "--minutes", "0.05", "--clients", "2", "--rest-seconds", "0"),
             *("--database-mb", "0.1", "--insert-mb", "0.3"),
         ],
-        ["soak", "--minutes", "0.35"],
+        ["soak", "--minutes", "0.35", "--hostile"],
         ["compare", "--other", sys.executable, "--memories", "1", "--rounds", "1", "--pairs", "1"],
     ],
     ids=lambda arguments: arguments[0],

@@ -186,3 +186,13 @@ def test_only_owners_that_listen_and_have_their_model_are_compared():
         run.samples.append(soak.Sample(at, listening, ready, small, (), 0))
     run.samples.sort(key=lambda sample: sample.at_seconds)
     assert soak.verdicts(run) == soak.verdicts(soaked())
+
+
+def test_calls_with_a_hostile_client_are_compared_with_those_without():
+    def run(hostile: float) -> str:
+        tally = Tally([0.01], by_phase={"calm": [0.01] * 20, "hostile": [hostile] * 20})
+        (line,) = [line for line in soak.verdicts(soaked(sse=tally)) if "hostile" in line]
+        return line
+
+    assert run(0.02).endswith("2.00, goal 3: met")
+    assert run(0.04).endswith("MISSED")
