@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from mcp_types import GetPromptResult, Prompt, PromptArgument, PromptMessage, TextContent
 
+from mcp_memory.server.normalizing import is_nothing
 from mcp_memory.server.replies import Fitter
 from mcp_memory.server.resources import read_size
 from mcp_memory.settings import DEFAULT_CONVERSATION
-from mcp_memory.values.errors import InvalidInput, NotFound
+from mcp_memory.values.errors import NotFound
 from mcp_memory.values.render import numbered
 from mcp_memory.values.text import MAX_TAG_CHARS, fence_for, fence_note, shorten
 
@@ -32,7 +33,7 @@ context window is; on a warning, save what matters, then continue.
 you."""
 """Teaches the habit in under 250 tokens of o200k_base; every client pays for it on every turn."""
 
-_EMPTY_CORE: Final = "(Core memory is empty.)"
+_EMPTY_CORE: Final = "(Core memory is empty. Its blocks: persona, human, working.)"
 
 _CONVERSATION: Final = PromptArgument(
     name="conversation", description="Which conversation; default main", required=False
@@ -79,7 +80,7 @@ def get_prompt(
 
     Raises:
         NotFound: The name is unknown.
-        InvalidInput: An argument is unknown or invalid.
+        InvalidInput: An argument is invalid.
     """
     spec = PROMPTS.get(name)
     if spec is None:
@@ -88,18 +89,10 @@ def get_prompt(
             key=name,
             hint=f"Available prompts: {', '.join(PROMPTS)}",
         )
-    given = dict(arguments or {})
-    conversation = given.pop("conversation", None) or DEFAULT_CONVERSATION
-    max_tokens: int | None = None
-    if spec.sized:
-        max_tokens = read_size(given.pop("max_tokens", None))
-    if given:
-        accepted = ", ".join(argument.name for argument in spec.prompt.arguments or ())
-        raise InvalidInput(
-            f"invalid arguments for {name}: unknown argument {', '.join(given)[:80]!r}",
-            field=next(iter(given)),
-            hint=f"Accepted arguments: {accepted}",
-        )
+    # What a host adds is passed over; "null" means that nothing is given.
+    given = {key: value for key, value in (arguments or {}).items() if not is_nothing(value)}
+    conversation = given.get("conversation", DEFAULT_CONVERSATION)
+    max_tokens = read_size(given.get("max_tokens")) if spec.sized else None
     text = spec.write(memory, fitter, conversation, max_tokens)
     return GetPromptResult(
         description=spec.prompt.description,

@@ -166,8 +166,8 @@ async def test_the_guide_tells_of_working_memory_and_of_the_shared_blocks_that_a
         assert "Shared blocks: goals." in guide
 
 
-async def test_an_unknown_prompt_or_argument_is_an_invalid_parameter(call):
-    for name, arguments in (("nonsense", {}), ("resume", {"colour": "red"})):
+async def test_an_unknown_prompt_or_bad_argument_is_an_invalid_parameter(call):
+    for name, arguments in (("nonsense", {}), ("resume", {"max_tokens": "many"})):
         with pytest.raises(MCPError) as refused:
             await call.client.get_prompt(name, arguments)
         assert refused.value.error.code == INVALID_PARAMS

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_memory.server.arguments import validate
+from mcp_memory.server.prompts import instructions
 from mcp_memory.server.tools import TOOLS
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.messages import read_messages
@@ -27,6 +28,22 @@ ADDED = [
 ]
 
 HANDLES = ("label", "conversation", "id", "around", "start_date", "end_date", "happened_at")
+
+NAMES = st.text(max_size=6) | st.sampled_from(
+    [
+        "tags",
+        "tag",
+        "limit",
+        "text",
+        "content",
+        "messages",
+        "role",
+        "excludeTags",
+        "arguments",
+        "id",
+    ]
+)
+"""Names of arguments: any, and those that are like ours."""
 
 PLAIN: dict[str, list[dict[str, Any]]] = {
     "core_memory_view": [{}, {"conversation": "trip"}],
@@ -333,3 +350,39 @@ def test_the_schemas_name_the_blocks_of_a_new_memory(memory):
     ]
     assert len(described) == 3
     assert all(label in text for text in described for label in labels)
+
+
+def test_a_client_learns_the_labels_on_its_very_first_connection(memory):
+    assert all(block.label in instructions(None) for block in memory.core.all())
+
+
+async def test_a_prompt_passes_over_what_a_host_adds(call):
+    plain = await call.client.get_prompt("resume", {})
+    added = {"sessionId": "s", "conversation": "null", "max_tokens": ""}
+    assert (await call.client.get_prompt("resume", added)).messages == plain.messages
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(sorted(TOOLS)), st.dictionaries(NAMES, JSON | JSON.map(repr), max_size=6))
+def test_anything_is_understood_or_refused_in_a_short_text(tool, sent):
+    try:
+        _, note = validate(tool, TOOLS[tool].arguments, sent)
+    except InvalidInput as fault:
+        note = str(fault)
+    assert len(note or "") < 2_000
+
+
+def test_many_added_arguments_and_deep_text_are_no_burden():
+    """Only some of the names are compared, and no text is parsed beyond what the parser takes."""
+    sent: dict[str, Any] = {f"added_{number}": "x" for number in range(50_000)}
+    assert read("archival_memory_search", sent | {"query": "x"})["query"] == "x"
+    for text in ("[" * 200_000, "{" * 90_000, '[{"a":' * 90_000, "[" * 90_000 + "]" * 90_000):
+        with pytest.raises(InvalidInput):
+            read("archival_memory_search", {"tags": text, "kinds": text})
