@@ -118,9 +118,11 @@ class Part:
 
     def _named(self, text: str) -> Period | None:
         """Return the time that a whole text names in words, such as "last week"."""
-        now, zone = self._engine.clock(), self._settings.zone
-        match spans(text, now=now, zone=zone):
-            case [found] if found.text == text.strip() and found.start > EPOCH:
+        now, words = self._engine.clock(), text.strip().lower().removeprefix("the ")
+        if words == "now":
+            return Period(now, now)
+        match spans(words, now=now, zone=self._settings.zone):
+            case [found] if found.text == words and found.start > EPOCH:
                 return Period(found.start, found.end)
         return None
 

@@ -78,11 +78,27 @@ _SILENT: Final = _TEXT_TYPES | {"step_start"}
 
 _CALL_TYPES: Final = frozenset({"tool_use", "tool_call", "function_call", "dynamic_tool"})
 _REASONING: Final = frozenset({"reasoning", "thinking", "redacted_thinking", "thought"})
+_FILE_TYPES: Final = frozenset(
+    {
+        "image",
+        "image_url",
+        "input_image",
+        "computer_screenshot",
+        "document",
+        "file",
+        "input_file",
+        "audio",
+        "video",
+        "resource",
+        "resource_link",
+    }
+)
 _LABELS: Final[Mapping[str, str]] = {
     "image_url": "image",
     "input_image": "image",
     "input_file": "file",
     "input_audio": "audio",
+    "computer_screenshot": "image",
     "inlinedata": "file",
     "filedata": "file",
     **dict.fromkeys(_REASONING, "reasoning"),
@@ -189,7 +205,7 @@ class _Reader:
         """Yield the parts of a message in order: its content, then its calls of tools."""
         content = fields.get("content")
         parts = fields.get("parts")
-        if isinstance(parts, list) and parts:
+        if parts:
             content = parts  # The content repeats the text of the parts, if it is there.
         elif content is None:
             content = _first(fields, ("text", "refusal")) or _transcript(fields)
@@ -259,7 +275,7 @@ class _Reader:
         """Yield a call of a tool, and its result if that is in the same part."""
         if not isinstance(call, Mapping):
             return
-        inner = call.get("function")
+        inner = _first(call, ("function", "custom"))
         call = {**call, **inner} if isinstance(inner, Mapping) else call
         name = _first(call, _NAME_KEYS) or _own_type(call) or _type(call) or "code"
         name = shorten(str(name), _MAX_LABEL_CHARS)
@@ -289,10 +305,9 @@ class _Reader:
         if isinstance(value, Mapping) and len(value) == 1 and not _type(value):
             [(key, inner)] = value.items()
             value = inner if key in _OUTPUT_KEYS else value  # Gemini: {"output": …}
-        if isinstance(value, list) and all(
-            isinstance(one, Mapping) and (_type(one) or "text" in one) for one in value
-        ):
-            return _joined([piece for one in value for piece in self._part(one)])
+        parts = value if isinstance(value, list) else [value]
+        if all(isinstance(part, Mapping) and _is_content(part) for part in parts):
+            return _joined([piece for part in parts for piece in self._part(part)])
         return value if isinstance(value, str) else _json(value)
 
 
@@ -347,6 +362,12 @@ def _is_item(fields: Fields) -> bool:
     """Return whether it is a call, a result or reasoning that stands alone, as OpenAI has them."""
     kind = _type(fields)
     return kind in _REASONING or kind.endswith(("_call", "_output", "_result", "_use"))
+
+
+def _is_content(part: Fields) -> bool:
+    """Return whether a part of what a tool gave back is text or a file, not data of its own."""
+    kind = _type(part)
+    return kind in _TEXT_TYPES or kind in _FILE_TYPES or (not kind and set(part) == {"text"})
 
 
 def _name(fields: Fields) -> str | None:

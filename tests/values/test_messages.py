@@ -121,6 +121,21 @@ FORMS = {
         {"type": "function_call_output", "call_id": "call_1", "output": "21"},
         ("tool", "21"),
     ),
+    "a call of a tool that takes text": (
+        {"role": "assistant", "tool_calls": [{"id": "c", "custom": {"name": "f", "input": "x"}}]},
+        ("assistant", "[tool call: f x]"),
+    ),
+    "a screenshot": (
+        {
+            "type": "computer_call_output",
+            "output": {"type": "computer_screenshot", "image_url": "A"},
+        },
+        ("tool", "[image]"),
+    ),
+    "data of a tool": (
+        {"type": "function_call_output", "output": [{"type": "city", "text": "Porto", "id": 1}]},
+        ("tool", '[{"type":"city","text":"Porto","id":1}]'),
+    ),
     "reasoning alone": (
         {"type": "reasoning", "id": "rs_1", "summary": []},
         ("assistant", "[reasoning]"),
@@ -431,11 +446,14 @@ keys = st.text(max_size=4) | st.from_regex(
     "|functionCall|toolResult|timestamp|input|result",
     fullmatch=True,
 )
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
-    max_leaves=12,
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+
+
+def around(inner):
+    return inner | st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4)
+
+
+json_values = around(around(around(scalars)))
 values = st.sampled_from(["user", "ai", "tool", "text", "tool_result", "tool-x", "function_call"])
 
 
