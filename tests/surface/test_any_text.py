@@ -44,7 +44,7 @@ TOOLS_THAT_SEARCH = ("conversation_search", "archival_memory_search")
 def call(memory: AgentMemory, tool: str, **arguments: Any) -> dict[str, Any]:
     fitter = Fitter(memory.count_tokens, memory.clip_tokens, 2_000)
     spec = TOOLS[tool]
-    result = spec.handler(memory, fitter, validate(tool, spec.arguments, arguments)).result()
+    result = spec.handler(memory, fitter, validate(tool, spec.arguments, arguments)[0]).result()
     return dict(result.structured_content or {})
 
 
