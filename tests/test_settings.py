@@ -25,7 +25,7 @@ def test_without_an_environment_the_defaults_hold():
     ("name", "value", "field", "read"),
     [
         ("DB", "/data/m.duckdb", "db", Path("/data/m.duckdb")),
-        ("AGENT", " ana ", "agent", "ana"),
+        ("AGENT", "ana", "agent", "ana"),
         ("CONTEXT_WINDOW", "32000", "context_window", 32_000),
         ("TOKENIZER", "cl100k_base", "tokenizer", "cl100k_base"),
         ("TIMEZONE", "Europe/Berlin", "timezone", "Europe/Berlin"),

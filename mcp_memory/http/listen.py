@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import errno
 import logging
+import math
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import anyio
@@ -19,8 +20,15 @@ from anyio.abc import TaskStatus
 from mcp_memory.agent import AccessTokens
 from mcp_memory.http.app import HttpApp
 from mcp_memory.http.auth import Authenticator, JwtVerifier
+from mcp_memory.http.connections import (
+    KEEP_ALIVE_SECONDS,
+    REFUSAL,
+    Connection,
+    Connections,
+)
 from mcp_memory.http.metrics import Metrics
 from mcp_memory.http.options import HttpOptions
+from mcp_memory.server.accepting import accept_all, raise_file_limit
 from mcp_memory.server.servers import Servers
 from mcp_memory.values.errors import SettingsFault, StorageFault
 
@@ -31,6 +39,9 @@ GRACE_SECONDS: Final = 2.0
 
 _POLL_SECONDS: Final = 0.05
 """By judgement: it delays the end by a tenth of a second at most."""
+
+_TICKS_PER_SECOND: Final = 10
+"""Of uvicorn's main loop."""
 
 _BACKLOG: Final = 2_048
 """uvicorn's own default."""
@@ -88,12 +99,18 @@ async def _serve(
         app.asgi(),
         log_config=None,
         access_log=False,
+        http="h11",
         lifespan="off",
         ws="none",
         server_header=False,
-        timeout_graceful_shutdown=int(GRACE_SECONDS) + 1,
+        # What a proxy says of its client is not used, and anybody here could say it.
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(GRACE_SECONDS),
     )
-    server = _Server(config)
+    # Below this are only notes on what clients do wrong; they are told.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    server = _Server(config, Connections(max(raise_file_limit() // 2, 1)))
 
     async def save_uses() -> None:
         try:
@@ -138,11 +155,50 @@ async def _drain(app: HttpApp) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: they would replace those of the process."""
+    """uvicorn with bounded connections, and without its signal handlers.
+
+    They would replace those of the process.
+    """
+
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+        super().__init__(config)
+        self._connections = connections
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        def connect() -> Connection:
+            return Connection(
+                self._connections,
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+
+        accepting = [_Accepting(listener, connect) for listener in sockets or ()]
+        self.servers = accepting  # type: ignore[assignment]  # all of it that is used
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_SECOND == 0:
+            self._connections.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+
+class _Accepting:
+    """Accepts the connections of one socket, as uvicorn wants to see it."""
+
+    def __init__(self, listener: socket.socket, connect: Callable[[], Connection]) -> None:
+        self._task = asyncio.create_task(accept_all(listener, connect, REFUSAL))
+
+    def close(self) -> None:
+        self._task.cancel()
+
+    async def wait_closed(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
 
 
 def _verifier(options: HttpOptions) -> JwtVerifier | None:
