@@ -116,6 +116,13 @@ class With:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Also:
+    """Marks a choice that has other names too, each with the value that it means."""
+
+    names: Mapping[str, str]
+
+
 @dataclass(slots=True)
 class Given:
     """The arguments of a call as they were meant.
@@ -201,7 +208,9 @@ def _plain_shape(annotation: Any, marks: Mapping[type, Any], required: bool) -> 
     if annotation is int:
         return Shape("number", required, most=marks[AtMost].limit if AtMost in marks else None)
     if get_origin(annotation) is Literal:
-        return Shape("choice", required, choices=_choices(get_args(annotation)), needs=needs)
+        choices = _choices(get_args(annotation))
+        also = marks[Also].names if Also in marks else {}
+        return Shape("choice", required, choices={**also, **choices}, needs=needs)
     if get_origin(annotation) is list:
         return Shape("list", required, item=_shape(get_args(annotation)[0], required=True))
     if isinstance(annotation, type) and issubclass(annotation, Enum):

@@ -35,7 +35,7 @@ from mcp_memory.server.hits import (
     search_request,
     text_reply,
 )
-from mcp_memory.server.normalizing import With
+from mcp_memory.server.normalizing import Also, With
 from mcp_memory.server.replies import (
     ALERT_FRAC,
     PAGE_TOKENS,
@@ -55,7 +55,7 @@ from mcp_memory.server.replies import (
 )
 from mcp_memory.settings import DEFAULT_CONVERSATION
 from mcp_memory.values.dates import show
-from mcp_memory.values.messages import read_messages
+from mcp_memory.values.messages import ROLE_NAMES, read_messages
 from mcp_memory.values.records import (
     ROLES,
     Block,
@@ -360,7 +360,7 @@ class ConversationSearch(Arguments):
     """Arguments of conversation_search."""
 
     query: Query = None
-    roles: list[Role] | None = None
+    roles: list[Annotated[Role, Also(ROLE_NAMES)]] | None = None
     start_date: Date = None
     end_date: Date = None
     conversation: Annotated[str | None, Field(description="Default: all")] = None

@@ -25,7 +25,7 @@ from mcp_memory.values.text import NOTHING, check_speaker, check_text, shorten
 
 Fields = Mapping[str, Any]
 
-_ROLES: Final[Mapping[str, Role]] = {
+ROLE_NAMES: Final[Mapping[str, Role]] = {
     "user": "user",
     "human": "user",
     "assistant": "assistant",
@@ -209,7 +209,7 @@ class _Reader:
             content = parts  # The content repeats the text of the parts, if it is there.
         elif content is None:
             content = _first(fields, ("text", "refusal")) or _transcript(fields)
-        if "role" not in fields and _type(fields) not in _ROLES and _is_item(fields):
+        if "role" not in fields and _type(fields) not in ROLE_NAMES and _is_item(fields):
             content = fields
         yield from self._parts(content)
         more = fields.get("additional_kwargs")
@@ -355,7 +355,7 @@ def _role(fields: Fields) -> Role:
 
 def _known(name: str) -> Role | None:
     plain = name.strip().lower()
-    return _ROLES.get(plain) or _ROLES.get(_CLASS_NAME.sub("", plain))
+    return ROLE_NAMES.get(plain) or ROLE_NAMES.get(_CLASS_NAME.sub("", plain))
 
 
 def _is_item(fields: Fields) -> bool:

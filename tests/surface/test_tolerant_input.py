@@ -223,6 +223,7 @@ async def test_text_is_stored_to_the_letter(connect, text):
         ("conversation_search", {"query": 4608023173}, {"query": "4608023173"}, None),
         ("conversation_search", {"query": "null"}, {}, "query 'null' was read as not given"),
         ("conversation_search", {"q": "b", "query": "a"}, {"query": "a"}, "q was ignored"),
+        ("conversation_search", {"roles": ["Human", "ai"]}, {"roles": ["user", "assistant"]}, None),
         ("conversation_search", {"limit": 51}, {"limit": 50}, "limit was cut to 50"),
         ("archival_memory_search", {"top_k": 10**9}, {"top_k": 50}, "top_k was cut to 50"),
         ("archival_memory_search", {"tag_match_mode": "exact"}, {}, None),
