@@ -138,7 +138,6 @@ class Database:
                 transaction = Transaction(connection, self._statements, newest)
                 yield transaction
                 connection.commit()
-                self._keep_private()
                 if self._witness is not None:
                     self._check_files(self._witness.record)
                 transaction.committed()

@@ -20,11 +20,10 @@ import os
 import struct
 import sys
 import zlib
-from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from mcp_memory.store.duckdb.files import FILE_MODE, identity, size_bytes
+from mcp_memory.store.duckdb.files import FILE_MODE, identity, keep_private, size_bytes
 from mcp_memory.values.errors import DataMissing, StorageFault
 
 if sys.platform != "win32":
@@ -49,11 +48,11 @@ _LINE_BYTES: Final = 256
 _PIECE_BYTES: Final = 1 << 20
 """How much is read at once for a checksum; by judgement."""
 
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """The files of a database at one moment.
 
     Attributes:
@@ -85,7 +84,11 @@ class Witness:
         self._handle: int | None = None
         """The open file: closing it before the driver does would drop the driver's lock."""
         self._opened: tuple[int, int] | None = None
+        self._head = b""
+        """Its headers as they were read last, if they are those of the state."""
+        self._log_handle: int | None = None
         self._log_opened: tuple[int, int] | None = None
+        self._line_handle: int | None = None
         self._log_bytes = 0
         """The size of the log before the present commit."""
         self._state: State | None = None
@@ -128,6 +131,7 @@ class Witness:
 
     def begin(self) -> None:
         """Follow the files from now on; to be called when the driver has opened them."""
+        self._head = b""
         self._open()
         self._log_opened, self._log_bytes = _stat(self._log)
 
@@ -139,9 +143,10 @@ class Witness:
             self._open()
         else:
             self.record_checkpoint()
-        if self._handle is not None:
-            os.close(self._handle)
-        self._handle = self._opened = None
+        for handle in (self._handle, self._log_handle, self._line_handle):
+            if handle is not None:
+                os.close(handle)
+        self._handle = self._log_handle = self._line_handle = self._opened = None
 
     def has_log(self) -> bool:
         """Return whether the log at its path is the one that the driver writes.
@@ -173,29 +178,23 @@ class Witness:
         if self._handle is None:
             self._record_sizes(state)
             return True
-        found = self._open_headers(self._handle, state)
-        if found.checkpoint == state.checkpoint:
-            found = state
-        try:
-            log = os.open(self._log, _READ)
-        except OSError:
-            if found.log_bytes:
-                return False
+        opened, log_bytes = _stat(self._log)
+        if state.log_bytes and opened == self._log_opened and log_bytes > self._log_bytes:
+            found = state  # A checkpoint would have ended this log.
         else:
+            found = self._open_headers(self._handle, state)
+            if found.checkpoint == state.checkpoint:
+                found = state
+        if found.log_bytes and (opened != self._log_opened or log_bytes < found.log_bytes):
+            return False
+        # Without a write, its end may be one that nobody has acknowledged.
+        if opened is not None and log_bytes != self._log_bytes:
             try:
-                status = os.fstat(log)
-                opened = status.st_dev, status.st_ino
-                if found.log_bytes and (
-                    opened != self._log_opened or status.st_size < found.log_bytes
-                ):
-                    return False
-                # Without a write, its end may be one that nobody has acknowledged.
-                if status.st_size != self._log_bytes:
-                    crc = _crc(log, found.log_bytes, status.st_size, found.log_crc)
-                    found = replace(found, log_bytes=status.st_size, log_crc=crc)
-            finally:
-                os.close(log)
-            self._log_opened = opened
+                handle = self._open_log(opened)
+                crc = _crc(handle, found.log_bytes, log_bytes, found.log_crc)
+            except OSError:
+                return False
+            found = found._replace(log_bytes=log_bytes, log_crc=crc)
         if found != state:
             self._write(found)
         return True
@@ -251,6 +250,16 @@ class Witness:
         """Return the fault for a log that was lost while the database was open."""
         return self._log_missing("was removed or replaced while that was open")
 
+    def _open_log(self, opened: tuple[int, int]) -> int:
+        """Return the log, opened for reading; a checkpoint makes the driver begin another."""
+        if self._log_handle is None or opened != self._log_opened:
+            if self._log_handle is not None:
+                os.close(self._log_handle)
+            self._log_handle = os.open(self._log, _READ)
+            self._log_opened = opened
+            keep_private(self._log)
+        return self._log_handle
+
     def _open(self) -> None:
         try:
             handle = os.open(self._file, _READ)
@@ -292,12 +301,17 @@ class Witness:
         Raises:
             DataMissing: It is not the file that the driver has opened.
         """
-        found = _headers(handle)
-        if found is None or identity(self._file) != self._opened:
+        opened, file_bytes = _stat(self._file)
+        head = _head(handle)
+        if opened == self._opened and head == self._head and file_bytes >= state.file_bytes:
+            return state._replace(log_bytes=0, log_crc=0)
+        found = _parsed_head(head, file_bytes)
+        if found is None or opened != self._opened:
             raise self._other()
         fault = self._file_fault(state, found)
         if fault is not None:
             raise fault
+        self._head = head if found.checkpoint == state.checkpoint else b""
         return found
 
     def _file_fault(self, claim: State, found: State) -> DataMissing | None:
@@ -355,9 +369,9 @@ class Witness:
         more than one does no harm, as a later checkpoint is accepted.
         """
         log_bytes = size_bytes(self._log)
-        found = replace(state, log_bytes=log_bytes, log_crc=-1)
+        found = state._replace(log_bytes=log_bytes, log_crc=-1)
         if log_bytes < state.log_bytes:
-            found = replace(found, checkpoint=state.checkpoint + 1, file_bytes=0)
+            found = found._replace(checkpoint=state.checkpoint + 1, file_bytes=0)
         self._write(found)
 
     def _read(self) -> tuple[State, ...]:
@@ -387,17 +401,18 @@ class Witness:
             self._has_failed = True
 
     def _put(self, states: tuple[State, ...], *, sync: bool = False) -> None:
-        body = " | ".join(
-            (_FORMAT, *(" ".join(str(value) for value in astuple(state)) for state in states))
-        )
+        body = " | ".join((_FORMAT, *(" ".join(map(str, state)) for state in states)))
         line = f"{body} {zlib.crc32(body.encode()):08x}".ljust(_LINE_BYTES - 1) + "\n"
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | _READ, FILE_MODE)
-        try:
-            os.write(handle, line.encode())
-            if sync:
-                os.fsync(handle)
-        finally:
-            os.close(handle)
+        handle = self._line_handle
+        if handle is None or not os.fstat(handle).st_nlink:
+            if handle is not None:
+                os.close(handle)
+                self._line_handle = None
+            handle = self._line_handle = os.open(self.path, _WRITE, FILE_MODE)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, line.encode())
+        if sync:
+            os.fsync(handle)
 
 
 def _parsed(text: str) -> State:
@@ -417,14 +432,21 @@ def _stat(path: str) -> tuple[tuple[int, int] | None, int]:
 
 def _headers(handle: int) -> State | None:
     """Return the state of an open file, without its log; None if it isn't one of the driver."""
+    return _parsed_head(_head(handle), os.fstat(handle).st_size)
+
+
+def _head(handle: int) -> bytes:
     os.lseek(handle, 0, os.SEEK_SET)
-    head = os.read(handle, _HEADERS_BYTES)
+    return os.read(handle, _HEADERS_BYTES)
+
+
+def _parsed_head(head: bytes, file_bytes: int) -> State | None:
     if len(head) < _HEADERS_BYTES or not head.startswith(_MAGIC[1], _MAGIC[0]):
         return None
     return State(
         database=head[_IDENTITY].hex(),
         checkpoint=max(struct.unpack_from("<Q", head, at)[0] for at in _CHECKPOINTS),
-        file_bytes=os.fstat(handle).st_size,
+        file_bytes=file_bytes,
     )
 
 
