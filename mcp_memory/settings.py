@@ -368,6 +368,11 @@ class Settings(BaseModel):
     http_allowed_origins: Names = Field(
         default=(), description="Origins of the web pages that may call the server."
     )
+    http_no_auth: bool = Field(
+        default=False,
+        description="Whether anybody on this machine may call without a token, until the first"
+        " access token is created.",
+    )
     http_issuer: Annotated[str | None, AfterValidator(_issuer)] = Field(
         default=None,
         description="The OAuth issuer whose JWTs are accepted (docs/team.md).",

@@ -21,6 +21,7 @@ _HTTP_SETTINGS: Final = {
     "public_url": "http_public_url",
     "allowed_host": "http_allowed_hosts",
     "allowed_origin": "http_allowed_origins",
+    "no_auth": "http_no_auth",
     "issuer": "http_issuer",
     "audience": "http_audience",
     "jwks_url": "http_jwks_url",
@@ -42,6 +43,7 @@ _HTTP_SETTINGS: Final = {
 @click.option("--public-url", help="The URL that clients use, if behind a proxy.")
 @click.option("--allowed-host", multiple=True, help="Another name of this host; repeatable.")
 @click.option("--allowed-origin", multiple=True, help="A web origin that may call; repeatable.")
+@click.option("--no-auth", is_flag=True, help="Let anybody on this machine call without a token.")
 @click.option("--issuer", help="OAuth: accept JWTs of this issuer.")
 @click.option("--audience", help="The `aud` that JWTs must have.")
 @click.option("--jwks-url", help="The URL of the issuer's keys.")

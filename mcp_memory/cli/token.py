@@ -14,7 +14,8 @@ from mcp_memory.settings import load_settings
 def token() -> None:
     """Create, list and revoke access tokens for `serve --transport http|sse`.
 
-    Once a token was created, every request over HTTP needs one, also on this machine.
+    Every request over HTTP needs one, also on this machine; a server without any creates one at
+    start for the user who starts it.
     Clients on stdio need none.
     """
 

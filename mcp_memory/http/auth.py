@@ -8,6 +8,7 @@ that is not among them.
 
 from __future__ import annotations
 
+import hmac
 import logging
 import threading
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import anyio
 import anyio.to_thread
 import httpx
 import jwt
@@ -52,8 +54,12 @@ _KEY_CACHE_SECONDS: Final = 300
 _FETCH_SECONDS: Final = 5.0
 """How long the issuer may take for its keys, by judgement: a client is waiting."""
 
+_VERIFYING: Final = 4
+"""How many JWTs are checked at once: each may wait for the issuer; by judgement."""
+
 _OPEN: Final = "open"
 _TOKEN: Final = "token"  # noqa: S105 - the name of a kind, not a secret
+_STARTUP: Final = "startup"
 _JWT: Final = "jwt"
 
 
@@ -203,19 +209,32 @@ class Authenticator:
     Args:
         tokens: The access tokens of the database.
         jwts: Checks the tokens of the issuer, if one is set.
-        agent: Whose memory it is while no authentication is asked for.
+        agent: Whose memory it is for the user who has started the server.
+        startup: That user's token, if there is one.
+        no_auth: Whether nobody needs a token until the first one is created.
     """
 
-    def __init__(self, tokens: AccessTokens, jwts: JwtVerifier | None, agent: str) -> None:
+    def __init__(
+        self,
+        tokens: AccessTokens,
+        jwts: JwtVerifier | None,
+        agent: str,
+        *,
+        startup: str | None = None,
+        no_auth: bool = False,
+    ) -> None:
         self._tokens = tokens
         self._jwts = jwts
         self._agent = agent
+        self._startup = startup
+        self._no_auth = no_auth
+        self._verifying = anyio.CapacityLimiter(_VERIFYING)
         self._expirations: dict[tuple[str, ...], datetime] = {}
 
     @property
     def required(self) -> bool:
-        """Whether requests need a token: once one was created, or an issuer is set."""
-        return self._jwts is not None or self._tokens.exist()
+        """Whether requests need a token."""
+        return not self._no_auth or self._jwts is not None or self._tokens.exist()
 
     async def identify(self, authorization: str | None, *, note_use: bool = True) -> Principal:
         """Return who sends the header `Authorization`.
@@ -233,7 +252,16 @@ class Authenticator:
         scheme, _, text = (authorization or "").partition(" ")
         text = text.strip()
         if scheme.lower() != "bearer" or not text:
-            raise Refused(401, "", "an access token is needed", scope=AccessScope.READ)
+            raise Refused(
+                401,
+                "",
+                "an access token is needed: send it as `Authorization: Bearer TOKEN`",
+                scope=AccessScope.READ,
+            )
+        if self._startup is not None and hmac.compare_digest(
+            text.encode("utf-8", "replace"), self._startup.encode()
+        ):
+            return Principal((_STARTUP,), self._agent, AccessScope.ADMIN)
         if self._jwts is None or text.startswith(PREFIX):
             return self._token(text, note_use=note_use)
         claims = await self._claims(self._jwts, text)
@@ -253,6 +281,8 @@ class Authenticator:
         match principal.key:
             case (kind, *_) if kind == _OPEN:
                 return not self.required
+            case (kind,) if kind == _STARTUP:
+                return True
             case (kind, key) if kind == _TOKEN:
                 token = self._tokens.get(key)
                 return token is not None and token.state(at) == "active"
@@ -272,7 +302,7 @@ class Authenticator:
 
     async def _claims(self, jwts: JwtVerifier, text: str) -> JwtClaims:
         try:
-            return await anyio.to_thread.run_sync(jwts.verify, text)
+            return await anyio.to_thread.run_sync(jwts.verify, text, limiter=self._verifying)
         except AccessDenied as fault:
             raise Refused(401, "invalid_token", fault.message, scope=AccessScope.READ) from fault
         except ConnectionError as error:

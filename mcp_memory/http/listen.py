@@ -8,7 +8,6 @@ import errno
 import logging
 import math
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -28,6 +27,7 @@ from mcp_memory.http.connections import (
 )
 from mcp_memory.http.metrics import Metrics
 from mcp_memory.http.options import HttpOptions
+from mcp_memory.http.startup_token import announce, startup_token
 from mcp_memory.server.accepting import accept_all, raise_file_limit
 from mcp_memory.server.servers import Servers
 from mcp_memory.values.errors import SettingsFault, StorageFault
@@ -71,9 +71,17 @@ async def listen(
         StorageFault: The database can't be opened.
     """
     tokens = (await anyio.to_thread.run_sync(servers.memories)).tokens
-    options.check(tokens=await anyio.to_thread.run_sync(tokens.exist))
+    exist = await anyio.to_thread.run_sync(tokens.exist)
+    options.check(tokens=exist)
+    startup = startup_token(servers.settings, options, tokens=exist)
     metrics = Metrics()
-    auth = Authenticator(tokens, _verifier(options), servers.settings.agent)
+    auth = Authenticator(
+        tokens,
+        _verifier(options),
+        servers.settings.agent,
+        startup=startup,
+        no_auth=options.no_auth,
+    )
     app = HttpApp(servers, options, auth, metrics)
     with contextlib.closing(_bind(options.host, options.port)) as listener:
         loop = asyncio.get_running_loop()
@@ -85,7 +93,7 @@ async def listen(
         tokens.listen(tokens_changed)
         try:
             url = f"{_origin(options.host, listener.getsockname()[1])}{options.path}"
-            print(f"mcp-memory listens on {url}", file=sys.stderr, flush=True)
+            announce(url, startup, servers.settings, options)
             task_status.started(url)
             await _serve(app, listener, stop, tokens)
         finally:

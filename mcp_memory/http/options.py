@@ -33,6 +33,8 @@ class HttpOptions:
     """The URL that clients use, without a slash at the end; behind a proxy, the proxy's."""
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    no_auth: bool = False
+    """Whether requests need no token on this machine, until the first one is created."""
     issuer: str | None = None
     audience: str | None = None
     jwks_url: str | None = None
@@ -55,6 +57,7 @@ class HttpOptions:
             public_url=settings.http_public_url,
             allowed_hosts=settings.http_allowed_hosts,
             allowed_origins=settings.http_allowed_origins,
+            no_auth=settings.http_no_auth,
             issuer=settings.http_issuer,
             audience=settings.http_audience,
             jwks_url=settings.http_jwks_url,
@@ -65,6 +68,11 @@ class HttpOptions:
             sessions_per_token=settings.http_sessions_per_token,
             session_idle_seconds=settings.http_session_idle_seconds,
         )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host) and all(map(is_loopback, self._names()))
 
     @property
     def path(self) -> str:
@@ -120,9 +128,9 @@ class HttpOptions:
                     f"{wrong[0]!r} is none",
                     hint=f"Write it like {example}",
                 )
-        bound_wide = not is_loopback(self.host)
-        if not (bound_wide or any(not is_loopback(name) for name in self._names())):
+        if self.is_local and not (self.no_auth and self.issuer is not None):
             return
+        bound_wide = not is_loopback(self.host)
         if not tokens and self.issuer is None:
             what = (
                 f"{self.host!r} is not a loopback address"
@@ -133,6 +141,12 @@ class HttpOptions:
                 "--host" if bound_wide else "MCP_MEMORY_HTTP_PUBLIC_URL",
                 f"{what}, and no access token was created yet",
                 hint="Create one first: mcp-memory token create --agent NAME --scope write",
+            )
+        if self.no_auth:
+            raise SettingsFault(
+                "MCP_MEMORY_HTTP_NO_AUTH",
+                "it is for this machine alone, without an issuer, and others can reach the server",
+                hint="Leave it out",
             )
         if is_wildcard(self.host) and not self._names():
             raise SettingsFault(

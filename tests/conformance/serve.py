@@ -237,7 +237,9 @@ async def serve() -> None:
     servers = FixtureServers(load_settings())
     never = anyio.Event()
     async with anyio.create_task_group() as group:
-        url = await group.start(partial(listen, servers, HttpOptions(port=0), stop=never))
+        url = await group.start(
+            partial(listen, servers, HttpOptions(port=0, no_auth=True), stop=never)
+        )
         print(url, flush=True)
 
 

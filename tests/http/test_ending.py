@@ -114,7 +114,7 @@ async def test_a_caller_that_is_cancelled_ends_the_listener_too(servers):
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
             url = await group.start(
-                partial(listen, servers, HttpOptions(port=0), stop=anyio.Event())
+                partial(listen, servers, HttpOptions(port=0, no_auth=True), stop=anyio.Event())
             )
             async with httpx.AsyncClient(headers=ACCEPT, trust_env=False) as http:
                 assert (await http.post(url, json=INITIALIZE)).status_code == 200

@@ -34,6 +34,7 @@ def environment(home: Path, **settings: object) -> dict[str, str]:
         "MCP_MEMORY_OFFLINE": "1",
         # Tests that are not about the owner run in one process, and leave none behind.
         "MCP_MEMORY_OWNER": "off",
+        "MCP_MEMORY_HTTP_NO_AUTH": "1",
         **{f"MCP_MEMORY_{name.upper()}": str(value) for name, value in settings.items()},
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -92,6 +92,8 @@ class Site:
 async def listening(servers: Servers, **options: Any) -> AsyncIterator[Site]:
     """Run a listener during a `with` block; afterwards it must end by itself."""
     given = HttpOptions(**{"port": 0, **options})
+    if "no_auth" not in options and given.is_local and given.issuer is None:
+        given = replace(given, no_auth=True)
     stop = anyio.Event()
     async with anyio.create_task_group() as group:
         url = await group.start(partial(listen, servers, given, stop=stop))
