@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -27,6 +27,7 @@ from pydantic import (
 from mcp_memory.values.errors import InvalidInput, SettingsFault
 from mcp_memory.values.kinds import DEFAULTS, Policies, read_policies
 from mcp_memory.values.locations import (
+    DB_NAME,
     PREFIX,
     default_cache,
     default_db,
@@ -49,8 +50,9 @@ def _default_db() -> Path:
     return Path(default_db())
 
 
-def _default_cache() -> Path:
-    return Path(default_cache())
+def _default_cache(data: Mapping[str, Any]) -> Path:
+    # Without a database its path was refused, which is what is reported.
+    return Path(default_cache(str(data.get("db", DB_NAME))))
 
 
 def _expanded(path: Path) -> Path:

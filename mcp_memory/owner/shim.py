@@ -32,7 +32,7 @@ from mcp_memory.owner.places import Address, Places, is_same
 from mcp_memory.owner.session import HANDSHAKE, InFlight, Listed, Session, params_of
 from mcp_memory.owner.wire import MAX_LINE_BYTES, RETRY_CODE
 from mcp_memory.server.parsing import Id, Message, envelope, error, parsed, too_long
-from mcp_memory.values.errors import MemoryFault, OwnerFault, report
+from mcp_memory.values.errors import MemoryFault, OwnerFault, SettingsFault, report
 from mcp_memory.values.locations import PREFIX, default_db, expanded, own_settings
 
 SILENT_SECONDS = 20.0
@@ -574,6 +574,8 @@ def serve_client(environ: Mapping[str, str]) -> int:
             db = default_db() if path is None else expanded(path)
         except ValueError as wrong:
             return report(f"{PREFIX}DB: {path!r}: {wrong}", 2)
+        except SettingsFault as fault:
+            return report(str(fault), 2)
         if sys.stdin is not None and sys.stdin.isatty():
             report(
                 "waits for an MCP client on stdin; clients start it by themselves."

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 
-from mcp_memory.values.errors import report
+from mcp_memory.values.errors import SettingsFault, report
 from mcp_memory.values.project import DISTRIBUTION
 
 TYPE_CHECKING = False  # As in typing, which takes milliseconds to import.
@@ -68,26 +68,33 @@ def default_db(directories: Callable[..., PlatformDirsABC] | None = None) -> str
 
     Args:
         directories: The conventions of a platform; this platform's by default.
+
+    Raises:
+        SettingsFault: This user has no home folder.
     """
     new, former = _databases(directories)
     return former if os.path.exists(former) and not os.path.exists(new) else new
 
 
 def former_db(directories: Callable[..., PlatformDirsABC] | None = None) -> str:
-    """Return the path that 0.1.0 used if none was set."""
+    """Return the path that 0.1.0 used if none was set; raises as `default_db` does."""
     return _databases(directories)[1]
 
 
-def default_cache(directories: Callable[..., PlatformDirsABC] | None = None) -> str:
-    """Return the path of the cache folder if none is set.
+def default_cache(db: str, directories: Callable[..., PlatformDirsABC] | None = None) -> str:
+    """Return the path of the cache folder if none is set: beside the database without a home.
 
     The folder that 0.1.0 used is returned if it has models and the new one has none,
     so that they are not downloaded again.
 
     Args:
+        db: The database.
         directories: The conventions of a platform; this platform's by default.
     """
-    new, former = (platform.user_cache_dir for platform in _platforms(directories))
+    try:
+        new, former = _folders(directories, "user_cache_dir")
+    except SettingsFault:
+        return f"{db}.cache"
     has_models = [os.path.exists(os.path.join(path, MODELS_FOLDER)) for path in (new, former)]
     return former if has_models == [False, True] else new
 
@@ -107,12 +114,29 @@ def expanded(path: str) -> str:
 
 
 def _databases(directories: Callable[..., PlatformDirsABC] | None) -> list[str]:
-    return [os.path.join(each.user_data_dir, DB_NAME) for each in _platforms(directories)]
+    return [os.path.join(folder, DB_NAME) for folder in _folders(directories, "user_data_dir")]
 
 
-def _platforms(directories: Callable[..., PlatformDirsABC] | None) -> list[PlatformDirsABC]:
+def _folders(directories: Callable[..., PlatformDirsABC] | None, kind: str) -> list[str]:
+    """Return a folder of the user by our two names.
+
+    Raises:
+        SettingsFault: This user has no home folder.
+    """
     if directories is None:
         import platformdirs
 
         directories = platformdirs.PlatformDirs
-    return [directories(name, appauthor=False) for name in (DISTRIBUTION, FORMER_NAME)]
+    names = (DISTRIBUTION, FORMER_NAME)
+    try:
+        found = [str(getattr(directories(name, appauthor=False), kind)) for name in names]
+    except RuntimeError:  # As `Path.home` does.
+        found = []
+    if not found or not os.path.isabs(found[0]):
+        user = f"user {os.getuid()}" if hasattr(os, "getuid") else "this user"
+        raise SettingsFault(
+            f"{PREFIX}DB",
+            f"it is not set, and {user} has no home folder for a default",
+            hint=f"Set {PREFIX}DB to a file that lasts, such as /data/{DB_NAME}, or set HOME",
+        )
+    return found

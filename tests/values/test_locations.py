@@ -49,7 +49,7 @@ def touch(path):
 @PLATFORMS
 def test_the_folders_have_the_name_of_the_distribution(home, platform, data, cache):
     assert default_db(platform) == str(home / data.format("mcp-virtual-memory") / "memory.duckdb")
-    assert default_cache(platform) == str(home / cache.format("mcp-virtual-memory"))
+    assert default_cache("x.duckdb", platform) == str(home / cache.format("mcp-virtual-memory"))
 
 
 @PLATFORMS
@@ -69,7 +69,7 @@ def test_another_program_s_files_in_the_former_folder_are_left_alone(home, platf
     touch(home / data.format("mcp-memory") / "sqlite_vec.db")
     touch(home / cache.format("mcp-memory") / "other")
     assert "mcp-virtual-memory" in default_db(platform)
-    assert "mcp-virtual-memory" in default_cache(platform)
+    assert "mcp-virtual-memory" in default_cache("x.duckdb", platform)
 
 
 @PLATFORMS
@@ -78,15 +78,15 @@ def test_models_in_the_former_cache_are_used_again(home, platform, data, cache):
     new = home / cache.format("mcp-virtual-memory")
     touch(former / "models" / "some--model" / "model.onnx")
     touch(new / "tiktoken" / "ranks")
-    assert default_cache(platform) == str(former)
+    assert default_cache("x.duckdb", platform) == str(former)
     touch(new / "models" / "some--model" / "model.onnx")
-    assert default_cache(platform) == str(new)
+    assert default_cache("x.duckdb", platform) == str(new)
 
 
 def test_the_settings_take_both_from_this_platform():
     settings = load_settings()
     assert str(settings.db) == default_db()
-    assert str(settings.cache_dir) == default_cache()
+    assert str(settings.cache_dir) == default_cache("x.duckdb")
     assert settings.db.parent.name == "mcp-virtual-memory"
 
 

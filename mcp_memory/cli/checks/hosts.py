@@ -38,6 +38,14 @@ _COMMENTS: Final = re.compile(_STRING + r"|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL
 _LAST_COMMAS: Final = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
 
 
+def _home() -> Path:
+    """Return the user's home; without one, a path below which there is nothing."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """Where to look; the default is this machine, as the present user sees it.
@@ -47,7 +55,7 @@ class Machine:
         folder: The project whose own configurations are looked for too.
     """
 
-    home: Path = field(default_factory=Path.home)
+    home: Path = field(default_factory=_home)
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     platform: str = sys.platform
     folder: Path = field(default_factory=Path.cwd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -14,7 +15,7 @@ from typing import Final
 from mcp_memory import __version__
 from mcp_memory.cli.checks import Check, Checks
 from mcp_memory.settings import Settings
-from mcp_memory.values.errors import ModelUnavailable
+from mcp_memory.values.errors import ModelUnavailable, SettingsFault
 from mcp_memory.values.locations import PREFIX, default_db, former_db
 from mcp_memory.values.project import DISTRIBUTION, install_hint
 
@@ -83,14 +84,16 @@ def check_folders(settings: Settings) -> Checks:
     """Check that database and cache can be written, and by this user alone."""
     yield from _writable("database folder", settings.db.parent, "MCP_MEMORY_DB")
     yield from _writable("cache folder", settings.cache_dir, "MCP_MEMORY_CACHE_DIR")
-    former = Path(former_db())
-    if former != settings.db and str(settings.db) == default_db() and former.exists():
-        yield Check(
-            "database folder",
-            "warning",
-            f"{former}, where version 0.1.0 had its database, is not used: {settings.db} exists",
-            "Set MCP_MEMORY_DB to the one to use, or move the other away",
-        )
+    with contextlib.suppress(SettingsFault):  # Without a home there is neither.
+        former = Path(former_db())
+        if former != settings.db and str(settings.db) == default_db() and former.exists():
+            yield Check(
+                "database folder",
+                "warning",
+                f"{former}, where version 0.1.0 had its database, is not used:"
+                f" {settings.db} exists",
+                "Set MCP_MEMORY_DB to the one to use, or move the other away",
+            )
     db = settings.db
     yield from _private([db, *(db.with_name(db.name + end) for end in _BESIDE)])
 
