@@ -1,8 +1,10 @@
 """One DuckDB file: transactions, closing, locks, damage and full disks."""
 
+import contextlib
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_memory.store.duckdb.checks import inspect
 from mcp_memory.store.duckdb.database import Database
 from mcp_memory.values.errors import DatabaseCorrupt, DatabaseLocked, DataMissing, StorageFault
 
@@ -436,3 +439,42 @@ def test_reading_a_time_needs_no_package_that_is_not_declared(path):
     declared = {re.split(r"[^\w-]", needed)[0].lower() for needed in project["dependencies"]}
     loaded = set(done.stdout.split()) - set(sys.stdlib_module_names)
     assert loaded <= declared | {"mcp_memory"}
+
+
+def _sqlite(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _sqlite,
+        lambda path: path.write_text("a,b\n1,2\n"),
+        lambda path: path.write_text('{"a": 1}\n'),
+        lambda path: path.write_bytes(b"PAR1" + b"x" * 99 + b"PAR1"),
+        lambda path: path.write_bytes(b"PK\x03\x04" + b"0" * 5_000),
+        lambda path: path.write_bytes(b""),
+    ],
+    ids=["SQLite", "CSV", "JSON", "Parquet", "zip", "empty"],
+)
+def test_a_file_of_another_kind_is_refused_by_one_sentence_and_left_as_it_is(write, tmp_path):
+    """The driver would guess, and open some of them in memory, where nothing lasts."""
+    path = tmp_path / "memory.db"
+    write(path)
+    before = path.read_bytes()
+    for open_it in (Database, inspect):
+        with pytest.raises(DatabaseCorrupt) as refused:
+            open_it(path)
+        assert "another kind of file than a DuckDB database" in refused.value.message
+        assert "extension" not in str(refused.value)
+        assert "MCP_MEMORY_DB" in refused.value.hint
+    assert path.read_bytes() == before
+
+
+def test_a_new_database_may_have_any_ending(tmp_path):
+    path = tmp_path / "memory.csv"
+    Database(path).close()
+    Database(path).close()
+    assert path.stat().st_size

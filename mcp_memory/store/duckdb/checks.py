@@ -14,6 +14,7 @@ import duckdb
 
 from mcp_memory.store.duckdb.database import CONFIG, Row
 from mcp_memory.store.duckdb.faults import translate
+from mcp_memory.store.duckdb.files import address
 from mcp_memory.store.duckdb.migrations import SCHEMA_VERSION, TABLES, is_foreign
 from mcp_memory.store.duckdb.space import space
 from mcp_memory.store.duckdb.vectors import SEARCHABLE
@@ -77,7 +78,7 @@ def inspect(path: Path, model: str | None = None) -> list[Finding]:
     if not path.exists():
         return [Finding("ok", f"{path} does not exist yet; the first call creates it")]
     try:
-        connection = duckdb.connect(str(path), read_only=True, config=CONFIG)
+        connection = duckdb.connect(address(path), read_only=True, config=CONFIG)
     except duckdb.Error as error:
         raise translate(error, str(path)) from error
 

@@ -22,6 +22,7 @@ from mcp_memory.store.duckdb.faults import translate
 from mcp_memory.store.duckdb.files import (
     DIRECTORY_MODE,
     FILE_MODE,
+    address,
     copy_folder,
     size_bytes,
     sync_folder,
@@ -53,7 +54,7 @@ def compact(path: Path, *, on_step: Callable[[str], None] = lambda step: None) -
     place = Path(os.path.realpath(path))
     folder = copy_folder(path)
     try:
-        connection = duckdb.connect(str(path), config=CONFIG)
+        connection = duckdb.connect(address(path), config=CONFIG)
         try:
             connection.execute("CHECKPOINT")
             before = size_bytes(place)

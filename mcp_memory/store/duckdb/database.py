@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mcp_memory.store.duckdb.faults import translate
 from mcp_memory.store.duckdb.files import (
+    address,
     check_writable,
     copy_folder,
     identity,
@@ -257,7 +258,7 @@ class Database:
         if self._witness is not None:
             self._witness.check()
         try:
-            connection = duckdb.connect(self.path, config=CONFIG)
+            connection = duckdb.connect(address(self.path), config=CONFIG)
         except duckdb.Error as error:
             raise translate(error, self.path) from error
         try:

@@ -25,8 +25,9 @@ _FULL: Final = re.compile(
     r"no space left|not enough space|disk full|file too large|disk quota", re.I
 )
 _NEWER: Final = re.compile(r"newer (?:version of )?duckdb|storage version|version number", re.I)
+_OTHER: Final = re.compile(r"not a valid duckdb", re.I)
 _BROKEN: Final = re.compile(
-    r"not a valid duckdb|corrupt|checksum|failed to deserialize|wal file|unexpected end|"
+    r"corrupt|checksum|failed to deserialize|wal file|unexpected end|"
     r"could not read enough bytes|has been invalidated",
     re.I,
 )
@@ -61,6 +62,9 @@ def translate(error: duckdb.Error, path: str) -> MemoryFault:
             f"the database {path} was written by another version of DuckDB: {detail}",
             hint="Update the duckdb package in this environment",
         )
+    if _OTHER.search(text):
+        detail = "it is another kind of file than a DuckDB database, or its beginning is damaged"
+        return DatabaseCorrupt(path, detail=detail)
     if _BROKEN.search(text) or isinstance(error, duckdb.FatalException | duckdb.InternalException):
         return DatabaseCorrupt(path, detail=detail)
     return StorageFault(

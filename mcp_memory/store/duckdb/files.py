@@ -22,6 +22,15 @@ MIN_FREE_BYTES: Final = 1024 * 1024
 """With less free disk space a database counts as not writable; by judgement."""
 
 
+def address(path: str | Path) -> str:
+    """Return what the driver opens as a database of its own format, or not at all.
+
+    A bare path lets it guess from the content: a text in CSV or JSON would be opened as a view
+    in memory, where nothing that is written lasts, and a file of SQLite with an extension.
+    """
+    return str(path) if str(path) == ":memory:" else f"duckdb:{path}"
+
+
 def prepare_folder(path: Path) -> None:
     """Create the folder of the database, private, if it is missing.
 
