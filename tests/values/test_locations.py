@@ -1,6 +1,10 @@
 """Where database and cache are by default, on each platform."""
 
+import json
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -114,3 +118,71 @@ def test_a_database_that_was_left_in_the_former_folder_is_reported(home):
     found = [check for check in check_folders(load_settings()) if "0.1.0" in check.text]
     assert [check.level for check in found] == ["warning"]
     assert former_db() in found[0].text
+
+
+COMMANDS = (
+    [],
+    ["serve", "--transport", "http", "--port", "0"],
+    ["status"],
+    ["search", "tea"],
+    ["explain", "tea"],
+    ["summarize"],
+    ["block", "list"],
+    ["token", "list"],
+    ["load", __file__],
+    ["models", "list"],
+    ["models", "fetch"],
+    ["reembed"],
+    ["compact"],
+    ["doctor"],
+)
+
+
+def as_nobody(*arguments, **settings):
+    """Run a command as a user without an entry in the list of users and without HOME."""
+    return subprocess.run(
+        [sys.executable, "-m", "mcp_memory", *arguments],
+        env={"PATH": os.environ["PATH"], "MCP_MEMORY_OFFLINE": "1", **settings},
+        # `getuid` is what the home is looked up by; the interpreter may be root's alone.
+        preexec_fn=lambda: os.setresuid(54_321, 0, 0),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can become a user of no name"
+)
+class TestWithoutAHome:
+    @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+    def test_every_command_says_in_one_line_what_to_set(self, arguments):
+        done = as_nobody(*arguments)
+        said = done.stdout + done.stderr
+        assert done.returncode == (1 if arguments == ["doctor"] else 2), said
+        assert "user 54321 has no home folder" in said
+        assert "Set MCP_MEMORY_DB to a file that lasts" in said
+        assert "Traceback" not in said
+        if arguments != ["doctor"]:
+            assert len(done.stderr.splitlines()) == 1
+
+    @pytest.mark.parametrize("arguments", COMMANDS[2:9], ids=" ".join)
+    def test_with_a_database_that_is_set_all_works(self, arguments):
+        with tempfile.TemporaryDirectory() as name:  # pytest's own is closed to other users
+            path = Path(name, "memory.duckdb")
+            Path(f"{path}.owner").mkdir()
+            for folder in (name, f"{path}.owner"):
+                os.chown(folder, 54_321, 54_321)
+            done = as_nobody(*arguments, MCP_MEMORY_DB=str(path))
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_models_are_beside_the_database(self, tmp_path):
+        path = tmp_path / "memory.duckdb"
+        done = as_nobody("doctor", "--json", MCP_MEMORY_DB=str(path))
+        checks = json.loads(done.stdout)["checks"]
+        [cache] = [check for check in checks if check["subject"] == "cache folder"]
+        assert f"{path}.cache" in cache["text"]
