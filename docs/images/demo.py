@@ -21,14 +21,14 @@ from mcp_memory.cli.demo.show import Show
 COLUMNS: Final = 96
 WINDOW_TOKENS: Final = 6_000
 PARTS: Final = (
-    ("A long conversation", 3),
-    ("The conversation comes in", 6),
-    ("So the agent ", 3),
-    ("#54-", 4),
-    ("Questions about the whole", 1),
-    ("Where is grandfather", 5),
-    ("外婆", 5),
-    ("What dose of pimobendan", 8),
+    ("1. Hanna talks", 1),
+    ("20 Feb", 5),
+    ("it ", 2),
+    ("27 Mar", 4),
+    ("2. Half a year", 3),
+    ("3. Can it", 6),
+    ("Hanna      外婆", 3),
+    ("Hanna      What dose", 8),
 )
 """How a part begins, and how many lines of it to show. `⋮` marks what is left out."""
 THEMES: Final[dict[str, TerminalTheme]] = {

@@ -140,27 +140,40 @@ def test_the_server_gets_a_database_of_its_own_and_no_other_setting_of_ours(monk
 
 
 @pytest.mark.parametrize("pressure", [0.0, 0.4, 0.7, 0.99, 1.0, 1.6])
-def test_a_bar_always_has_the_same_width(pressure):
-    assert len(bar(pressure, 0.7)) == BAR_CELLS
+def test_a_bar_always_has_the_same_width_and_is_ascii(pressure):
+    assert len(bar(pressure)) == BAR_CELLS + 2
+    assert bar(pressure).isascii()
 
 
-def test_a_long_text_is_clipped_around_the_words_that_matter():
+def test_a_long_text_is_clipped_between_words_around_those_that_matter():
     text = "before " * 60 + "the needle " + "after " * 60
     shown = around(text, "the needle", 80)
     assert "the needle" in shown
-    assert len(shown) <= 81
+    assert len(shown) <= 90
+    assert set(shown.split()) <= {"before", "the", "needle", "after", "..."}
     assert clip("a\n b   c", 10) == "a b c"
-    assert len(clip("word " * 30, 20)) <= 20
+    assert clip("word " * 30, 20) == "word word word ..."
+    assert len(clip("w" * 30, 20)) <= 20
 
 
-def test_what_came_over_the_wire_is_never_read_as_markup():
+def test_what_came_over_the_wire_is_never_markup_and_never_acts():
     out = io.StringIO()
     show = Show(Console(file=out, width=80))
-    show.quote("title [bold]", "an [red]alert[/red] [/]")
-    show.call("tool", {"text": "[link=x]y[/link]"})
-    assert "an [red]alert[/red] [/]" in out.getvalue()
-    assert "title [bold]" in out.getvalue()
+    show.told("who", "an [red]alert[/red] [/] \x1b[2J \u202e")
+    show.say("[link=x]y[/link]")
+    assert "an [red]alert[/red] [/] \\x1b[2J \\u202e" in out.getvalue()
     assert "[link=x]y[/link]" in out.getvalue()
+
+
+def test_a_terminal_that_shows_ascii_alone_gets_nothing_else():
+    out = io.StringIO()
+    show = Show(Console(file=out, width=80), ascii_only=True)
+    show.told("Günther", "“café” – 外婆 …")
+    show.filled("2 Feb", 0.7, "warning")
+    assert out.getvalue().isascii()
+    assert 'Gunther    "cafe"' in out.getvalue()
+    assert not show.can_show("外婆想吃什么点心？")
+    assert show.can_show("Günther")
 
 
 def test_help_says_what_it_does_and_what_the_exit_status_means():
@@ -181,24 +194,58 @@ def run_demo(*arguments, **settings):
     )
 
 
+def parts(output):
+    """Return the paragraphs of a run by their heading."""
+    found = {}
+    for text in output.splitlines():
+        if text and not text.startswith(" "):
+            found[text] = []
+        elif text.strip():
+            found[list(found)[-1]].append(text.strip())
+    return {heading: " ".join(texts) for heading, texts in found.items()}
+
+
 @pytest.mark.slow
-def test_the_demo_finds_everything_it_asks_for_and_leaves_nothing_behind(tmp_path):
-    result = run_demo("--fast", TMPDIR=str(tmp_path), TEMP=str(tmp_path), TMP=str(tmp_path))
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "TERM": "dumb"}], ids=["plain", "ascii"])
+def test_the_demo_says_why_and_what_finds_all_and_ends_with_what_to_do(tmp_path, locale):
+    folders = {name: str(tmp_path) for name in ("TMPDIR", "TEMP", "TMP")}
+    result = run_demo("--fast", **folders, **locale)
     assert result.returncode == 0, result.stdout + result.stderr
-    shown = " ".join(result.stdout.split())
-    for line in (
-        "The agent's side is scripted",
-        "the server's alert",
-        "the window was full",
-        "written by: extractive",
-        "written by: client",
-        "both are found with their dates",
-    ):
-        assert line in shown
+    assert result.stderr == ""
+    told = parts(result.stdout)
+    assert list(told) == [
+        "Why a memory",
+        "1. Hanna talks, and the window fills up",
+        "2. Half a year later",
+        "3. Can it still answer?",
+        "That is the point",
+        "Give it to your assistant",
+    ]
+    why, happens, later, answers, point, give = told.values()
+    assert "What no longer fits is forgotten" in why
+    assert f"exchange {len(load_conversation())} messages" in why
+    assert "token" not in why
+    assert "they would be forgotten now" in happens
+    assert "have left its window" in later
+    assert "20 Feb 2026" in answers
+    assert "the later one is true" in answers
     total = len(QUESTIONS) + len(RECOLLECTIONS)
-    assert f"{total}/{total}" in shown
-    assert shown.count("out of the window since flush") >= len(QUESTIONS)
+    assert f"{total} of {total} questions were answered from memory" in point
+    assert f"For {len(QUESTIONS)} of the {len(QUESTIONS)} about" in point
+    assert f"claude mcp add memory -s user -- {Path(sys.executable).parent}" in give
+    assert '{"mcpServers": {"memory": {"command": ' in give
+    for raw in ("{'", '"id"', "…", "ids", "█", "│", "→"):
+        assert raw not in result.stdout
+    if locale:
+        assert result.stdout.isascii()
     assert not list(tmp_path.glob("mcp-memory-demo-*"))
+
+
+def test_the_readme_tells_the_numbers_of_the_demo():
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text("utf-8")
+    told = re.search(r"A conversation of (\d+) messages", readme)
+    assert told is not None
+    assert int(told[1]) == len(load_conversation())
 
 
 DIES_AT_ONCE = "import sys; sys.exit('no room on the device')"

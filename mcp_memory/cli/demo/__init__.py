@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import locale
 import sys
-from io import TextIOWrapper
 
 import click
 
-from mcp_memory.cli.output import echo
+from mcp_memory.cli.output import echo, lenient
 
-# Long enough to read a line, short enough for the demo to stay under a minute.
-PAUSE_SECONDS = 0.25
-# The width without a terminal: most lines fit; by judgement.
-PLAIN_COLUMNS = 110
+# Long enough to read a sentence, short enough for the demo to stay under a minute.
+PAUSE_SECONDS = 1.0
+# The width without a terminal, and the widest lines that are read with ease; by judgement.
+PLAIN_COLUMNS = 88
+MOST_COLUMNS = 100
 # What a shell reports for a process that SIGINT ended: 128 + 2.
 INTERRUPTED = 130
 
@@ -27,15 +28,15 @@ INTERRUPTED = 130
     metavar="TOKENS",
     help="Size of the context window. A smaller one overflows more often.",
 )
-@click.option("--fast", is_flag=True, help="Don't pause between the lines.")
+@click.option("--fast", is_flag=True, help="Don't pause between the paragraphs.")
 def demo(window_tokens: int, *, fast: bool) -> None:
-    """Show in a minute what memory and paging do.
+    """Show in a minute why an assistant needs a memory, and what it does with one.
 
-    Starts a server on a temporary database and feeds it a conversation of half a year that is
-    larger than its context window. A scripted agent saves what matters when the server warns.
-    Then it asks about details that left the window long ago. Your data is not touched.
+    Starts a server on a temporary database and tells it a conversation of half a year, far too
+    long for the assistant's context window. Then it asks about what has left the window. The
+    assistant is scripted; server, database and search are real. Your data is not touched.
 
-    Exit status 1: a question was not answered by the first five hits.
+    Exit status 1: a question was not answered by the first five results.
     """
     # Imported here, so that other commands and `--help` don't wait for the SDK.
     import anyio
@@ -44,13 +45,15 @@ def demo(window_tokens: int, *, fast: bool) -> None:
     from mcp_memory.cli.demo.player import play
     from mcp_memory.cli.demo.show import Show
 
-    for stream in (sys.stdout, sys.stderr):
-        # The conversation contains Chinese, which not every console can show.
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    lenient()
     terminal = sys.stdout.isatty()
     console = Console(highlight=False, width=None if terminal else PLAIN_COLUMNS)
-    show = Show(console, pause_seconds=PAUSE_SECONDS if terminal and not fast else 0.0)
+    console.width = min(console.width, MOST_COLUMNS)
+    show = Show(
+        console,
+        pause_seconds=PAUSE_SECONDS if terminal and not fast else 0.0,
+        ascii_only=_is_ascii(),
+    )
     try:
         answered = anyio.run(play, show, window_tokens)
     except KeyboardInterrupt:
@@ -58,3 +61,9 @@ def demo(window_tokens: int, *, fast: bool) -> None:
         sys.exit(INTERRUPTED)
     if not answered:
         sys.exit(1)
+
+
+def _is_ascii() -> bool:
+    """Return whether the terminal shows ASCII alone; Python itself writes UTF-8 to such a one."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    return encoding != "utf8" or locale.setlocale(locale.LC_CTYPE) in {"C", "POSIX"}

@@ -35,6 +35,18 @@ class Save:
     name: str = ""
     of: str = ""
 
+    @property
+    def told(self) -> str:
+        """What the call does, as a sentence; empty if nobody needs to know."""
+        chunk = next(iter(self.arguments.get("chunks", ())), {})
+        return {
+            "core_memory_append": f"notes about Hanna: {self.arguments.get('content')}",
+            "rethink_user_memory": f"brings up to date: {self.arguments.get('new_memory')}",
+            "archival_memory_insert": f"stores a fact: {self.arguments.get('content')}",
+            "archival_memory_update": f"replaces it: {self.arguments.get('content')}",
+            "store_memories": f"keeps word for word: {chunk.get('context')}",
+        }.get(self.tool, "")
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
