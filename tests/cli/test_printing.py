@@ -46,7 +46,7 @@ def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
     memory = memory_of(engine)
     memory.core.append("human", EVIL)
     memory.core.finish_rethinking(EVIL)
-    messages = [NewMessage("user", f"tea {number} {EVIL}", NAME) for number in range(9)]
+    messages = [NewMessage("user", f"tea {number} {EVIL}", "Ana") for number in range(9)]
     memory.conversations.append(messages, NAME)
     memory.conversations.flush(NAME, f"summary {EVIL}")
     memory.archive.insert(f"tea {EVIL}", tags=[NAME])
@@ -100,7 +100,7 @@ def test_json_has_escapes_for_it_and_loses_nothing(arguments, run):
     report = json.loads(done.stdout)
     if arguments[0] == "search":
         assert report["archival"]["results"][0]["text"] == f"tea {EVIL}"
-        assert report["conversation"]["results"][0]["name"] == NAME
+        assert report["conversation"]["results"][0]["conversation"] == NAME
     if arguments[0] == "token":
         assert report[0]["name"] == NAME
 
