@@ -196,7 +196,7 @@ def run_demo(*arguments, **settings):
 
 def parts(output):
     """Return the paragraphs of a run by their heading."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for text in output.splitlines():
         if text and not text.startswith(" "):
             found[text] = []

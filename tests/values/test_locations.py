@@ -120,7 +120,7 @@ def test_a_database_that_was_left_in_the_former_folder_is_reported(home):
     assert former_db() in found[0].text
 
 
-COMMANDS = (
+COMMANDS: tuple[list[str], ...] = (
     [],
     ["serve", "--transport", "http", "--port", "0"],
     ["status"],

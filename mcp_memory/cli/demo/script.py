@@ -38,7 +38,7 @@ class Save:
     @property
     def told(self) -> str:
         """What the call does, as a sentence; empty if nobody needs to know."""
-        chunk = next(iter(self.arguments.get("chunks", ())), {})
+        chunk: Mapping[str, Any] = next(iter(self.arguments.get("chunks", ())), {})
         return {
             "core_memory_append": f"notes about Hanna: {self.arguments.get('content')}",
             "rethink_user_memory": f"brings up to date: {self.arguments.get('new_memory')}",
