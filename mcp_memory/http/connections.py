@@ -29,10 +29,6 @@ READ_SECONDS: Final = 30.0
 MIN_BYTES_PER_SECOND: Final = 16_000
 """How fast it has to read after that; by judgement, as for bodies."""
 
-_LINGER_SECONDS: Final = 2.0
-"""How long the rest of a body that nobody reads is thrown away, so that its sender sees the answer;
-by judgement."""
-
 _MAX_HEAD_BYTES: Final = 32_768
 """By judgement: twice the default of h11, for long tokens."""
 
@@ -119,7 +115,6 @@ class Connection(H11Protocol):
         self.conn = _Parser(h11.SERVER, _MAX_HEAD_BYTES)
         self._connections = connections
         self._head_begun = False
-        self._is_lingering = False
         self._deadline = math.inf
         self._read_deadline = math.inf
 
@@ -141,8 +136,6 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on."""
-        if self._is_lingering:
-            return
         if not self._head_begun:
             self._head_begun = True
             self._deadline = self.loop.time() + HEAD_SECONDS
@@ -150,18 +143,16 @@ class Connection(H11Protocol):
         if self._is_answering():
             self._deadline = math.inf
             self._connections.works(self)
+        elif self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+            # That was the rest of a body that nobody reads.
+            self._wait()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request; throw away what is left of this one."""
-        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
-            self._is_lingering = True
-            self._deadline = self.loop.time() + _LINGER_SECONDS
-            self.flow.resume_reading()
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            return
-        self._head_begun = False
-        self._deadline = self.loop.time() + KEEP_ALIVE_SECONDS
+        """Wait for the next request, or for the rest of a body that nobody reads."""
+        self._wait()
+        if self.conn.their_state is h11.SEND_BODY:
+            self._head_begun = True
+            self._deadline = self.loop.time() + HEAD_SECONDS
         self._connections.waits(self)
         super().on_response_complete()
         self.flow.resume_reading()  # Only now is it known whether a further request is complete.
@@ -205,10 +196,14 @@ class Connection(H11Protocol):
         if now > self._read_deadline:
             self.transport.abort()
         elif now > self._deadline:
-            if self._head_begun and not self._is_lingering:
+            if self._head_begun and self.conn.our_state is h11.IDLE:
                 self.transport.write(_TOO_SLOW)
             self.transport.close()
             self._deadline = math.inf
+
+    def _wait(self) -> None:
+        self._head_begun = False
+        self._deadline = self.loop.time() + KEEP_ALIVE_SECONDS
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
