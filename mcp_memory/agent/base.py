@@ -17,7 +17,7 @@ from mcp_memory.search.times.spans import spans
 from mcp_memory.settings import Settings
 from mcp_memory.tiers.consolidations import Consolidations
 from mcp_memory.tiers.engine import Engine
-from mcp_memory.values.dates import EPOCH, Period, parse_range
+from mcp_memory.values.dates import EPOCH, TimeRange, parse_range
 from mcp_memory.values.errors import InvalidInput
 from mcp_memory.values.records import ROLES, SHARED, Page, Passage
 from mcp_memory.values.requests import MAX_RESULTS, SearchRequest, Tier, Where
@@ -116,14 +116,14 @@ class Part:
             return self._engine.view(self._agent, SHARED)
         return self._engine.view(self._agent)
 
-    def _named(self, text: str) -> Period | None:
+    def _named(self, text: str) -> TimeRange | None:
         """Return the time that a whole text names in words, such as "last week"."""
         now, words = self._engine.clock(), text.strip().lower().removeprefix("the ")
         if words == "now":
-            return Period(now, now)
+            return TimeRange(now, now)
         match spans(words, now=now, zone=self._settings.zone):
             case [found] if found.text == words and found.start > EPOCH:
-                return Period(found.start, found.end)
+                return TimeRange(found.start, found.end)
         return None
 
     def _search(self, tier: SearchedTier[R, H], request: SearchRequest) -> Page[H]:

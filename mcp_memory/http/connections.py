@@ -54,13 +54,13 @@ class Connections:
     def __init__(self, most: int) -> None:
         self._most = most
         self._most_of_peer = max(most // 2, 1)
-        self._open: dict[Connection, str] = {}
+        self._open: dict[HttpConnection, str] = {}
         self._of_peer: dict[str, int] = defaultdict(int)
         # Those without a request, the one that waits for the longest time first.
-        self._waiting: dict[Connection, None] = {}
-        self._waiting_of_peer: dict[str, dict[Connection, None]] = defaultdict(dict)
+        self._waiting: dict[HttpConnection, None] = {}
+        self._waiting_of_peer: dict[str, dict[HttpConnection, None]] = defaultdict(dict)
 
-    def admit(self, connection: Connection, address: str) -> bool:
+    def admit(self, connection: HttpConnection, address: str) -> bool:
         """Count a new connection if there is a place, or one can be freed."""
         peer = _peer(address)
         waiting = None
@@ -79,20 +79,20 @@ class Connections:
         self.waits(connection)
         return True
 
-    def waits(self, connection: Connection) -> None:
+    def waits(self, connection: HttpConnection) -> None:
         """Note that a connection has no request."""
         peer = self._open.get(connection)
         if peer is not None:
             self._waiting[connection] = self._waiting_of_peer[peer][connection] = None
 
-    def works(self, connection: Connection) -> None:
+    def works(self, connection: HttpConnection) -> None:
         """Note that a connection has a request that is being answered."""
         peer = self._open.get(connection)
         if peer is not None:
             self._waiting.pop(connection, None)
             self._waiting_of_peer[peer].pop(connection, None)
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: HttpConnection) -> None:
         """Count a connection no more."""
         self.works(connection)
         peer = self._open.pop(connection, None)
@@ -107,7 +107,7 @@ class Connections:
             connection.close_if_late(now)
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """One connection, with a deadline for everything that its client has to do."""
 
     def __init__(self, connections: Connections, **given: Any) -> None:

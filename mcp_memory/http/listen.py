@@ -22,8 +22,8 @@ from mcp_memory.http.auth import Authenticator, JwtVerifier
 from mcp_memory.http.connections import (
     KEEP_ALIVE_SECONDS,
     REFUSAL,
-    Connection,
     Connections,
+    HttpConnection,
 )
 from mcp_memory.http.metrics import Metrics
 from mcp_memory.http.options import HttpOptions
@@ -177,8 +177,8 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        def connect() -> Connection:
-            return Connection(
+        def connect() -> HttpConnection:
+            return HttpConnection(
                 self._connections,
                 config=self.config,
                 server_state=self.server_state,
@@ -198,7 +198,7 @@ class _Server(uvicorn.Server):
 class _Accepting:
     """Accepts the connections of one socket, as uvicorn wants to see it."""
 
-    def __init__(self, listener: socket.socket, connect: Callable[[], Connection]) -> None:
+    def __init__(self, listener: socket.socket, connect: Callable[[], HttpConnection]) -> None:
         self._task = asyncio.create_task(accept_all(listener, connect, REFUSAL))
 
     def close(self) -> None:

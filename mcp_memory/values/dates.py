@@ -42,7 +42,7 @@ _EPOCH_UNITS: Final = {9: 1, 10: 1, 13: 1_000, 16: 1_000_000}
 1973 or 2001 to 2286. Numbers with other lengths could be something else; by judgement."""
 
 
-class Period(NamedTuple):
+class TimeRange(NamedTuple):
     """From `start` up to `end`, both aware and in UTC; a moment lasts a microsecond."""
 
     start: datetime
@@ -68,7 +68,7 @@ def parse_range(
     end: str | None,
     *,
     zone: ZoneInfo,
-    named: Callable[[str], Period | None] = lambda text: None,
+    named: Callable[[str], TimeRange | None] = lambda text: None,
 ) -> tuple[datetime | None, datetime | None]:
     """Return the half-open range `[start, end)` in UTC that a caller means.
 
@@ -82,7 +82,7 @@ def parse_range(
         InvalidInput: One of them is not a date, or the end is before the start.
     """
 
-    def period(text: str, field: str) -> Period:
+    def period(text: str, field: str) -> TimeRange:
         try:
             return parse_period(text, zone=zone, field=field)
         except InvalidInput:
@@ -102,7 +102,7 @@ def parse_range(
     return first, last
 
 
-def parse_period(text: str, *, zone: ZoneInfo, field: str) -> Period:
+def parse_period(text: str, *, zone: ZoneInfo, field: str) -> TimeRange:
     """Return the moment, day, month or year that a text names.
 
     It is ISO 8601, with `/` or `.` for `-`, without leading zeros, or with a lower-case `z`;
@@ -129,7 +129,7 @@ def show(moment: datetime, zone: ZoneInfo) -> str:
     return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
 
 
-def _epoch(text: str) -> Period | None:
+def _epoch(text: str) -> TimeRange | None:
     """Return the moment of a number that counts from 1970."""
     found = _NUMBER.fullmatch(text)
     unit = _EPOCH_UNITS.get(len(found[1])) if found else None
@@ -140,7 +140,7 @@ def _epoch(text: str) -> Period | None:
     return _at(EPOCH + ticks * _TICK)
 
 
-def _rfc(text: str, zone: ZoneInfo) -> Period | None:
+def _rfc(text: str, zone: ZoneInfo) -> TimeRange | None:
     if not _RFC.fullmatch(text):
         return None
     moment = parsedate_to_datetime(text)
@@ -150,7 +150,7 @@ def _rfc(text: str, zone: ZoneInfo) -> Period | None:
     return _at(moment.astimezone(UTC))
 
 
-def _iso(text: str, zone: ZoneInfo) -> Period:
+def _iso(text: str, zone: ZoneInfo) -> TimeRange:
     """Return the period of a date, in upper case, whose year comes first."""
     if _COMPACT.fullmatch(text):
         return _days(date.fromisoformat(text), 0, zone)
@@ -168,18 +168,18 @@ def _iso(text: str, zone: ZoneInfo) -> Period:
     return _at((moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC))
 
 
-def _at(moment: datetime) -> Period:
-    return Period(moment, min(moment, _LAST - _TICK) + _TICK)
+def _at(moment: datetime) -> TimeRange:
+    return TimeRange(moment, min(moment, _LAST - _TICK) + _TICK)
 
 
-def _days(first: date, months: int, zone: ZoneInfo) -> Period:
+def _days(first: date, months: int, zone: ZoneInfo) -> TimeRange:
     """Return the months that begin with a day; with 0 the day itself."""
     years, month = divmod(first.month - 1 + months, 12)
     year = first.year + years
     if year > date.max.year or first == date.max:
-        return Period(_midnight(first, zone), _LAST)
+        return TimeRange(_midnight(first, zone), _LAST)
     end = date(year, month + 1, 1) if months else first + _DAY
-    return Period(_midnight(first, zone), _midnight(end, zone))
+    return TimeRange(_midnight(first, zone), _midnight(end, zone))
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:

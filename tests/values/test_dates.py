@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcp_memory.values.dates import Period, now, parse_moment, parse_range, show
+from mcp_memory.values.dates import TimeRange, now, parse_moment, parse_range, show
 from mcp_memory.values.errors import InvalidInput
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -127,7 +127,7 @@ def test_a_date_that_has_one_reading_is_taken_as_it_is_written(text, moment):
 )
 def test_a_date_with_its_year_last_is_refused_with_the_forms_it_may_mean(text, forms):
     with pytest.raises(InvalidInput) as fault:
-        parse_range(text, None, zone=ZULU, named=lambda text: Period(now(), now()))
+        parse_range(text, None, zone=ZULU, named=lambda text: TimeRange(now(), now()))
     assert fault.value.hint == f"Write it as {forms}"
 
 
@@ -146,7 +146,7 @@ def test_a_month_or_year_is_the_whole_of_it_at_both_ends(text, first, end):
 
 
 def test_words_are_asked_only_for_what_is_no_date():
-    day = Period(utc(2026, 11, 20), utc(2026, 11, 21))
+    day = TimeRange(utc(2026, 11, 20), utc(2026, 11, 21))
     named = {"yesterday": day}.get
     assert parse_range("yesterday", "yesterday", zone=ZULU, named=named) == tuple(day)
     with pytest.raises(InvalidInput):

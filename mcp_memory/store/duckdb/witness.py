@@ -52,7 +52,7 @@ _WRITE: Final = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
 _READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
-class State(NamedTuple):
+class FileState(NamedTuple):
     """The files of a database at one moment.
 
     Attributes:
@@ -91,7 +91,7 @@ class Witness:
         self._line_handle: int | None = None
         self._log_bytes = 0
         """The size of the log before the present commit."""
-        self._state: State | None = None
+        self._state: FileState | None = None
         self._has_failed = False
 
     def check(self) -> None:
@@ -295,7 +295,7 @@ class Witness:
                 hint="Set MCP_MEMORY_DB to another file; nothing was changed",
             )
 
-    def _open_headers(self, handle: int, state: State) -> State:
+    def _open_headers(self, handle: int, state: FileState) -> FileState:
         """Return the state of the file that the driver has open, without its log.
 
         Raises:
@@ -314,7 +314,7 @@ class Witness:
         self._head = head if found.checkpoint == state.checkpoint else b""
         return found
 
-    def _file_fault(self, claim: State, found: State) -> DataMissing | None:
+    def _file_fault(self, claim: FileState, found: FileState) -> DataMissing | None:
         """Return what is wrong with the file, as it was found."""
         if claim.database != found.database:
             return self._other()
@@ -335,7 +335,7 @@ class Witness:
             " nothing was changed",
         )
 
-    def _log_fault(self, claim: State, found: State) -> DataMissing | None:
+    def _log_fault(self, claim: FileState, found: FileState) -> DataMissing | None:
         """Return what is wrong with the log, unless a checkpoint has taken it into the file."""
         if found.checkpoint != claim.checkpoint or not claim.log_bytes:
             return None
@@ -362,7 +362,7 @@ class Witness:
             f" move it and {self.path} aside; nothing was changed",
         )
 
-    def _record_sizes(self, state: State) -> None:
+    def _record_sizes(self, state: FileState) -> None:
         """Note the sizes alone, while nobody but the driver can read the files.
 
         A shorter log follows from a checkpoint: nobody else can shorten it. That there was
@@ -374,7 +374,7 @@ class Witness:
             found = found._replace(checkpoint=state.checkpoint + 1, file_bytes=0)
         self._write(found)
 
-    def _read(self) -> tuple[State, ...]:
+    def _read(self) -> tuple[FileState, ...]:
         """Return the states that the last line accepts; none if it can't be read."""
         try:
             line = Path(self.path).read_bytes()
@@ -390,7 +390,7 @@ class Witness:
             logger.warning("%s is damaged and not used", self.path)
             return ()
 
-    def _write(self, state: State) -> None:
+    def _write(self, state: FileState) -> None:
         self._state = state
         try:
             self._put((state,))
@@ -400,7 +400,7 @@ class Witness:
                 logger.warning("%s can't be written: %s", self.path, error.strerror)
             self._has_failed = True
 
-    def _put(self, states: tuple[State, ...], *, sync: bool = False) -> None:
+    def _put(self, states: tuple[FileState, ...], *, sync: bool = False) -> None:
         body = " | ".join((_FORMAT, *(" ".join(map(str, state)) for state in states)))
         line = f"{body} {zlib.crc32(body.encode()):08x}".ljust(_LINE_BYTES - 1) + "\n"
         handle = self._line_handle
@@ -415,10 +415,10 @@ class Witness:
             os.fsync(handle)
 
 
-def _parsed(text: str) -> State:
+def _parsed(text: str) -> FileState:
     database, *numbers = text.split(" ")
     checkpoint, file_bytes, log_bytes, log_crc = map(int, numbers)
-    return State(database, checkpoint, file_bytes, log_bytes, log_crc)
+    return FileState(database, checkpoint, file_bytes, log_bytes, log_crc)
 
 
 def _stat(path: str) -> tuple[tuple[int, int] | None, int]:
@@ -430,7 +430,7 @@ def _stat(path: str) -> tuple[tuple[int, int] | None, int]:
     return (found.st_dev, found.st_ino), found.st_size
 
 
-def _headers(handle: int) -> State | None:
+def _headers(handle: int) -> FileState | None:
     """Return the state of an open file, without its log; None if it isn't one of the driver."""
     return _parsed_head(_head(handle), os.fstat(handle).st_size)
 
@@ -440,10 +440,10 @@ def _head(handle: int) -> bytes:
     return os.read(handle, _HEADERS_BYTES)
 
 
-def _parsed_head(head: bytes, file_bytes: int) -> State | None:
+def _parsed_head(head: bytes, file_bytes: int) -> FileState | None:
     if len(head) < _HEADERS_BYTES or not head.startswith(_MAGIC[1], _MAGIC[0]):
         return None
-    return State(
+    return FileState(
         database=head[_IDENTITY].hex(),
         checkpoint=max(struct.unpack_from("<Q", head, at)[0] for at in _CHECKPOINTS),
         file_bytes=file_bytes,
