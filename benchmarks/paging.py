@@ -211,7 +211,9 @@ def lines_of(recent: str) -> Iterator[tuple[int, str]]:
     heads = list(_LINE.finditer(recent))
     ends = [head.start() for head in heads[1:]] + [len(recent) + 1]
     for head, end in zip(heads, ends, strict=False):
-        yield int(head[1]), recent[head.end() : end - 1] + "\n"
+        first, *further = recent[head.end() : end - 1].splitlines(keepends=True) or [""]
+        # The view marks the further lines of a message.
+        yield int(head[1]), "".join([first, *(line.removeprefix("| ") for line in further)]) + "\n"
 
 
 def blocks_of(compiled: str) -> tuple[str, str]:
@@ -574,9 +576,10 @@ def look(server: Server, shown: Replay, rules: Arithmetic, said: Sequence[Said])
     name, count = shown.name, server.count
     budget = server.client.tool("context_budget", {"conversation": name})
     recent = list(lines_of(server.client.read(f"memory://conversations/{name}/recent")))
-    queue = [(at, said[at].rendered()) for at in range(rules.first, len(said))]
+    # The view doesn't show line breaks at the end of a message.
+    queue = [(at, said[at].rendered().rstrip("\n")) for at in range(rules.first, len(said))]
     place = f"after message {len(said) - 1}"
-    if recent != queue:
+    if [(at, text.rstrip("\n")) for at, text in recent] != queue:
         shown.problems.append(f"{place}: the queue shows other messages than it should have")
     core, working = server.blocks(name)
     parts = {

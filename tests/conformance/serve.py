@@ -47,6 +47,7 @@ from mcp_types import (
     Resource,
     ResourceTemplate,
     SetLevelRequestParams,
+    SubscribeRequestParams,
     TextResourceContents,
     Tool,
     ToolAnnotations,
@@ -197,6 +198,13 @@ def _mount_resources(server: MemoryServer) -> None:
             return done
         return ReadResourceResult(contents=[content])
 
+    async def subscribe(ctx: Context, params: SubscribeRequestParams) -> EmptyResult:
+        if str(params.uri) in {resource.uri for resource in RESOURCES}:
+            return await server.subscriptions.subscribe(ctx, params, ())
+        return await ours(ctx, params)
+
+    ours = _own(server, "resources/subscribe")
+    server.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribe)
     server.add_request_handler("resources/list", PaginatedRequestParams, list_all)
     server.add_request_handler("resources/templates/list", PaginatedRequestParams, templates)
     server.add_request_handler("resources/read", ReadResourceRequestParams, read)
