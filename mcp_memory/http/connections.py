@@ -1,7 +1,7 @@
 """The connections of a listener: how many there are, and how long each may keep it waiting.
 
 Without a token a client can make the server wait: for the first byte, the rest of a header, the
-next request. Whoever waits can be replaced: when all places are taken, the connection that has
+next request. One that waits can be replaced: when all places are taken, the connection that has
 said nothing for the longest time is closed in favour of the new one.
 """
 
@@ -118,7 +118,7 @@ class HttpConnection(H11Protocol):
         self._deadline = math.inf
         self._read_deadline = math.inf
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a listener gives no other
         """Begin, if there is a place."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.conn)

@@ -1,7 +1,7 @@
 """The access token of the user who starts a server for which none was created.
 
 Other users of the machine can connect to a port of loopback, but can't read the file that the
-token is in. Whoever can read it can read the database beside it as well.
+token is in. Those who can read it can read the database beside it as well.
 """
 
 from __future__ import annotations

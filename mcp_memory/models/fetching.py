@@ -289,7 +289,7 @@ class _Fetch:
 
         class Bar(tqdm):
             def __init__(self, *args: Any, **options: Any) -> None:
-                super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]
+                super().__init__(*args, **options | {"disable": True})  # type: ignore[no-untyped-call]  # tqdm
 
             def update(self, n: float | None = 1) -> None:
                 if fetch.ended.is_set():

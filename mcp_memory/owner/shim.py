@@ -84,8 +84,9 @@ class Shim:
     ) -> None:
         self._places = places
         self._environ = {**environ, f"{PREFIX}DB": places.db}
+        settings = own_settings(self._environ)
         self._hello: Message = {
-            "settings": own_settings(self._environ),
+            "settings": settings,
             "since": time.time(),
             "connection": os.urandom(8).hex(),
         }
@@ -93,7 +94,7 @@ class Shim:
         self._stdout = stdout
         self._connection: socket.socket | None = None
         self._address: Address = {}
-        self._answers = Answers(places, own_settings(self._environ))
+        self._answers = Answers(places, settings)
         self._session = Session()
         self._stage = _NEW
         # The requests of this process itself, by id; the client sees no answer to them.
@@ -553,8 +554,6 @@ def _shut(connection: socket.socket) -> None:
 
 def socket_of(file: int) -> socket.socket:
     """Return a socket that gives what is read from a file: Windows can wait for sockets only."""
-    import threading
-
     ours, theirs = socket.socketpair()
 
     def copy() -> None:

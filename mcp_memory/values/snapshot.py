@@ -59,11 +59,6 @@ def read_files(database: str | Path, own: str, shared: tuple[str, ...], theirs: 
     return "\n".join(blocks.values())
 
 
-def read_snapshot(database: str | Path, agent: str) -> str | None:
-    """Return the compiled blocks of an agent, None if this database has no copy."""
-    return _read(database, snapshot_name(agent))
-
-
 def write_snapshot(database: str | Path, agent: str, core: str) -> None:
     """Replace the copy in one step; if that fails, delete it so that it is never stale."""
     _write(database, snapshot_name(agent), core)

@@ -12,7 +12,7 @@ from mcp_memory.settings import load_settings
 from mcp_memory.tiers.core import DEFAULT_LIMIT_TOKENS, MAX_BLOCKS, MAX_DESCRIPTION_CHARS
 from mcp_memory.tiers.engine import Engine
 from mcp_memory.values.errors import InvalidInput, MatchFault, NotFound, OverLimit, ReadOnly
-from mcp_memory.values.snapshot import read_snapshot
+from mcp_memory.values.snapshot import read_core
 from mcp_memory.values.text import escape
 
 
@@ -496,7 +496,7 @@ def test_every_change_tells_listeners_and_writes_the_copy(memory, settings):
     memory.listen(told.append)
     memory.core.append("human", "Name: Ana", "travel")
     assert {topic for topics in told for topic in topics} == {"core/human"}
-    assert read_snapshot(settings.db, "default") == memory.core.compiled()
+    assert read_core(settings.db, "default") == memory.core.compiled()
     with pytest.raises(NotFound):
         memory.core.append("nowhere", "x")
     assert len(told) == 1
@@ -510,7 +510,7 @@ def test_opening_writes_the_copy_of_what_is_in_the_database(open_memory, setting
     for copy in folder.iterdir():
         copy.unlink()
     second = open_memory()
-    assert read_snapshot(settings.db, "default") == second.core.compiled()
+    assert read_core(settings.db, "default") == second.core.compiled()
     assert "Name: Ana" in second.core.compiled()
 
 
