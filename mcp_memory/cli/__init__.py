@@ -15,7 +15,7 @@ from mcp_memory.values.errors import MemoryFault, SettingsFault, report
 
 _COMMANDS: Final = {
     "serve": "Serve memory over stdio, streamable HTTP or SSE. The default.",
-    "demo": "Show what paging is, with a real server, in under a minute.",
+    "demo": "Show what an assistant with a memory still knows, with a real server.",
     "search": "Search messages and memories, as the models do.",
     "explain": "Show why a search ranks its hits as it does.",
     "status": "Show the owner of the database, its clients, and what it holds.",
