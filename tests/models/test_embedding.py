@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -204,8 +205,10 @@ def test_as_many_threads_are_inside_as_there_are_places() -> None:
     assert entered.is_set()
 
 
-def test_work_that_no_call_waits_for_lets_every_call_go_first() -> None:
-    turns = Turns(1)
+def order_behind(
+    turns: Turns, first: AbstractContextManager[None], names: Sequence[str]
+) -> list[str]:
+    """Return the order in which threads go in that come, one after the other, behind a first."""
     order: list[str] = []
     threads: list[threading.Thread] = []
 
@@ -213,13 +216,19 @@ def test_work_that_no_call_waits_for_lets_every_call_go_first() -> None:
         with turns.taken(urgent=name == "call"):
             order.append(name)
 
-    with turns.taken(urgent=False):
-        for name in ("later", "call", "call"):
+    with first:
+        for name in names:
             threads.append(threading.Thread(target=go_in, args=(name,)))
             threads[-1].start()
             until(lambda: turns.waiting == len(threads), f"{name} to wait")
     for thread in threads:
         thread.join()
+    return order
+
+
+def test_work_that_no_call_waits_for_lets_every_call_go_first() -> None:
+    turns = Turns(1)
+    order = order_behind(turns, turns.taken(urgent=False), ["later", "call", "call"])
     assert order == ["call", "call", "later"]
 
 
@@ -246,20 +255,7 @@ def test_work_that_no_call_waits_for_does_not_wait_for_ever(
 ) -> None:
     monkeypatch.setattr(embedding, "_PATIENCE_SECONDS", 0)
     turns = Turns(1)
-    order: list[str] = []
-    threads: list[threading.Thread] = []
-
-    def go_in(name: str) -> None:
-        with turns.taken(urgent=name == "call"):
-            order.append(name)
-
-    with turns.taken():
-        for name in ("call", "later", "call"):
-            threads.append(threading.Thread(target=go_in, args=(name,)))
-            threads[-1].start()
-            until(lambda: turns.waiting == len(threads), f"{name} to wait")
-    for thread in threads:
-        thread.join()
+    order = order_behind(turns, turns.taken(), ["call", "later", "call"])
     assert order == ["later", "call", "call"]
 
 
